@@ -1,0 +1,163 @@
+"""Typed configs of the text stages. Defaults are the paper's numbers (arXiv 2402.03300); "our choice" marks what it leaves open.
+
+Every config rejects unknown keys, so a misspelt field in a recipe fails before any work starts.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Language = Literal["en", "zh"]
+SolutionFormat = Literal["cot", "pot", "tool"]
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Config(BaseModel):
+    """Base of every config: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GeneratedProblems(Config):
+    """Arithmetic word problems with step-by-step solutions, made from a seed (our own, for the `tiny` recipe)."""
+
+    kind: Literal["generated"] = "generated"
+    train: Positive = Field(4000, description="Training problems.")
+    test: Positive = Field(1000, description="Held-out problems; none shares its text with a training problem.")
+    largest: Positive = Field(12, description="Largest number a question mentions.")
+    two_step_share: Share = Field(0.5, description="Share of problems that need two operations.")
+
+
+class ProblemFiles(Config):
+    """Problem sets from local files or the Hugging Face hub."""
+
+    kind: Literal["files"] = "files"
+    dataset: Literal["gsm8k", "math"] = Field("gsm8k", description="How to read the files.")
+    train: list[str] = Field(description="Files of training problems (JSONL, may be gzipped), or `hf://owner/name:config:split`.")
+    test: list[str] = Field(description="Files of held-out problems; never trained on.")
+    train_limit: Positive | None = Field(None, description="Use the first N training problems after a seeded shuffle.")
+    test_limit: Positive | None = Field(None, description="Use the first N held-out problems after a seeded shuffle.")
+
+
+class ProblemsConfig(Config):
+    """Stage `problems`: the questions that are trained on and the ones that are only scored."""
+
+    source: GeneratedProblems | ProblemFiles = Field(GeneratedProblems(), discriminator="kind", description="Where they come from.")
+    benchmarks: list[str] = Field([], description="Further benchmark files, used only to decontaminate the corpus.")
+    seed: int = Field(0, description="Seed of generation, shuffling and limits.")
+
+
+class GeneratedCrawl(Config):
+    """A mini-web with known answers, written as real WARC files (our own, for the `tiny` recipe)."""
+
+    kind: Literal["generated"] = "generated"
+    pages: Positive = Field(3000, description="HTML pages in all, planted ones included.")
+    domains: Positive = Field(48, description="Hosts the pages are spread over.")
+    math_share: Share = Field(0.35, description="Share of pages that are mathematical.")
+    warc_files: Positive = Field(6, description="WARC files the pages are written to.")
+    near_duplicates: Count = Field(120, description="Pages that repeat another page with small edits.")
+    url_duplicates: Count = Field(40, description="Captures of a URL that was captured before, written in another form.")
+    contaminated: Count = Field(60, description="Mathematical pages that quote a held-out question with its answer.")
+
+
+class CrawlFiles(Config):
+    """WARC files that are already here."""
+
+    kind: Literal["files"] = "files"
+    warcs: list[str] = Field(description="Paths, globs or fsspec URLs of WARC files.")
+
+
+class CrawlConfig(Config):
+    """Stage `crawl`: the WARC files that mining reads."""
+
+    source: GeneratedCrawl | CrawlFiles = Field(GeneratedCrawl(), discriminator="kind", description="Where they come from.")
+    seed: int = Field(0, description="Seed of generation.")
+
+
+class ClassifierConfig(Config):
+    """The fastText page classifier (paper section 2.1)."""
+
+    dim: Positive = Field(256, description="Vector dimension (paper).")
+    learning_rate: float = Field(0.1, gt=0, description="Learning rate (paper).")
+    word_ngrams: Positive = Field(3, description="Longest word n-gram (paper).")
+    min_count: Positive = Field(3, description="Least number of occurrences of a word (paper).")
+    epochs: Positive = Field(3, description="Passes over the seed (paper).")
+    buckets: Positive = Field(2_000_000, description="Hash buckets for n-grams (our choice: fastText's default).")
+    threads: Positive = Field(1, description="Training threads (our choice): 1 is reproducible, more is faster and is not.")
+
+
+class SeedConfig(Config):
+    """The first round's examples. The paper: 500,000 OpenWebMath pages against 500,000 random Common Crawl pages."""
+
+    positives: Positive = Field(500_000, description="Positive pages (paper).")
+    negatives: Positive = Field(500_000, description="Negative pages, drawn at random from the crawl (paper).")
+    source: Literal["file", "crawl-formulas"] = Field(
+        "file",
+        description="`file`: texts from `path`; `crawl-formulas`: crawl pages with the most formulas (our choice where no seed corpus is at hand).",
+    )
+    path: str | None = Field(None, description="JSONL or Parquet with a `text` column (and `url` if known), or `hf://open-web-math/open-web-math`.")
+
+
+class DedupConfig(Config):
+    """MinHash near-duplicate removal (parameters are our choice; the paper says only that it was done)."""
+
+    bands: Positive = Field(14, description="LSH bands.")
+    rows: Positive = Field(8, description="Rows in a band; 14 x 8 has its threshold near a Jaccard similarity of 0.72.")
+    ngram: Positive = Field(5, description="Words in a shingle; digits and symbols count as words.")
+    threshold: Share = Field(0.7, description="Estimated Jaccard similarity from which two pages are duplicates.")
+
+
+class DecontaminationConfig(Config):
+    """Benchmark decontamination (paper section 2.1)."""
+
+    ngram: Positive = Field(10, description="A page that shares an n-gram of this many words with a benchmark text is dropped (paper).")
+    shortest: Positive = Field(3, description="Benchmark texts of this many words up to `ngram` - 1 are matched whole (paper).")
+    short_answers: bool = Field(False, description="Match short answers too (paper literally); off, since 3-word answers occur in ordinary text.")
+
+
+class MineConfig(Config):
+    """Stage `mine`: rounds of corpus mining with domain discovery (paper section 2.1)."""
+
+    classifier: ClassifierConfig = ClassifierConfig()
+    seed_pages: SeedConfig = SeedConfig()
+    dedup: DedupConfig = DedupConfig()
+    decontamination: DecontaminationConfig = DecontaminationConfig()
+    token_budgets: list[Positive] = Field(
+        [40_000_000_000, 89_000_000_000, 118_000_000_000, 120_000_000_000],
+        min_length=1,
+        description="Tokens kept in each round, best score first; the last is repeated. Paper: 40B, 89B, (118B implied), 120B.",
+    )
+    max_rounds: Positive = Field(4, description="Rounds at most (paper: 4).")
+    stop_overlap: Share = Field(0.98, description="Stop when this share of a round's tokens was already collected in the round before (paper).")
+    domain_share: Share = Field(0.10, description="A domain is mathematical when more than this share of its pages was collected (paper).")
+    domain_min_pages: Positive = Field(5, description="Domains with fewer pages are not judged (our choice).")
+    annotations: str | None = Field(None, description="TOML file of accepted and rejected URL path prefixes; without one `path_share` decides.")
+    path_share: Share = Field(0.5, description="Unattended: accept a path prefix of a mathematical domain when this share of its pages was collected (our choice).")
+    min_characters: Count = Field(100, description="Pages with less text are dropped (our choice).")
+    max_page_bytes: Positive = Field(5_000_000, description="Larger HTML bodies are dropped unread (our choice).")
+    workers: Positive = Field(2, description="Processes that read WARC files.")
+    seed: int = Field(0, description="Seed of the negative sample and of the classifier.")
+
+
+class CurateConfig(Config):
+    """Stage `curate`: problems -> chain-of-thought, program-of-thought and tool-integrated solutions (paper section 3.1)."""
+
+    formats: dict[SolutionFormat, Annotated[float, Field(gt=0)]] = Field(
+        {"cot": 1.0, "pot": 1.0, "tool": 1.0}, description="Share of problems that get a solution in each format (1.0: all)."
+    )
+    wrong_step_share: Share = Field(
+        0.0, description="Share of chain-of-thought solutions whose last step is made wrong, as machine-made data is (our choice, `tiny` only)."
+    )
+    seed: int = Field(0, description="Seed of the choice of formats and of the planted errors.")
+
+
+class GradeConfig(Config):
+    """The answer checker: math-verify in a process that is killed when it takes too long."""
+
+    timeout_seconds: float = Field(5.0, gt=0, description="Limit for one answer (our choice).")
+    workers: Positive = Field(1, description="Checker processes.")

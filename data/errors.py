@@ -1,0 +1,7 @@
+"""The one error that people see: what is wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+
+class MathQuarryError(Exception):
+    """Something the user can mend. The message names the file, field or value and the remedy; the command line prints it alone."""

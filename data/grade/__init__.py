@@ -1,0 +1,1 @@
+"""Is this answer right: math-verify in a process that can be killed."""

@@ -1,0 +1,1 @@
+"""Running the programs in solutions."""

@@ -1,0 +1,1 @@
+"""Solution formats, prompts, steps and answer extraction."""

@@ -1,0 +1,1 @@
+"""Tokens and weights: torch, transformers, and vLLM in one file. Knows nothing of Prefect."""

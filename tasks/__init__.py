@@ -1,0 +1,1 @@
+"""Restartable units of work: artifacts in, artifacts out."""
