@@ -92,15 +92,18 @@ class ClassifierConfig(Config):
 
 
 class SeedConfig(Config):
-    """The first round's examples. The paper: 500,000 OpenWebMath pages against 500,000 random Common Crawl pages."""
+    """The first round's examples (paper: 500,000 OpenWebMath pages against 500,000 random Common Crawl pages)."""
 
     positives: Positive = Field(500_000, description="Positive pages (paper).")
     negatives: Positive = Field(500_000, description="Negative pages, drawn at random from the crawl (paper).")
     source: Literal["file", "crawl-formulas"] = Field(
         "file",
-        description="`file`: texts from `path`; `crawl-formulas`: crawl pages with the most formulas (our choice where no seed corpus is at hand).",
+        description="`file`: texts from `path`; `crawl-formulas`: the crawl's pages with most formulas (our choice where no seed is at hand).",
     )
-    path: str | None = Field(None, description="JSONL or Parquet with a `text` column (and `url` if known), or `hf://open-web-math/open-web-math`.")
+    path: str | None = Field(
+        None,
+        description="JSONL or Parquet with a `text` column (and `url` if known), or `hf://open-web-math/open-web-math`.",
+    )
 
 
 class DedupConfig(Config):
@@ -117,7 +120,10 @@ class DecontaminationConfig(Config):
 
     ngram: Positive = Field(10, description="A page that shares an n-gram of this many words with a benchmark text is dropped (paper).")
     shortest: Positive = Field(3, description="Benchmark texts of this many words up to `ngram` - 1 are matched whole (paper).")
-    short_answers: bool = Field(False, description="Match short answers too (paper literally); off, since 3-word answers occur in ordinary text.")
+    short_answers: bool = Field(
+        False,
+        description="Match short answers too (paper literally); off, since 3-word answers occur in ordinary text.",
+    )
 
 
 class MineConfig(Config):
@@ -133,11 +139,18 @@ class MineConfig(Config):
         description="Tokens kept in each round, best score first; the last is repeated. Paper: 40B, 89B, (118B implied), 120B.",
     )
     max_rounds: Positive = Field(4, description="Rounds at most (paper: 4).")
-    stop_overlap: Share = Field(0.98, description="Stop when this share of a round's tokens was already collected in the round before (paper).")
+    stop_overlap: Share = Field(
+        0.98, description="Stop when this share of a round's tokens was already collected in the round before (paper)."
+    )
     domain_share: Share = Field(0.10, description="A domain is mathematical when more than this share of its pages was collected (paper).")
     domain_min_pages: Positive = Field(5, description="Domains with fewer pages are not judged (our choice).")
-    annotations: str | None = Field(None, description="TOML file of accepted and rejected URL path prefixes; without one `path_share` decides.")
-    path_share: Share = Field(0.5, description="Unattended: accept a path prefix of a mathematical domain when this share of its pages was collected (our choice).")
+    annotations: str | None = Field(
+        None, description="TOML file of accepted and rejected URL path prefixes; without one `path_share` decides."
+    )
+    path_share: Share = Field(
+        0.5,
+        description="Unattended: accept a path prefix of a mathematical domain when this share of its pages was collected (our choice).",
+    )
     min_characters: Count = Field(100, description="Pages with less text are dropped (our choice).")
     max_page_bytes: Positive = Field(5_000_000, description="Larger HTML bodies are dropped unread (our choice).")
     workers: Positive = Field(2, description="Processes that read WARC files.")
@@ -148,10 +161,12 @@ class CurateConfig(Config):
     """Stage `curate`: problems -> chain-of-thought, program-of-thought and tool-integrated solutions (paper section 3.1)."""
 
     formats: dict[SolutionFormat, Annotated[float, Field(gt=0)]] = Field(
-        {"cot": 1.0, "pot": 1.0, "tool": 1.0}, description="Share of problems that get a solution in each format (1.0: all)."
+        {"cot": 1.0, "pot": 1.0, "tool": 1.0},
+        description="Share of problems that get a solution in each format (1.0: all).",
     )
     wrong_step_share: Share = Field(
-        0.0, description="Share of chain-of-thought solutions whose last step is made wrong, as machine-made data is (our choice, `tiny` only)."
+        0.0,
+        description="Share of chain-of-thought solutions whose last step is made wrong, as machine-made data is (our choice, `tiny` only).",
     )
     seed: int = Field(0, description="Seed of the choice of formats and of the planted errors.")
 

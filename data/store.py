@@ -1,0 +1,308 @@
+"""The artifact store: immutable folders named by what made them.
+
+An artifact's key is a hash of the stage, its version, its config and the keys of its inputs. The same key means the same artifact, so a
+stage whose artifact exists is skipped. Publishing is atomic: the folder is filled beside its final place, synced, given its
+`manifest.json` last, and renamed. The manifest is the truth; the DuckDB ledger (`data/ledger.py`) can always be rebuilt from it.
+
+Layout of a store:
+
+    artifacts/<stage>/<key>/manifest.json + files     work/<key>/scratch, out, lock     runs/<run>.json     ledger.duckdb
+
+A store may be an fsspec URL (`s3://bucket/prefix`). Then a local folder mirrors it: artifacts are built and read locally, uploaded when
+published (manifest last), and fetched when another host has published them.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from data.errors import MathQuarryError
+from data.files import disk_error, file_digest, read_json, sync_path, write_json
+from data.sources import Source, code_revision
+from data.workspace import MetricLog, Progress, Workspace
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A published artifact: its manifest and the local folder that holds its files."""
+
+    path: Path
+    manifest: dict[str, Any]
+    reused: bool = False
+
+    @property
+    def key(self) -> str:
+        """Identity of the artifact, 20 hexadecimal digits."""
+        return self.manifest["key"]
+
+    @property
+    def stage(self) -> str:
+        """Stage that made it."""
+        return self.manifest["stage"]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Figures the stage returned."""
+        return self.manifest["summary"]
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of work, over all attempts."""
+        return self.manifest["seconds"]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Everything that decides what an artifact is."""
+
+    stage: str
+    version: int
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    sources: tuple[Source, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Hash of stage, version, config, input keys and source digests."""
+        content = {
+            "stage": self.stage,
+            "version": self.version,
+            "config": self.config,
+            "inputs": dict(self.inputs),
+            "sources": sorted(source.sha256 for source in self.sources),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:20]
+
+
+class Store:
+    """Finds, builds and publishes artifacts under `root`, a folder or an fsspec URL."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.url = str(root)
+        self.remote: fsspec.AbstractFileSystem | None = None
+        if "://" in self.url and not self.url.startswith("file://"):
+            self.remote, self._remote_root = fsspec.core.url_to_fs(self.url)
+            mirrors = Path(os.environ.get("MATHQUARRY_CACHE", "~/.cache/mathquarry")).expanduser()
+            self.root = mirrors / hashlib.sha256(self.url.encode()).hexdigest()[:12]
+        else:
+            self.root = Path(self.url.removeprefix("file://")).expanduser().resolve()
+
+    @property
+    def ledger_path(self) -> Path:
+        """The DuckDB file, beside the artifacts (for a remote store: in its local mirror)."""
+        return self.root / "ledger.duckdb"
+
+    def folder(self, stage: str, key: str) -> Path:
+        """Where an artifact is, or will be."""
+        return self.root / "artifacts" / stage / key
+
+    def find(self, stage: str, key: str) -> Artifact | None:
+        """The published artifact, fetched from the remote store where needed; None when there is none."""
+        folder = self.folder(stage, key)
+        if not (folder / MANIFEST).exists():
+            if self.remote is None or not self.remote.exists(self._remote(stage, key, MANIFEST)):
+                return None
+            self._fetch(stage, key)
+        return Artifact(folder, read_json(folder / MANIFEST), reused=True)
+
+    def get(self, stage: str, key: str) -> Artifact:
+        """Like `find`, but a missing artifact is a `MathQuarryError`."""
+        artifact = self.find(stage, key)
+        if artifact is None:
+            raise MathQuarryError(f"the store {self.url} holds no {stage} artifact {key}. Run the stage that makes it first.")
+        return artifact
+
+    def manifests(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """(folder, manifest) of every artifact in the store, oldest first."""
+        if self.remote is not None:
+            for path in self.remote.glob(f"{self._remote_root}/artifacts/*/*/{MANIFEST}"):
+                stage, key = path.split("/")[-3:-1]
+                self.find(stage, key)
+        found = [(path.parent, read_json(path)) for path in self.root.glob(f"artifacts/*/*/{MANIFEST}")]
+        yield from sorted(found, key=lambda item: (item[1]["created"], item[1]["key"]))
+
+    def build(
+        self,
+        identity: Identity,
+        work: Callable[[Workspace], dict[str, Any]],
+        *,
+        progress: Progress | None = None,
+        replace: bool = False,
+    ) -> Artifact:
+        """Return the artifact of `identity`, calling `work` to make it if it does not exist (or if `replace`).
+
+        `work` gets an empty `out` folder and a `scratch` folder that keeps what an interrupted attempt left. Raises `MathQuarryError` when
+        another process is making the same artifact, or when the disk is full; then nothing is published and `scratch` is kept.
+        """
+        existing = self.find(identity.stage, identity.key)
+        if existing is not None and not replace:
+            return existing
+        room = self.root / "work" / identity.key
+        with self._locked(room, identity):
+            again = self.find(identity.stage, identity.key)
+            if again is not None and not replace:
+                return again
+            out, scratch = room / "out", room / "scratch"
+            shutil.rmtree(out, ignore_errors=True)
+            try:
+                out.mkdir(parents=True)
+                scratch.mkdir(parents=True, exist_ok=True)
+                metrics = MetricLog(scratch / "metrics.jsonl")
+                started = time.monotonic()
+                spent = _spent_before(scratch)
+                with _keeping_time(scratch, spent, started):
+                    summary = work(Workspace(out, scratch, progress or Progress(), metrics))
+                if metrics.path.exists():
+                    shutil.copyfile(metrics.path, out / metrics.path.name)
+                return self._publish(identity, out, summary, spent + time.monotonic() - started)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise disk_error(error, room) from error
+                raise
+
+    def write_run(self, run: dict[str, Any]) -> None:
+        """Record a run of a recipe (`runs/<id>.json`)."""
+        path = self.root / "runs" / f"{run['id']}.json"
+        write_json(path, run)
+        if self.remote is not None:
+            self.remote.put(str(path), f"{self._remote_root}/runs/{path.name}")
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Every recorded run, oldest first."""
+        if self.remote is not None and self.remote.exists(f"{self._remote_root}/runs"):
+            (self.root / "runs").mkdir(parents=True, exist_ok=True)
+            for path in self.remote.glob(f"{self._remote_root}/runs/*.json"):
+                self.remote.get(path, str(self.root / "runs" / path.rsplit("/", 1)[-1]))
+        return sorted((read_json(path) for path in self.root.glob("runs/*.json")), key=lambda run: run["started"])
+
+    def remove(self, stage: str, key: str) -> None:
+        """Delete an artifact. The manifest goes first, so a half-deleted artifact is never taken for a whole one."""
+        if self.remote is not None and self.remote.exists(self._remote(stage, key, MANIFEST)):
+            self.remote.rm(self._remote(stage, key, MANIFEST))
+            self.remote.rm(self._remote(stage, key), recursive=True)
+        folder = self.folder(stage, key)
+        (folder / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _publish(self, identity: Identity, out: Path, summary: dict[str, Any], seconds: float) -> Artifact:
+        files: list[dict[str, Any]] = [
+            {"path": str(path.relative_to(out)), "bytes": path.stat().st_size, "sha256": file_digest(path)}
+            for path in sorted(out.rglob("*"))
+            if path.is_file()
+        ]
+        manifest = {
+            "schema": SCHEMA,
+            "key": identity.key,
+            "stage": identity.stage,
+            "version": identity.version,
+            "config": identity.config,
+            "inputs": dict(identity.inputs),
+            "sources": [vars(source) for source in identity.sources],
+            "files": files,
+            "summary": summary,
+            "seconds": round(seconds, 3),
+            "created": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{time.time_ns() // 1000 % 1_000_000:06d}Z",
+            "code": {
+                "version": metadata.version("mathquarry"),
+                "revision": code_revision(),
+                "python": platform.python_version(),
+            },
+        }
+        for file in files:
+            sync_path(out / file["path"])
+        write_json(out / MANIFEST, manifest)
+        folder = self.folder(identity.stage, identity.key)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # A rename needs an empty place: an artifact that is being replaced, or lost its manifest, moves into the work folder first.
+        displaced = out.with_name("displaced")
+        shutil.rmtree(displaced, ignore_errors=True)
+        if folder.exists():
+            folder.rename(displaced)
+        out.rename(folder)
+        sync_path(folder.parent)
+        if self.remote is not None:
+            for file in files:
+                self.remote.put(str(folder / file["path"]), self._remote(identity.stage, identity.key, file["path"]))
+            self.remote.put(str(folder / MANIFEST), self._remote(identity.stage, identity.key, MANIFEST))
+        return Artifact(folder, read_json(folder / MANIFEST))
+
+    def _remote(self, *parts: str) -> str:
+        return "/".join([self._remote_root, "artifacts", *parts])
+
+    def _fetch(self, stage: str, key: str) -> None:
+        assert self.remote is not None
+        incoming = self.root / "work" / f"fetch-{key}-{os.getpid()}"
+        shutil.rmtree(incoming, ignore_errors=True)
+        incoming.mkdir(parents=True)
+        self.remote.get(self._remote(stage, key, MANIFEST), str(incoming / MANIFEST))
+        manifest = read_json(incoming / MANIFEST)
+        for file in manifest["files"]:
+            target = incoming / file["path"]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.remote.get(self._remote(stage, key, file["path"]), str(target))
+        if problems := verify_files(incoming, manifest):
+            raise MathQuarryError(f"artifact {stage}/{key} arrived damaged from {self.url}: {'; '.join(problems)}.")
+        folder = self.folder(stage, key)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        incoming.rename(folder)
+
+    @contextmanager
+    def _locked(self, room: Path, identity: Identity) -> Iterator[None]:
+        room.mkdir(parents=True, exist_ok=True)
+        with (room / "lock").open("a+") as lock:
+            try:
+                # The kernel drops the lock with the process, however that ends.
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise MathQuarryError(
+                    f"another process is making {identity.stage} {identity.key} in {self.root}. Wait for it, or stop it, and run again."
+                ) from None
+            yield
+        # Only a finished stage gets here; after an error or a kill the scratch folder stays for the next attempt.
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def verify_files(folder: Path, manifest: dict[str, Any]) -> list[str]:
+    """What is wrong with an artifact's files: missing ones and ones whose bytes differ from the manifest. Empty when whole."""
+    problems = []
+    for file in manifest["files"]:
+        path = folder / file["path"]
+        if not path.exists():
+            problems.append(f"{file['path']} is missing")
+        elif path.stat().st_size != file["bytes"] or file_digest(path) != file["sha256"]:
+            problems.append(f"{file['path']} has changed")
+    return problems
+
+
+def _spent_before(scratch: Path) -> float:
+    path = scratch / "seconds"
+    return float(path.read_text()) if path.exists() else 0.0
+
+
+@contextmanager
+def _keeping_time(scratch: Path, spent: float, started: float) -> Iterator[None]:
+    """Remember the time an attempt took that ended with an error, so that an artifact's cost counts every attempt that was not killed."""
+    try:
+        yield
+    except BaseException:
+        if scratch.exists():
+            (scratch / "seconds").write_text(str(spent + time.monotonic() - started))
+        raise
