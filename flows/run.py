@@ -1,0 +1,128 @@
+"""Running a recipe in this process, and what is printed about it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data.errors import MathQuarryError
+from data.store import Store
+from flows.recipe import Recipe
+from flows.server import embedded_server
+from flows.stages import STAGES
+from models.plan import GPU_FLOPS, TRAIN_UTILISATION, estimate, parameters
+
+if TYPE_CHECKING:
+    from tasks.stage import Produced
+
+
+def run_embedded(recipe: Recipe, store_url: str, begin_at: str | None, force: str | None) -> None:
+    """Run `recipe` here, with a Prefect server of its own, and print what each stage did."""
+    store = Store(store_url)
+    store.root.mkdir(parents=True, exist_ok=True)
+    # Every artifact goes through an absolute path, so that stages agree on the store wherever they run.
+    url = store_url if store.remote is not None else str(store.root)
+    print(f"{recipe.name}: {recipe.description}\nstore: {url}")
+    started = time.monotonic()
+    with embedded_server(store.root / "prefect"):
+        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+        from flows.pipeline import pipeline
+
+        # Heartbeats tell a shared server that a run is alive; here the server ends with the run, and each flow would wait a second for them.
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            run = pipeline(recipe, url, begin_at, force, _announce)
+    seconds = time.monotonic() - started
+    reused = sum(made.reused for made in run.produced.values())
+    if reused == len(run.produced):
+        print(f"\nNothing to do: all {reused} artifacts of this recipe are in the store ({seconds:.0f} s).")
+    else:
+        print(f"\n{len(run.produced) - reused} artifacts made, {reused} reused, in {_duration(seconds)}.")
+    print(_accuracy(run.produced))
+    _print_mining(run.produced["mine"].summary)
+    print(f"\nrun:    {run.id}")
+    print(f"report: {store.folder('report', run.produced['report'].key) / 'report.html'}")
+
+
+def _announce(name: str, made: Produced | None) -> None:
+    if made is None:
+        print(f"{name:<14} ...", end="\r", flush=True)
+    elif made.reused:
+        print(f"{name:<14} in the store  {made.key}")
+    else:
+        print(f"{name:<14} {_duration(made.seconds):>12}  {made.key}")
+
+
+def _accuracy(produced: dict[str, Produced]) -> str:
+    from data.report.text import accuracy_table
+
+    names = {"evaluate-base": "base", "evaluate-sft": "SFT"}
+    rows = [
+        (names.get(name, name.replace("evaluate-rl-", "RL iteration ")), made.summary)
+        for name, made in produced.items()
+        if name.startswith("evaluate-")
+    ]
+    return "\n" + accuracy_table(rows)
+
+
+def _print_mining(summary: dict[str, Any]) -> None:
+    planted = [
+        ("contaminated pages", "planted_contaminated", "removed_contaminated"),
+        ("near-duplicates", "planted_near_duplicates", "removed_near_duplicates"),
+        ("repeated captures", "planted_url_duplicates", "removed_url_duplicates"),
+    ]
+    for what, there, gone in planted:
+        if there in summary:
+            print(f"{what}: {summary[there]} planted, {summary[gone]} removed")
+
+
+def dry_run(recipe: Recipe) -> None:
+    """Print the resolved recipe, the stages, and what each is estimated to cost."""
+    print(json.dumps(recipe.model_dump(mode="json"), indent=2, ensure_ascii=False))
+    print("\nstages: " + " -> ".join(STAGES))
+    size = parameters(recipe.model)
+    print(f"\nestimates for {size:,.0f} weights; GPU-hours of {GPU_FLOPS / 1e12:.0f} TFLOP/s at {TRAIN_UTILISATION:.0%} in training")
+    print(f"{'stage':<12}{'tokens':>12}{'FLOPs':>12}{'GPU-hours':>12}{'disk':>12}")
+    for row in estimate(
+        recipe.problems.source, recipe.mine, recipe.model, recipe.pretrain, recipe.sft, recipe.reward, recipe.grpo, recipe.evaluate
+    ):
+        print(f"{row.stage:<12}{row.tokens:>12.3g}{row.flops:>12.3g}{row.gpu_hours:>12,.1f}{_bytes(row.disk_bytes):>12}")
+
+
+def write_report(store_url: str, run_id: str | None, output: Path) -> None:
+    """Write the report of a recorded run to `output`. Raises `MathQuarryError` when the store has no such run."""
+    from data.files import atomic_path
+    from data.report.build import build_report
+    from tasks.report import report_artifacts
+
+    store = Store(store_url)
+    runs = [run for run in store.runs() if run_id is None or run["id"] == run_id]
+    if not runs:
+        known = ", ".join(run["id"] for run in store.runs()) or "none"
+        raise MathQuarryError(f"{store_url} has no run {run_id or ''}. Recorded runs: {known}.")
+    run = runs[-1]
+    stages = {stage["name"]: f"{stage['stage']}/{stage['key']}" for stage in run["stages"] if stage["stage"] != "report"}
+    room = store.root / "work" / f"report-{run['id']}"
+    room.mkdir(parents=True, exist_ok=True)
+    try:
+        build_report(run, report_artifacts(store_url, stages), room)
+        with atomic_path(output.resolve()) as temporary:
+            shutil.copyfile(room / "report.html", temporary)
+    finally:
+        shutil.rmtree(room)
+    print(output.resolve())
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} PB"

@@ -1,0 +1,30 @@
+"""Task `problems`: load or generate the questions that are trained on, and the ones that are only scored."""
+
+from __future__ import annotations
+
+from prefect import task
+
+from data.config import ProblemFiles, ProblemsConfig
+from data.store import BuildMode
+from tasks.stage import Produced, produce
+
+VERSION = 1
+
+
+@task(name="problems")
+def problems(store: str, config: ProblemsConfig, mode: BuildMode = "reuse") -> Produced:
+    """Artifact: `train.jsonl`, `test.jsonl`, `benchmarks.jsonl`."""
+    from data.problems.build import build_problems
+
+    source = config.source
+    files = [*source.train, *source.test] if isinstance(source, ProblemFiles) else []
+    return produce(
+        store,
+        "problems",
+        VERSION,
+        {"problems": config},
+        {},
+        lambda space, inputs: build_problems(config, space),
+        sources=[*files, *config.benchmarks],
+        mode=mode,
+    )

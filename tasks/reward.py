@@ -1,0 +1,54 @@
+"""Tasks `train-reward` and `refresh-reward`: the reward model and its continuation with replay (paper sections 4.1.2 to 4.1.4)."""
+
+from __future__ import annotations
+
+from prefect import task
+
+from data.store import BuildMode
+from models.config import RewardConfig
+from tasks.stage import Produced, produce
+
+VERSION = 1
+
+
+@task(name="train-reward")
+def train_reward(store: str, config: RewardConfig, start: str, policy: str, problems: str, mode: BuildMode = "reuse") -> Produced:
+    """Artifact: the first reward model (weights from `start`) and the reward data sampled from `policy`."""
+    from models.reward_stage import train_reward as train
+
+    return produce(
+        store,
+        "reward",
+        VERSION,
+        {"reward": config},
+        {"start": start, "policy": policy, "problems": problems},
+        lambda space, inputs: train(config, inputs["start"] / "model", inputs["policy"] / "model", inputs["problems"], space),
+        mode=mode,
+    )
+
+
+@task(name="refresh-reward")
+def refresh_reward(
+    store: str, config: RewardConfig, policy: str, problems: str, history: list[str], iteration: int, mode: BuildMode = "reuse"
+) -> Produced:
+    """Artifact: the newest reward model of `history` (oldest first), continued on samples of `policy` with replay."""
+    from models.reward_stage import refresh_reward as refresh
+
+    roles = [f"reward-{index}" for index in range(len(history))]
+    return produce(
+        store,
+        "reward",
+        VERSION,
+        {"reward": config, "iteration": iteration},
+        {"policy": policy, "problems": problems, **dict(zip(roles, history, strict=True))},
+        lambda space, inputs: refresh(
+            config,
+            inputs[roles[-1]] / "model",
+            inputs["policy"] / "model",
+            inputs["problems"],
+            [inputs[role] for role in roles],
+            iteration,
+            space,
+        ),
+        mode=mode,
+    )

@@ -1,0 +1,27 @@
+"""Task `sft`: supervised fine-tuning on the curated solutions (paper section 3.1)."""
+
+from __future__ import annotations
+
+from prefect import task
+
+from data.store import BuildMode
+from models.config import SFTConfig
+from tasks.stage import Produced, produce
+
+VERSION = 1
+
+
+@task(name="sft")
+def sft(store: str, config: SFTConfig, base: str, examples: str, mode: BuildMode = "reuse") -> Produced:
+    """Artifact: the instruct model."""
+    from models.sft import finetune
+
+    return produce(
+        store,
+        "sft",
+        VERSION,
+        {"sft": config},
+        {"base": base, "examples": examples},
+        lambda space, inputs: finetune(config, inputs["base"] / "model", inputs["examples"], space),
+        mode=mode,
+    )

@@ -1,0 +1,106 @@
+"""What every stage's task does around its library function: identity, reuse, progress, ledger."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.context import FlowRunContext
+
+from data.config import Config
+from data.errors import MathQuarryError
+from data.ledger import Ledger
+from data.sources import identify
+from data.store import Artifact, BuildMode, Identity, Store
+from data.workspace import Progress, Workspace
+
+logger = logging.getLogger("mathquarry")
+
+UI_SECONDS = 5.0
+"""Least time between two progress updates in the Prefect UI; each is a request to the server."""
+
+
+@dataclass(frozen=True)
+class Produced:
+    """What a stage hands to the next: a reference, never the data."""
+
+    ref: str
+    reused: bool
+    seconds: float
+    summary: dict[str, Any]
+
+    @property
+    def stage(self) -> str:
+        """Stage that made the artifact."""
+        return self.ref.split("/")[0]
+
+    @property
+    def key(self) -> str:
+        """Key of the artifact."""
+        return self.ref.split("/")[1]
+
+
+def produce(
+    store_url: str,
+    stage: str,
+    version: int,
+    config: Mapping[str, Config | int | str],
+    inputs: Mapping[str, str],
+    work: Callable[[Workspace, dict[str, Path]], dict[str, Any]],
+    *,
+    sources: list[str] | None = None,
+    mode: BuildMode = "reuse",
+) -> Produced:
+    """Make a stage's artifact, or find that it exists, and write its ledger rows.
+
+    `inputs` maps roles to references ("stage/key"); `work` gets the workspace and the input folders by role. `sources` are names of files
+    outside the store that the config mentions; their content is part of the artifact's identity.
+    """
+    store = Store(store_url)
+    artifacts = {role: store.get(*reference.split("/")) for role, reference in inputs.items()}
+    identity = Identity(
+        stage=stage,
+        version=version,
+        config={name: value.model_dump(mode="json") if isinstance(value, Config) else value for name, value in config.items()},
+        inputs={role: artifact.key for role, artifact in artifacts.items()},
+        sources=tuple(source for name in sources or [] for source in identify(name)),
+    )
+    folders = {role: artifact.path for role, artifact in artifacts.items()}
+    progress = Progress([_UIProgress()] if FlowRunContext.get() else [])
+    artifact = store.build(identity, lambda space: work(space, folders), progress=progress, mode=mode)
+    _record(store, artifact)
+    return Produced(f"{stage}/{artifact.key}", artifact.reused, artifact.seconds, artifact.summary)
+
+
+def _record(store: Store, artifact: Artifact) -> None:
+    if artifact.reused and store.ledger_path.exists() and Ledger(store).query("select 1 from artifacts where key = ?", [artifact.key]):
+        return
+    try:
+        Ledger(store).record(artifact)
+    except MathQuarryError as error:
+        # The artifact is published and its manifest is the truth; a row that could not be written must not fail the stage.
+        logger.warning("%s", error)
+
+
+class _UIProgress:
+    """Shows each piece of work as a progress artifact of the flow run in the Prefect UI."""
+
+    def __init__(self) -> None:
+        self._artifacts: dict[str, Any] = {}
+        self._told: dict[str, float] = {}
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        share = 100.0 * done / max(total, 1)
+        now = time.monotonic()
+        if what not in self._artifacts:
+            self._artifacts[what] = create_progress_artifact(progress=share, description=what)
+        elif now - self._told[what] < UI_SECONDS and done < total:
+            return
+        else:
+            update_progress_artifact(artifact_id=self._artifacts[what], progress=share, description=f"{what}: {done:,} of {total:,}")
+        self._told[what] = now
