@@ -32,7 +32,7 @@ def run_embedded(recipe: Recipe, store_url: str, begin_at: str | None, force: st
 
         from flows.pipeline import pipeline
 
-        # Heartbeats tell a shared server that a run is alive; here the server ends with the run, and each flow would wait a second for them.
+        # Heartbeats tell a shared server that a run is alive. Here the server ends with the run, and every flow would wait a second.
         with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             run = pipeline(recipe, url, begin_at, force, _announce)
     seconds = time.monotonic() - started

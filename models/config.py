@@ -1,4 +1,6 @@
-"""Typed configs of the stages with weights. Importable without torch. Defaults are the paper's numbers; "our choice" marks what it leaves open.
+"""Typed configs of the stages with weights. Importable without torch.
+
+Defaults are the paper's numbers; "our choice" marks what it leaves open.
 
 Batch sizes name their unit: tokens, sequences, questions or outputs.
 """
@@ -107,7 +109,7 @@ class SFTConfig(TrainConfig):
 
 
 class RolloutConfig(Config):
-    """How answers are sampled. Training needs the whole distribution: top-p stays 1 there (our choice; the paper says "nucleus sampling")."""
+    """How answers are sampled. Always from the whole distribution, without top-p (our choice; the paper says "nucleus sampling")."""
 
     engine: Literal["transformers", "vllm"] = Field("transformers", description="Who generates.")
     temperature: float = Field(1.0, ge=0, description="Sampling temperature (our choice).")

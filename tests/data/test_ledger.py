@@ -1,0 +1,128 @@
+"""The ledger: rows from manifests, lineage both ways, rebuilding, waiting for the lock."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from data.errors import MathQuarryError
+from data.ledger import TABLES, Ledger
+from data.sources import Source
+from data.store import Artifact, Identity, Store
+from data.workspace import Workspace
+
+
+def work(space: Workspace) -> dict[str, Any]:
+    for step in range(3):
+        space.metrics.log(step, loss=3.0 - step, tokens=10 * step)
+    return {"pages": 7}
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> tuple[Ledger, list[Artifact]]:
+    """crawl -> mine -> sft, each recorded."""
+    store = Store(tmp_path)
+    ledger = Ledger(store)
+    crawl = store.build(Identity("crawl", 1, {}, {}, (Source("a.warc.gz", "ab" * 32, 99),)), work)
+    mine = store.build(Identity("mine", 1, {"rounds": 4}, {"crawl": crawl.key}), work)
+    sft = store.build(Identity("sft", 1, {}, {"corpus": mine.key, "crawl": crawl.key}), work)
+    for artifact in (crawl, mine, sft):
+        ledger.record(artifact)
+    run = {"id": "r1", "recipe": "tiny", "started": "2024-02-05T00:00:00Z", "ended": None, "status": "running", "config": {}}
+    run["stages"] = [{"name": "sft", "stage": "sft", "key": sft.key, "reused": False}]
+    store.write_run(run)
+    ledger.record_run(run)
+    return ledger, [crawl, mine, sft]
+
+
+def rows(ledger: Ledger) -> dict[str, list[dict[str, Any]]]:
+    return {table: ledger.query(f"select * from {table} order by all") for table in TABLES}
+
+
+def test_metrics_are_time_series(chain: tuple[Ledger, list[Artifact]]) -> None:
+    ledger, (_, mine, _) = chain
+    series = ledger.query("select step, value from metrics where key = ? and name = 'loss' order by step", [mine.key])
+    assert [(row["step"], row["value"]) for row in series] == [(0, 3.0), (1, 2.0), (2, 1.0)]
+
+
+def test_lineage_goes_back_to_files_and_opens_each_artifact_once(chain: tuple[Ledger, list[Artifact]]) -> None:
+    ledger, (crawl, mine, sft) = chain
+    lines = [(depth, role, row["key"], row["repeated"]) for depth, role, row in ledger.lineage(sft.key)]
+    assert lines == [
+        (0, "", sft.key, False),
+        (1, "corpus", mine.key, False),
+        (2, "crawl", crawl.key, False),
+        (1, "crawl", crawl.key, True),
+    ]
+    assert ledger.lineage(sft.key)[2][2]["sources"] == [{"path": "a.warc.gz", "sha256": "ab" * 32, "bytes": 99}]
+
+
+def test_descendants_are_everything_an_artifact_went_into(chain: tuple[Ledger, list[Artifact]]) -> None:
+    ledger, (crawl, mine, sft) = chain
+    assert ledger.descendants(crawl.key) == {mine.key, sft.key}
+    assert ledger.descendants(sft.key) == set()
+
+
+def test_sync_restores_every_row_after_the_file_was_deleted(chain: tuple[Ledger, list[Artifact]]) -> None:
+    ledger, _ = chain
+    before = rows(ledger)
+    ledger.store.ledger_path.unlink()
+    counts = ledger.sync()
+    assert rows(ledger) == before
+    assert counts == {"artifacts": 3, "inputs": 3, "sources": 1, "metrics": 18, "runs": 1, "run_stages": 1}
+
+
+def test_an_artifact_is_found_by_key_beginning_run_name_and_stage(chain: tuple[Ledger, list[Artifact]]) -> None:
+    ledger, (_, mine, sft) = chain
+    assert ledger.resolve(mine.key[:9])["key"] == mine.key
+    assert ledger.resolve("sft")["key"] == sft.key
+    with pytest.raises(MathQuarryError, match="no artifact, run stage or stage called grpo-7"):
+        ledger.resolve("grpo-7")
+    with pytest.raises(MathQuarryError, match="is the beginning of 3 keys"):
+        ledger.resolve("")
+
+
+def _record_many(root: Path, writer: int) -> None:
+    store = Store(root)
+    for index in range(10):
+        Ledger(store).record(store.build(Identity("mine", 1, {"writer": writer, "index": index}, {}), work))
+
+
+def test_many_processes_write_without_losing_a_row(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_record_many, args=(tmp_path, writer)) for writer in range(3)]
+    for process in writers:
+        process.start()
+    for process in writers:
+        process.join()
+    assert [process.exitcode for process in writers] == [0, 0, 0]
+    assert Ledger(Store(tmp_path)).query("select count(*) n from artifacts") == [{"n": 30}]
+
+
+def _hold(path: str, ready: Any, release: Any) -> None:
+    with duckdb.connect(path):
+        ready.set()
+        release.wait()
+
+
+def test_a_ledger_that_stays_locked_is_a_clear_error(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready, release = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(str(tmp_path / "ledger.duckdb"), ready, release))
+    holder.start()
+    ready.wait()
+    try:
+        with pytest.raises(MathQuarryError, match="locked by another process"), Ledger(Store(tmp_path), patience=0.3).connect():
+            pass
+    finally:
+        release.set()
+        holder.join()
+
+
+def test_asking_before_anything_was_recorded_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(MathQuarryError, match="ledger sync"):
+        Ledger(Store(tmp_path)).query("select 1")
