@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +29,15 @@ def run_embedded(recipe: Recipe, store_url: str, begin_at: str | None, force: st
     url = store_url if store.remote is not None else str(store.root)
     print(f"{recipe.name}: {recipe.description}\nstore: {url}")
     started = time.monotonic()
-    with embedded_server(store.root / "prefect"):
+    # With PREFECT_API_URL set, the run shows in that server's UI; otherwise a server of its own comes and goes with it.
+    shared = os.environ.get("PREFECT_API_URL")
+    with nullcontext(shared) if shared else embedded_server(store.root / "prefect"):
         from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
         from flows.pipeline import pipeline
 
-        # Heartbeats tell a shared server that a run is alive. Here the server ends with the run, and every flow would wait a second.
-        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        # Heartbeats tell a shared server that a run is alive; without one, every flow would only wait a second for them.
+        with nullcontext() if shared else temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             run = pipeline(recipe, url, begin_at, force, _announce)
     seconds = time.monotonic() - started
     reused = sum(made.reused for made in run.produced.values())

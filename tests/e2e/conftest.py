@@ -1,0 +1,30 @@
+"""One Prefect server for all runs of the command line, and a store in which a small recipe ran through."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.server import embedded_server
+from tests.e2e.command_line import CommandLine
+
+
+@pytest.fixture(scope="session")
+def command_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    before = dict(os.environ)
+    with embedded_server(tmp_path_factory.mktemp("prefect")) as url:
+        environment = {**os.environ, "PREFECT_API_URL": url, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "3600"}
+        os.environ.clear()
+        os.environ.update(before)
+        yield CommandLine(environment)
+
+
+@pytest.fixture(scope="session")
+def finished_store(command_line: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which the small recipe ran from start to end without an interruption."""
+    store = tmp_path_factory.mktemp("finished") / "store"
+    command_line.run(*command_line.tiny(store))
+    return store
