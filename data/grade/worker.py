@@ -1,0 +1,76 @@
+"""The process in which math-verify runs. `Checker` starts it, feeds it and kills it; it trusts nothing it reads.
+
+Protocol: one JSON line `[gold, given, seconds]` on standard input, one byte back: `1` equal, `0` different, `e` could not be read.
+A first byte `r` says that the imports are done. It runs as a program of its own, so that neither a fork of a process with
+threads nor an import of the caller's main module is ever needed.
+
+What protects the caller: a bound on memory, the caller's kill, and behind that an alarm whose default action is death, so that no
+`except` in a library can swallow it and a worker whose caller died cannot spin for ever.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from dataclasses import replace
+from typing import Any
+
+MEMORY_BYTES = 2 * 1024**3
+RELATIVE_TOLERANCE = 1e-5
+
+
+def main() -> None:
+    """Answer requests until standard input closes."""
+    replies = os.dup(1)
+    os.dup2(2, 1)  # whatever a library prints must not look like a reply
+    if sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    logging.disable(logging.CRITICAL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's affair; it closes standard input
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    judge("1", "1+0")  # imports and builds the parser's tables, which no answer's time limit should pay for
+    os.write(replies, b"r")
+    for line in sys.stdin.buffer:
+        gold, given, seconds = json.loads(line)
+        signal.setitimer(signal.ITIMER_REAL, 2 * seconds + 5)
+        try:
+            reply = b"1" if judge(gold, given) else b"0"
+        except Exception:  # a parser fed hostile text may raise anything; the caller reports it as the verdict's reason
+            reply = b"e"
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        os.write(replies, reply)
+
+
+def judge(gold: str, given: str) -> bool:
+    """Whether two LaTeX answers are mathematically equal, by math-verify in strict mode.
+
+    math-verify rounds floats to six decimals, which would make every two tiny numbers equal; such a pair is vetoed here.
+    Its removal of trailing units is switched off: it would read the variable `t` as tonnes. Its reader of plain expressions is not
+    used at all: that one ends in Python's `eval`.
+    """
+    from math_verify import LatexExtractionConfig, parse, verify
+
+    standard = LatexExtractionConfig().normalization_config
+    config = LatexExtractionConfig(normalization_config=replace(standard, units=False, boxed="none"))
+    parsed = []
+    for text in (gold, given):
+        inner = text.replace("\\$", "").replace("$", "").replace("%", "\\%")
+        parsed.append(parse(f"${inner}$", [config], parsing_timeout=None, raise_on_error=True))
+    equal = verify(parsed[0], parsed[1], timeout_seconds=None, raise_on_error=True)
+    return equal and not _numbers_far_apart(parsed[0][0], parsed[1][0])
+
+
+def _numbers_far_apart(a: Any, b: Any) -> bool:
+    if not (getattr(a, "is_number", False) and getattr(b, "is_number", False)):
+        return False
+    x, y = complex(a.evalf()), complex(b.evalf())
+    return abs(x - y) > RELATIVE_TOLERANCE * max(abs(x), abs(y))
+
+
+if __name__ == "__main__":
+    main()
