@@ -1,0 +1,88 @@
+"""Stage `problems`: training problems, held-out problems, and further benchmarks for decontamination."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterable
+
+from data.config import GeneratedProblems, ProblemFiles, ProblemsConfig
+from data.errors import MathQuarryError
+from data.problems import benchmark, gsm8k, math
+from data.problems.generated import generate_problems
+from data.problems.problem import Problem, write_problems
+from data.problems.records import set_name
+from data.workspace import Workspace
+
+TRAIN, TEST, BENCHMARKS = "train.jsonl", "test.jsonl", "benchmarks.jsonl"
+"""Files of the artifact. Each holds `Problem` records; only the last may be empty."""
+
+LOADERS: dict[str, Callable[[str], list[Problem]]] = {"gsm8k": gsm8k.load, "math": math.load}
+_TEST_NAME = re.compile(r"(?<![A-Za-z])test|Test|TEST")
+
+
+def build_problems(config: ProblemsConfig, space: Workspace) -> dict[str, int]:
+    """Write train.jsonl, test.jsonl and benchmarks.jsonl; returns counts.
+
+    A training problem whose question is also held out, or stands in a benchmark, is dropped and counted. Raises `MathQuarryError` for
+    a file that cannot be read, for a training file named as a test split, and when no training problem is left.
+    """
+    if isinstance(config.source, GeneratedProblems):
+        train, test = generate_problems(config.source, config.seed)
+    else:
+        train, test = _from_files(config.source)
+    benchmarks = _load_all(config.benchmarks, benchmark.load)
+
+    held_out = {question_key(problem) for problem in [*test, *benchmarks]}
+    kept = [problem for problem in train if question_key(problem) not in held_out]
+    overlapping = len(train) - len(kept)
+    if not kept:
+        raise MathQuarryError(f"problems.source.train: all {len(train)} training questions are held out too, so none may be trained on.")
+    if isinstance(config.source, ProblemFiles):
+        kept = shuffled_head(kept, config.source.train_limit, config.seed)
+        test = shuffled_head(test, config.source.test_limit, config.seed)
+
+    return {
+        "train": write_problems(space.out / TRAIN, kept),
+        "test": write_problems(space.out / TEST, test),
+        "benchmarks": write_problems(space.out / BENCHMARKS, benchmarks),
+        "dropped_overlap": overlapping,
+    }
+
+
+def question_key(problem: Problem) -> str:
+    """What makes two questions the same: their words, whatever the case and spacing."""
+    return " ".join(problem.question.casefold().split())
+
+
+def shuffled_head(problems: list[Problem], limit: int | None, seed: int) -> list[Problem]:
+    """The first `limit` after a seeded shuffle; without a limit, all in their own order."""
+    if limit is None:
+        return problems
+    order = list(problems)
+    random.Random(f"problem limit/{seed}").shuffle(order)
+    return order[:limit]
+
+
+def _from_files(source: ProblemFiles) -> tuple[list[Problem], list[Problem]]:
+    for field, paths in (("train", source.train), ("test", source.test)):
+        if not paths:
+            raise MathQuarryError(f"problems.source.{field} is empty: name at least one file.")
+    for path in source.train:
+        if _TEST_NAME.search(set_name(path)):
+            raise MathQuarryError(f"problems.source.train: {path} is named as a test split. What is scored may not be trained on.")
+    loader = LOADERS[source.dataset]
+    return _load_all(source.train, loader), _load_all(source.test, loader)
+
+
+def _load_all(paths: Iterable[str], loader: Callable[[str], list[Problem]]) -> list[Problem]:
+    """Problems of several files. Their ids come from the files' names, so two files of one name are refused."""
+    named: dict[str, str] = {}
+    problems: list[Problem] = []
+    for path in paths:
+        name = set_name(path)
+        if name in named:
+            raise MathQuarryError(f"{path} and {named[name]} are both named {name}, and problem ids come from names: rename or drop one.")
+        named[name] = path
+        problems += loader(path)
+    return problems

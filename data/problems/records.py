@@ -1,0 +1,109 @@
+"""Reading problem sets: JSON lines, plain or gzipped, or a dataset on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.errors import MathQuarryError
+
+HUB = "hf://"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record of a problem set, knowing where it stands."""
+
+    fields: dict[str, Any]
+    origin: str
+    """Name of the set, without folder and extension: `gsm8k-train`."""
+    number: int
+    """Its line, or its row + 1 on the hub."""
+    place: str
+    """File and line, for messages."""
+
+    @property
+    def id(self) -> str:
+        """Set and line: `gsm8k-train-17`."""
+        return f"{self.origin}-{self.number}"
+
+    def text(self, field: str) -> str:
+        """A field that must be a string that is not blank. Raises `MathQuarryError` naming file, line and field otherwise."""
+        value = self.fields.get(field)
+        if not isinstance(value, str) or not value.strip():
+            found = f"it is {value!r}" if field in self.fields else f"the record has {', '.join(sorted(self.fields)) or 'nothing'}"
+            raise MathQuarryError(f"{self.place}: no text in field `{field}`: {found}.")
+        return value
+
+
+def read_records(path: str) -> list[Record]:
+    """All records of a file or of `hf://owner/name:config:split` (the config may be empty), blank lines left out.
+
+    Raises `MathQuarryError` naming the file, and the line where one is at fault, when it is missing, cut short, not JSON or empty.
+    """
+    records = list(_hub_records(path) if path.startswith(HUB) else _file_records(Path(path)))
+    if not records:
+        raise MathQuarryError(f"{path} holds no problems.")
+    return records
+
+
+def set_name(path: str) -> str:
+    """Name of a problem set: `gsm8k-train` for `/a/gsm8k-train.jsonl.gz`, `gsm8k-main-train` for `hf://openai/gsm8k:main:train`."""
+    if path.startswith(HUB):
+        name, config, split = _hub_parts(path)
+        return "-".join(part for part in (name.rstrip("/").rsplit("/", 1)[-1], config, split) if part)
+    return Path(path).name.split(".")[0] or Path(path).name
+
+
+def _file_records(path: Path) -> Iterator[Record]:
+    origin = set_name(str(path))
+    number = 0
+    try:
+        with path.open("rb") as probe:
+            packed = probe.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield _parse(line, origin, number, path)
+    except FileNotFoundError:
+        raise MathQuarryError(f"{path} does not exist.") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise MathQuarryError(f"{path} is damaged after line {number}: {error}. Fetch it again.") from None
+    except OSError as error:
+        raise MathQuarryError(f"cannot read {path}: {error.strerror or error}.") from None
+
+
+def _parse(line: str, origin: str, number: int, path: Path) -> Record:
+    place = f"{path}, line {number}"
+    try:
+        fields = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise MathQuarryError(f"{place} is not JSON: {error}. Problem files hold one JSON object a line.") from None
+    if not isinstance(fields, dict):
+        raise MathQuarryError(f"{place} is not a JSON object. Problem files hold one JSON object a line.")
+    return Record(fields, origin, number, place)
+
+
+def _hub_parts(path: str) -> tuple[str, str, str]:
+    parts = path.removeprefix(HUB).split(":")
+    if len(parts) != 3 or not parts[0] or not parts[2]:
+        raise MathQuarryError(f"{path} is not of the form hf://owner/name:config:split (the config may be empty).")
+    return parts[0], parts[1], parts[2]
+
+
+def _hub_records(path: str) -> Iterator[Record]:
+    name, config, split = _hub_parts(path)
+    # Takes a second to import, and local files do without it.
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(name, config or None, split=split)
+    except Exception as error:  # the library raises its own, the hub client's and the network's errors alike
+        raise MathQuarryError(f"cannot load {path}: {type(error).__name__}: {error}") from error
+    for row, fields in enumerate(rows):
+        yield Record(dict(fields), set_name(path), row + 1, f"{path}, row {row}")
