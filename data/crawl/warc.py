@@ -1,0 +1,139 @@
+"""WARC files -> HTML pages, in bounded memory, whatever the files hold.
+
+Records are read raw and decoded here, not by the WARC library: only so can a body that ends too early be told from a
+whole one, and a body that unpacks to gigabytes be left alone after `max_page_bytes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import fsspec
+from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
+
+from data.crawl.bodies import BadBody, TooLarge, decode_body, decode_text, looks_like_html
+from data.crawl.tail import ends_whole
+from data.errors import MathQuarryError
+
+_HTML_TYPES = ("text/html", "application/xhtml+xml")
+_READ = 1 << 16
+_HTTP_HEADER_LIMIT = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One HTML response. `offset` is the record's place in the file (bytes), `date` the WARC date as written."""
+
+    url: str
+    html: str
+    offset: int
+    date: str
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A record, or the rest of a file, that gives no page.
+
+    Reasons: `too-large`, `not-html`, `http-status`, `bad-http` (no HTTP response inside), `bad-encoding` (a content
+    coding that is unknown or broken), `no-url`, `broken-warc` (the file ends or turns to garbage here; `url` is the cut
+    record's, or empty).
+    """
+
+    url: str
+    reason: str
+    detail: str
+
+
+def read_pages(path: str, max_page_bytes: int) -> Iterator[Page | Dropped]:
+    """Pages of the HTTP responses with status 200 and an HTML type, in the file's order; dropped responses with the reason.
+
+    `path` is a file or an fsspec URL. A body of more than `max_page_bytes`, packed or unpacked, is dropped without being read further.
+    Raises `MathQuarryError` naming the file when it is missing, cannot be read, or holds no WARC record at all.
+    """
+    try:
+        opened = fsspec.open(path, "rb")
+    except (ValueError, ImportError) as error:  # an unknown protocol, or one whose package is not installed
+        raise MathQuarryError(f"cannot open WARC file {path}: {error}.") from error
+    try:
+        with opened as file:
+            yield from _read_records(file, path, max_page_bytes)
+    except FileNotFoundError:
+        raise MathQuarryError(f"WARC file {path} does not exist.") from None
+    except OSError as error:
+        raise MathQuarryError(f"cannot read WARC file {path}: {error.strerror or error}.") from error
+
+
+def _read_records(file: BinaryIO, path: str, max_page_bytes: int) -> Iterator[Page | Dropped]:
+    records = 0
+    last = 0
+    try:
+        for record in ArchiveIterator(file, parse_http=False, record_types=WarcRecordType.any_type):
+            if record.record_type == WarcRecordType.unknown:
+                continue
+            records += 1
+            last = record.stream_pos
+            if record.record_type == WarcRecordType.response:
+                found = _read_response(record, max_page_bytes)
+                yield found
+                if isinstance(found, Dropped) and found.reason == "broken-warc":
+                    return
+    except OSError as error:
+        if error.errno is not None:  # the disk or the network, not the file's content
+            raise
+        if records:
+            yield Dropped("", "broken-warc", f"{path}: unreadable after {records} records, near byte {last}: {error}")
+            return
+    if not records:
+        raise MathQuarryError(f"{path} holds no readable WARC record. Check that it is a WARC file (may be gzipped), and whole.")
+    if not ends_whole(file, last):
+        yield Dropped("", "broken-warc", f"{path}: cut short or damaged after {records} records, past byte {last}")
+
+
+def _read_response(record: WarcRecord, max_page_bytes: int) -> Page | Dropped:
+    url = (record.headers.get("WARC-Target-URI") or "").strip().strip("<>")
+    if not url:
+        return Dropped("", "no-url", f"record {record.record_id} at byte {record.stream_pos} has no WARC-Target-URI")
+    try:
+        record.parse_http(max_header_len=_HTTP_HEADER_LIMIT)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        return Dropped(url, "bad-http", str(error))
+    status = record.http_headers.status_code
+    if status is None:
+        return Dropped(url, "bad-http", f"no status line: {record.http_headers.status_line!r}")
+    if status != 200:
+        return Dropped(url, "http-status", f"{status}")
+    content_type = (record.http_content_type or "").lower()
+    if content_type and content_type not in _HTML_TYPES:
+        return Dropped(url, "not-html", content_type)
+    size = record.content_length
+    if size > max_page_bytes:
+        return Dropped(url, "too-large", f"{size} bytes, more than {max_page_bytes}")
+    raw = _read_exactly(record, size)
+    if len(raw) < size:
+        return Dropped(url, "broken-warc", f"the file ends {size - len(raw)} bytes before this record does")
+    headers = record.http_headers
+    try:
+        body = decode_body(raw, headers.get("Transfer-Encoding") or "", headers.get("Content-Encoding") or "", max_page_bytes)
+    except TooLarge as error:
+        return Dropped(url, "too-large", str(error))
+    except BadBody as error:
+        return Dropped(url, "bad-encoding", str(error))
+    if not content_type and not looks_like_html(body):
+        return Dropped(url, "not-html", "no content type, and the body does not begin like HTML")
+    html = decode_text(body, record.http_charset)
+    return Page(url, html, record.stream_pos, record.headers.get("WARC-Date") or "", content_type or _HTML_TYPES[0])
+
+
+def _read_exactly(record: WarcRecord, size: int) -> bytes:
+    """Read `size` bytes, or what is there. A single read may return less than it could."""
+    parts: list[bytes] = []
+    missing = size
+    while missing and (part := record.reader.read(min(missing, _READ))):
+        parts.append(part)
+        missing -= len(part)
+    return b"".join(parts)

@@ -1,0 +1,48 @@
+"""TeX source as found in attributes, addresses and annotations -> one tidy line."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote_plus
+
+LONGEST = 4000
+"""Characters; a longer "formula" is a page that forgot to close one, and stays text."""
+
+_DELIMITED = re.compile(r"\\\((.*)\\\)|\\\[(.*)\\\]|\$\$(.*)\$\$|\$(.*)\$", re.DOTALL)
+_STYLED = re.compile(r"\{\s*\\(?:displaystyle|textstyle)\b(.*)\}", re.DOTALL)
+# What image services are told beside the formula: resolution, colours, fonts, sizes.
+_DIRECTIVE = re.compile(
+    r"(?:\\(?:dpi|bg|fg|fn|opacity)(?:\s*\{[^}]*\}|_\w+)"
+    r"|\\(?:inline|tiny|small|normalsize|large|Large|LARGE|huge|Huge|displaystyle|textstyle)(?![A-Za-z]))\s*"
+)
+
+
+def tidy(tex: str) -> tuple[str, bool]:
+    """The formula without delimiters, comments, style wrappers and line breaks, and whether it was delimited as display maths."""
+    tex = re.sub(r"(?<!\\)%[^\n]*(?:\n|$)", "", tex)
+    tex = " ".join(tex.split())
+    display = False
+    if match := _DELIMITED.fullmatch(tex):
+        display = match[2] is not None or match[3] is not None
+        tex = next(group for group in match.groups() if group is not None).strip()
+    if (match := _STYLED.fullmatch(tex)) and _balanced(match[1]):
+        tex = match[1].strip()
+    return tex, display
+
+
+def from_address(query: str) -> str:
+    """The formula in the query of a formula image's address, without the service's directives."""
+    tex = unquote_plus(query).replace("&plus;", "+").replace("&space;", " ").strip()
+    while match := _DIRECTIVE.match(tex):
+        tex = tex[match.end() :]
+    return tex
+
+
+def _balanced(tex: str) -> bool:
+    """Whether no brace closes before it opens, so that the outer pair that was taken off belonged together."""
+    depth = 0
+    for character in re.sub(r"\\.", "", tex):
+        depth += (character == "{") - (character == "}")
+        if depth < 0:
+            return False
+    return depth == 0

@@ -1,0 +1,57 @@
+"""TeX typed into running text: `$..$`, `$$..$$`, `\\(..\\)`, `\\[..\\]`, environments, forum tags such as `[tex]..[/tex]`.
+
+A dollar sign is money until proved a delimiter. A pair of single dollars is a formula when it stands on one line, the
+first is not preceded by a letter, a digit or a backslash and is followed by no space, the second is not preceded by a
+space and not followed by a digit, and what lies between is no run of words. So "$5 and $10" stays text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from data.extract.tex import LONGEST, tidy
+
+_ENVIRONMENTS = "equation|align|alignat|gather|multline|eqnarray|flalign|displaymath|math"
+_TYPED = re.compile(
+    rf"""
+      \\begin\{{(?P<name>{_ENVIRONMENTS})(?P<star>\*?)\}}(?P<environment>(?:(?!\n\n).)+?)\\end\{{(?P=name)(?P=star)\}}
+    | (?<!\\)\$\$(?P<dollars>(?:(?!\n\n|\$\$).)+?)\$\$
+    | (?<!\\)\\\[(?P<bracket>(?:(?!\n\n|\\\]).)+?)\\\]
+    | (?<!\\)\\\((?P<paren>(?:(?!\n\n|\\\)).)+?)\\\)
+    | \[(?P<tag>tex|itex|latex|math)\](?P<forum>(?:(?!\n\n).)+?)\[/(?P=tag)\]
+    | (?<![\\$\w])\$(?P<dollar>[^\s$](?:(?:\\\$|[^$\n])*?[^\s\\$])?)\$(?![\d$])
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+_AMOUNT = re.compile(r"[\d.,]+(?:\s*(?:k|m|bn|million|billion|thousand|USD))?(?:\s*(?:[-–/]|to|and|or|per)\s*.*)?")
+_WORDS = re.compile(r"(?<![\\{A-Za-z])[A-Za-z]{2,}\s+[A-Za-z]{2,}(?![A-Za-z}])")
+_TEX_SIGNS = re.compile(r"[\\^_=+<>{}|*]")
+# Environments that only number or centre a formula add nothing to it.
+_PLAIN = {"equation", "displaymath", "math"}
+
+
+def replace_typed(text: str, replacement: Callable[[str, bool], str]) -> str:
+    """Text with every typed formula replaced by `replacement(tex, display)`."""
+
+    def replace(match: re.Match[str]) -> str:
+        if name := match["name"]:
+            inner = match["environment"].strip()
+            source = inner if name in _PLAIN else f"\\begin{{{name}{match['star']}}}{inner}\\end{{{name}{match['star']}}}"
+            display = name != "math"
+        else:
+            source = next(found for key in ("dollars", "bracket", "paren", "forum", "dollar") if (found := match[key]) is not None)
+            display = match["dollars"] is not None or match["bracket"] is not None
+        tex, marked = tidy(source)
+        if not tex or len(tex) > LONGEST or (match["dollar"] is not None and _is_prose(tex)):
+            return match[0]
+        return replacement(tex, display or marked)
+
+    return _TYPED.sub(replace, text)
+
+
+def _is_prose(tex: str) -> bool:
+    """Whether what stands between two dollars reads as an amount of money or as words."""
+    if _TEX_SIGNS.search(tex):
+        return False
+    return _WORDS.search(tex) is not None or (_AMOUNT.fullmatch(tex) is not None and not re.fullmatch(r"[\d.,]+", tex))
