@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterable
+from typing import Literal, get_args
 
 from data.config import GeneratedProblems, ProblemFiles, ProblemsConfig
 from data.errors import MathQuarryError
+from data.files import write_json_lines
 from data.problems import benchmark, gsm8k, math
 from data.problems.generated import generate_problems
 from data.problems.problem import Problem, write_problems
@@ -16,16 +18,19 @@ from data.workspace import Workspace
 
 TRAIN, TEST, BENCHMARKS = "train.jsonl", "test.jsonl", "benchmarks.jsonl"
 """Files of the artifact. Each holds `Problem` records; only the last may be empty."""
+DROPPED = "dropped.jsonl"
+"""One line a problem left out: {"id", "split", "reason"}."""
+DropReason = Literal["held-out", "no-answer"]
 
 LOADERS: dict[str, Callable[[str], list[Problem]]] = {"gsm8k": gsm8k.load, "math": math.load}
 _TEST_NAME = re.compile(r"(?<![A-Za-z])test|Test|TEST")
 
 
 def build_problems(config: ProblemsConfig, space: Workspace) -> dict[str, int]:
-    """Write train.jsonl, test.jsonl and benchmarks.jsonl; returns counts.
+    """Write train.jsonl, test.jsonl, benchmarks.jsonl and dropped.jsonl; returns counts.
 
-    A training problem whose question is also held out, or stands in a benchmark, is dropped and counted. Raises `MathQuarryError` for
-    a file that cannot be read, for a training file named as a test split, and when no training problem is left.
+    A training problem whose question is also held out, or stands in a benchmark, is dropped, and so is a problem without answer. Raises
+    `MathQuarryError` for a file that cannot be read, for a training file named as a test split, and when no problem is left.
     """
     if isinstance(config.source, GeneratedProblems):
         train, test = generate_problems(config.source, config.seed)
@@ -33,21 +38,41 @@ def build_problems(config: ProblemsConfig, space: Workspace) -> dict[str, int]:
         train, test = _from_files(config.source)
     benchmarks = _load_all(config.benchmarks, benchmark.load)
 
+    dropped: list[dict[str, str]] = []
     held_out = {question_key(problem) for problem in [*test, *benchmarks]}
-    kept = [problem for problem in train if question_key(problem) not in held_out]
-    overlapping = len(train) - len(kept)
-    if not kept:
-        raise MathQuarryError(f"problems.source.train: all {len(train)} training questions are held out too, so none may be trained on.")
+    train = _keep("train", train, held_out, dropped)
+    test = _keep("test", test, set(), dropped)
     if isinstance(config.source, ProblemFiles):
-        kept = shuffled_head(kept, config.source.train_limit, config.seed)
+        train = shuffled_head(train, config.source.train_limit, config.seed)
         test = shuffled_head(test, config.source.test_limit, config.seed)
 
-    return {
-        "train": write_problems(space.out / TRAIN, kept),
+    summary = {
+        "train": write_problems(space.out / TRAIN, train),
         "test": write_problems(space.out / TEST, test),
         "benchmarks": write_problems(space.out / BENCHMARKS, benchmarks),
-        "dropped_overlap": overlapping,
     }
+    write_json_lines(space.out / DROPPED, dropped)
+    return summary | {f"dropped_{reason}": sum(record["reason"] == reason for record in dropped) for reason in get_args(DropReason)}
+
+
+def _keep(split: str, problems: list[Problem], held_out: set[str], dropped: list[dict[str, str]]) -> list[Problem]:
+    """The problems to use; the others are added to `dropped`."""
+    kept: list[Problem] = []
+    for problem in problems:
+        reason: DropReason | None = None
+        if not problem.answer:
+            reason = "no-answer"
+        elif question_key(problem) in held_out:
+            reason = "held-out"
+        if reason is None:
+            kept.append(problem)
+        else:
+            dropped.append({"id": problem.id, "split": split, "reason": reason})
+    if not kept:
+        raise MathQuarryError(
+            f"problems.source.{split}: none of its {len(problems)} problems can be used; the last was dropped as {dropped[-1]['reason']}."
+        )
+    return kept
 
 
 def question_key(problem: Problem) -> str:

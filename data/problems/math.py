@@ -16,8 +16,9 @@ _UNBRACED = re.compile(r"\\boxed\s+([^\s$\\{}.,]+)")
 def load(path: str) -> list[Problem]:
     r"""Problems of a JSONL file (may be gzipped) or `hf://owner/name:config:split`; fields `problem` and `solution`.
 
-    The answer is the solution's last `\boxed{}`; a few solutions write `\boxed 2`. Raises `MathQuarryError` naming file and line for a
-    bad record or one without answer, and for an empty file.
+    The answer is what the solution's last `\boxed{}` holds; two published training solutions write `\boxed 2`, and two box nothing:
+    those have an empty answer here, and the stage drops them. Raises `MathQuarryError` naming file and line for a bad record or one
+    without box, and for an empty file.
     """
     return [_problem(record) for record in read_records(path)]
 
@@ -25,7 +26,7 @@ def load(path: str) -> list[Problem]:
 def _problem(record: Record) -> Problem:
     question, solution = record.text("problem"), record.text("solution")
     answer = boxed_answer(solution)
-    if not answer:
+    if answer is None:
         raise MathQuarryError(rf"{record.place}: no answer in \boxed{{}} in field `solution`.")
     return Problem(record.id, question.strip(), answer, solution.strip(), "en", SOURCE)
 
@@ -33,7 +34,7 @@ def _problem(record: Record) -> Problem:
 def boxed_answer(solution: str) -> str | None:
     r"""The answer in `\boxed{}`, or the word after an unbraced `\boxed`; `None` where there is neither."""
     answer = extract_answer(solution)
-    if answer:
+    if answer is not None:
         return answer
     unbraced = _UNBRACED.findall(solution)
     return unbraced[-1] if unbraced else None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from data.config import Language
 from data.errors import MathQuarryError
-from data.files import atomic_path
+from data.files import write_json_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +30,7 @@ class Problem:
 
 def write_problems(path: Path, problems: Iterable[Problem]) -> int:
     """Write problems as JSON lines, atomically. Returns how many."""
-    count = 0
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for problem in problems:
-            file.write(json.dumps(asdict(problem), ensure_ascii=False) + "\n")
-            count += 1
-    return count
+    return write_json_lines(path, (asdict(problem) for problem in problems))
 
 
 def read_problems(path: Path) -> list[Problem]:

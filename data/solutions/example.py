@@ -10,7 +10,7 @@ from typing import get_args
 
 from data.config import Language, SolutionFormat
 from data.errors import MathQuarryError
-from data.files import atomic_path
+from data.files import write_json_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,7 @@ class Example:
 
 def write_examples(path: Path, examples: Iterable[Example]) -> int:
     """Write examples as JSON lines, atomically. Returns how many."""
-    count = 0
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for example in examples:
-            file.write(json.dumps(asdict(example), ensure_ascii=False) + "\n")
-            count += 1
-    return count
+    return write_json_lines(path, (asdict(example) for example in examples))
 
 
 def read_examples(path: Path) -> list[Example]:
