@@ -124,6 +124,11 @@ class DecontaminationConfig(Config):
         False,
         description="Match short answers too (paper literally); off, since 3-word answers occur in ordinary text.",
     )
+    distinct_words: Count = Field(
+        3,
+        description="An n-gram with fewer different words of two letters or more (1 2 3 4 5 .., x 1 x 2 x 3 ..) quotes nobody "
+        "and is not matched (our choice; 0 is the paper literally).",
+    )
 
 
 class MineConfig(Config):

@@ -1,0 +1,167 @@
+"""The page classifier: fastText with the paper's settings, then collapsed to the size of its labels.
+
+The paper (section 2.1) gives dimension, learning rate, n-grams, least count and epochs, not the treatment of the
+text. Ours: one page is one line, whitespace of any kind is a space, and the two strings that fastText itself gives a
+meaning (the label prefix, the end of a line) are defused.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import fasttext
+import numpy as np
+from numpy.typing import NDArray
+
+from data.config import ClassifierConfig
+from data.errors import MathQuarryError
+from data.files import atomic_path
+
+POSITIVE = "math"
+NEGATIVE = "other"
+
+_PREFIX = "__label__"
+# fastText returns exp(log(p + 1e-5)) for a probability p.
+_FASTTEXT_EPSILON = 1e-5
+# Header of fastText's .bin, little-endian: magic, version, 12 integer arguments and one double; then sizes of the dictionary.
+_HEADER = struct.Struct("<2i12id")
+_DICTIONARY = struct.Struct("<3i2q")
+_MAGIC, _VERSION = 793712314, 12
+_DIM, _LOSS, _MODEL = 2, 8, 9  # positions in the header
+_SOFTMAX, _SUPERVISED = 3, 3
+_ROWS_AT_ONCE = 65_536
+_LINES_IN_MEMORY = 20_000
+
+
+def one_line(text: str) -> str:
+    """The text as fastText reads it: one line, without its label prefix (`__label__`) or its end-of-line word (`</s>`) inside."""
+    return " ".join(text.split()).replace(_PREFIX, "__label_").replace("</s>", "</s >")
+
+
+def write_examples(path: Path, examples: Iterable[tuple[str, bool]], count: int, seed: int) -> None:
+    """Write (text, is positive) pairs as fastText's training file in an order drawn from `seed`.
+
+    fastText trains in file order, so the labels must be mixed. `count` is the expected number of examples; more than
+    20,000 are dealt out to part files first and each part is shuffled by itself, so memory stays bounded.
+    """
+    draw = random.Random(seed)
+    parts = [path.with_name(f"{path.name}.{part}") for part in range(max(1, -(-count // _LINES_IN_MEMORY)))]
+    files = [part.open("w", encoding="utf-8", errors="replace") for part in parts]
+    try:
+        for text, positive in examples:
+            label = POSITIVE if positive else NEGATIVE
+            files[draw.randrange(len(files))].write(f"{_PREFIX}{label} {one_line(text)}\n")
+    finally:
+        for file in files:
+            file.close()
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as out:
+        for part in parts:
+            lines = part.read_text(encoding="utf-8").splitlines(keepends=True)
+            draw.shuffle(lines)
+            out.writelines(lines)
+            part.unlink()
+
+
+def train(examples: Path, model: Path, config: ClassifierConfig, seed: int) -> None:
+    """Train on a file of `write_examples` and write `model`, a full fastText .bin of about 4 * dim * (words + buckets) bytes.
+
+    With `config.threads` = 1 the same file and seed give the same bytes. Raises `MathQuarryError` naming the field to
+    change when no word is frequent enough or the training diverges.
+    """
+    try:
+        trained = fasttext.train_supervised(
+            input=str(examples),
+            dim=config.dim,
+            lr=config.learning_rate,
+            wordNgrams=config.word_ngrams,
+            minCount=config.min_count,
+            epoch=config.epochs,
+            bucket=config.buckets,
+            thread=config.threads,
+            seed=seed,
+            verbose=0,
+        )
+    except ValueError as error:
+        raise MathQuarryError(
+            f"fastText cannot train on the seed ({error}). Use more seed pages, or lower classifier.min_count = {config.min_count}."
+        ) from None
+    except RuntimeError as error:
+        raise MathQuarryError(f"classifier training diverged ({error}). Lower classifier.learning_rate = {config.learning_rate}.") from None
+    with atomic_path(model) as temporary:
+        trained.save_model(str(temporary))
+
+
+def collapse(full: Path, small: Path) -> None:
+    """Write the same classifier with vectors as long as there are labels: a standard .bin, 2 GB -> 17 MB with the paper's settings.
+
+    A page's logits are O @ mean(rows of E). With E' = E @ O.T and O' = identity they are mean(rows of E') and the
+    same up to rounding (1e-6). Holds for softmax models that are not quantised, with or without subwords. Raises
+    `MathQuarryError` for any other file.
+    """
+    with full.open("rb") as file:
+        header = list(_read(file, _HEADER, full))
+        if header[:2] != [_MAGIC, _VERSION] or header[_MODEL] != _SUPERVISED or header[_LOSS] != _SOFTMAX:
+            raise MathQuarryError(f"{full} is no supervised fastText model with softmax loss; only those can be collapsed.")
+        dictionary = _read_dictionary(file, full)
+        if file.read(1) != b"\0":
+            raise MathQuarryError(f"{full} is quantised; collapse the model it was made from.")
+        rows, dim = _read(file, struct.Struct("<2q"), full)
+        start = file.tell()
+        file.seek(start + 4 * rows * dim)
+        if file.read(1) != b"\0":
+            raise MathQuarryError(f"{full} is quantised; collapse the model it was made from.")
+        labels, _ = _read(file, struct.Struct("<2q"), full)
+        output = np.frombuffer(file.read(4 * labels * dim), dtype="<f4").reshape(labels, dim)
+    embeddings = np.memmap(full, dtype="<f4", mode="r", offset=start, shape=(rows, dim))
+    header[_DIM] = labels
+    with atomic_path(small) as temporary, temporary.open("wb") as out:
+        out.write(_HEADER.pack(*header) + dictionary + b"\0" + struct.pack("<2q", rows, labels))
+        for first in range(0, rows, _ROWS_AT_ONCE):
+            product = embeddings[first : first + _ROWS_AT_ONCE].astype(np.float64) @ output.T.astype(np.float64)
+            out.write(product.astype("<f4").tobytes())
+        out.write(b"\0" + struct.pack("<2q", labels, labels) + np.eye(labels, dtype="<f4").tobytes())
+
+
+def _read(file: object, layout: struct.Struct, path: Path) -> tuple:
+    data = file.read(layout.size)  # type: ignore[attr-defined]
+    if len(data) != layout.size:
+        raise MathQuarryError(f"{path} is no fastText model: it ends after {len(data)} bytes of a header of {layout.size}.")
+    return layout.unpack(data)
+
+
+def _read_dictionary(file: object, path: Path) -> bytes:
+    """The dictionary's bytes as they are: sizes, entries (word, 0, int64 count, int8 kind), pruned indices (pairs of int32)."""
+    sizes = _read(file, _DICTIONARY, path)
+    entries, pruned = sizes[0], sizes[4]
+    copied = bytearray(_DICTIONARY.pack(*sizes))
+    for _ in range(entries):
+        while (byte := file.read(1)) not in (b"\0", b""):  # type: ignore[attr-defined]
+            copied += byte
+        copied += b"\0" + file.read(9)  # type: ignore[attr-defined]
+    return bytes(copied) + file.read(8 * max(pruned, 0))  # type: ignore[attr-defined]
+
+
+class Classifier:
+    """A loaded classifier. The collapsed model takes about 90 MB and scores some 18,000 pages a second and core."""
+
+    def __init__(self, model: Path) -> None:
+        try:
+            self._model = fasttext.load_model(str(model))
+        except ValueError as error:
+            raise MathQuarryError(f"{model} cannot be loaded as a fastText model: {error}.") from None
+
+    def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Probability that each text is mathematical, shape (len(texts),), in [0, 1]."""
+        positive = _PREFIX + POSITIVE
+        scores = np.zeros(len(texts), dtype=np.float32)
+        if not texts:
+            return scores
+        lines = [one_line(text) for text in texts]
+        for row, (labels, probabilities) in enumerate(zip(*self._model.predict(lines, k=-1, on_unicode_error="replace"), strict=True)):
+            for label, probability in zip(labels, probabilities, strict=True):
+                if label == positive:
+                    scores[row] = probability - _FASTTEXT_EPSILON
+        return np.clip(scores, 0.0, 1.0)

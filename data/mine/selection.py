@@ -1,0 +1,44 @@
+"""Selection of a round's pages: best score first, until the token budget is spent (paper section 2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The pages of one round."""
+
+    mask: Mask
+    tokens: int
+    threshold: float
+    """Lowest score among the selected pages."""
+
+
+def select(scores: NDArray[np.float32], tokens: NDArray[np.int32], pool: Mask, names: Sequence[str], budget: int) -> Selection:
+    """Take pages of `pool` by falling score while their tokens fit the budget, and at least one; equal scores go by name (the URL).
+
+    Selection ends at the first page that does not fit, so every selected page scores at least as high as every other
+    one.
+    """
+    candidates = np.flatnonzero(pool)
+    name_rank = np.argsort(np.argsort(np.asarray([names[page] for page in candidates], dtype=object), kind="stable"), kind="stable")
+    ordered = candidates[np.lexsort((name_rank, -scores[candidates]))]
+    spent = np.cumsum(tokens[ordered], dtype=np.int64)
+    count = max(1, int(np.searchsorted(spent, budget, side="right")))
+    mask = np.zeros(len(pool), dtype=bool)
+    mask[ordered[:count]] = True
+    return Selection(mask, int(spent[count - 1]), float(scores[ordered[count - 1]]))
+
+
+def overlap(now: Mask, before: Mask | None, tokens: NDArray[np.int32]) -> float | None:
+    """Share of this round's tokens that the round before had collected; None in the first round. The paper stops near 0.98."""
+    if before is None:
+        return None
+    return float(tokens[now & before].sum(dtype=np.int64) / tokens[now].sum(dtype=np.int64))

@@ -1,0 +1,230 @@
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from data.config import MineConfig, SeedConfig
+from data.errors import MathQuarryError
+from data.files import read_json
+from data.mine import loop, rounds, shards
+from data.mine.classifier import Classifier
+from data.mine.loop import mine
+from data.workspace import Workspace
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "metrics.jsonl")
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def is_mathematics(url: str) -> bool:
+    return "/questions/" in url or "notes." in url or "mirror." in url
+
+
+def test_the_corpus_is_the_mathematics_of_the_crawl(mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path) -> None:
+    space = Workspace.at(tmp_path / "run")
+    summary = mine(mine_config, crawl, problems, space)
+    corpus = pq.read_table(space.out / "corpus")
+    urls = corpus["url"].to_pylist()
+    assert all(is_mathematics(url) for url in urls)
+    assert len(urls) >= 38  # of 44: 24 questions and 20 notes
+    assert summary["pages"] == len(urls)
+    assert summary["tokens"] == sum(corpus["tokens"].to_pylist()) <= 8500
+    assert corpus.schema.names == ["url", "host", "text", "score", "tokens", "formulas", "language", "round"]
+    assert [str(kind) for kind in corpus.schema.types] == ["string", "string", "large_string", "float", "int32", "int32", "string", "int8"]
+    assert set(corpus["round"].to_pylist()) <= {1, 2, 3, 4}
+
+
+def test_every_page_is_kept_or_dropped_with_a_reason(mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path) -> None:
+    space = Workspace.at(tmp_path / "run")
+    summary = mine(mine_config, crawl, problems, space)
+    dropped = {row["url"]: row for row in pq.read_table(space.out / "dropped.parquet").to_pylist()}
+    assert len(dropped) + summary["pages"] == 140
+    assert dropped["https://thin.example.org/"]["reason"] == "too-short"
+    assert dropped["http://notes.example.net/n3.html?utm_source=mail#top"]["reason"] == "url-duplicate"
+    assert dropped["https://quotes.example.org/bakery.html"]["reason"] == "contaminated"
+    assert "bakery held-out-1 question, 10-gram: a baker fills" in dropped["https://quotes.example.org/bakery.html"]["detail"]
+    # Of the page and its copy the smaller address stays.
+    assert dropped["https://notes.example.net/n3.html"]["detail"] == "repeats https://mirror.example.org/n3-copy.html"
+    record = read_json(space.out / "rounds.json")
+    assert sum(record["dropped"].values()) == len(dropped)
+    assert [step["pages"] for step in record["funnel"]][:6] == [140, 139, 138, 138, 137, 136]
+    assert record["funnel"][-1] == {"step": "collected", "pages": summary["pages"], "tokens": summary["tokens"]}
+    assert record["contamination"] == [{"benchmark": "bakery", "n": 10, "pages": 1}]
+
+
+def test_rounds_find_the_folder_of_mathematics_and_enlarge_the_seed(
+    mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path
+) -> None:
+    space = Workspace.at(tmp_path / "run")
+    config = mine_config.model_copy(update={"token_budgets": [5000, 8500]})
+    mine(config, crawl, problems, space)
+    record = read_json(space.out / "rounds.json")
+    first, second = record["rounds"][:2]
+    assert first["seed_positives"] == 10
+    assert first["overlap"] is None
+    assert first["pages_added"] > 0
+    assert second["seed_positives"] == 10 + first["pages_added"]
+    assert "forum.example.org/questions/" in second["accepted_paths"]
+    assert not any("jobs" in path or (path.endswith("org/") and "forum" in path) for path in second["accepted_paths"])
+    assert record["stopped"] == "overlap"
+    assert record["rounds"][-1]["overlap"] >= config.stop_overlap
+    logged = space.metrics.read()
+    assert [line["step"] for line in logged] == [done["round"] for done in record["rounds"]]
+    assert logged[1]["values"].keys() == {"pages", "tokens", "overlap", "threshold"}
+
+
+def test_the_published_classifier_gives_the_published_scores(mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path) -> None:
+    space = Workspace.at(tmp_path / "run")
+    mine(mine_config, crawl, problems, space)
+    corpus = pq.read_table(space.out / "corpus")
+    again = Classifier(space.out / "classifier.bin").score(corpus["text"].to_pylist())
+    assert np.array_equal(again, corpus["score"].to_numpy())
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_bytes_that_one_gives(mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path) -> None:
+    one, two = Workspace.at(tmp_path / "one"), Workspace.at(tmp_path / "two")
+    mine(mine_config, crawl, problems, one)
+    mine(mine_config.model_copy(update={"workers": 2}), crawl, problems, two)
+    assert digests(one.out) == digests(two.out)
+
+
+@pytest.mark.parametrize("stop_in", ["extract", "compare", "score", "write"])
+def test_a_run_that_is_cut_off_resumes_to_the_same_bytes(
+    stop_in: str, mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, cut = Workspace.at(tmp_path / "whole"), Workspace.at(tmp_path / "cut")
+    mine(mine_config, crawl, problems, whole)
+
+    class Killed(BaseException):
+        pass
+
+    calls = 0
+
+    def killed_at(limit: int, function):
+        def wrapper(*arguments):
+            nonlocal calls
+            calls += 1
+            if calls == limit:
+                raise Killed
+            return function(*arguments)
+
+        return wrapper
+
+    with monkeypatch.context() as patch:
+        if stop_in == "extract":
+            patch.setattr(shards, "extract_warc", killed_at(2, shards.extract_warc))
+        elif stop_in == "compare":
+            from data.mine import decontaminate
+
+            patch.setattr(decontaminate, "scan_shard", killed_at(3, decontaminate.scan_shard))
+        elif stop_in == "score":
+            patch.setattr(rounds, "score_shard", killed_at(5, rounds.score_shard))  # in the second round
+        else:
+            patch.setattr(loop, "write_dropped", killed_at(1, loop.write_dropped))
+        with pytest.raises(Killed):
+            mine(mine_config, crawl, problems, cut)
+    extracted: list[str] = []
+    extract = shards.extract_warc
+    monkeypatch.setattr(shards, "extract_warc", lambda *job: (extracted.append(job[0]), extract(*job))[1])
+    mine(mine_config, crawl, problems, cut)
+    assert digests(cut.out) == digests(whole.out)
+    assert len(extracted) == (2 if stop_in == "extract" else 0)
+    steps = [line["step"] for line in cut.metrics.read()]
+    assert steps == [line["step"] for line in whole.metrics.read()]
+
+
+def running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+RUN = """
+import sys
+from pathlib import Path
+from data.config import MineConfig
+from data.mine.loop import mine
+from data.workspace import Workspace
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    config = MineConfig.model_validate_json(sys.argv[2])
+    mine(config, folder / "crawl", folder / "problems", Workspace.at(folder / "killed"))
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_leaves_no_workers_and_loses_only_unfinished_files(
+    mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path
+) -> None:
+    config = mine_config.model_copy(update={"workers": 2})
+    script = tmp_path / "run.py"
+    script.write_text(RUN)
+    command = [sys.executable, str(script), str(tmp_path), config.model_dump_json()]
+    environment = os.environ | {"PYTHONPATH": str(Path(loop.__file__).parents[2])}
+    first = tmp_path / "killed" / "scratch" / "pages" / "000000.parquet"
+    process = subprocess.Popen(command, env=environment)
+    while not first.exists():
+        assert process.poll() is None, "the run ended before its first shard was written"
+        time.sleep(0.02)
+    children = [int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(children) >= 2
+    while any(running(child) for child in children):
+        time.sleep(0.05)
+    written = first.stat().st_mtime_ns
+    subprocess.run(command, env=environment, check=True)
+    assert first.stat().st_mtime_ns == written
+    whole = Workspace.at(tmp_path / "whole")
+    mine(config, crawl, problems, whole)
+    assert digests(tmp_path / "killed" / "out") == digests(whole.out)
+
+
+def test_a_seed_file_gives_positives_from_outside_the_crawl(mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "seed.jsonl"
+    lines = [{"text": f"theorem proof integral lemma matrix {number} " * 10, "url": f"http://seed.org/{number}"} for number in range(40)]
+    corpus.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    space = Workspace.at(tmp_path / "run")
+    config = mine_config.model_copy(update={"seed_pages": SeedConfig(source="file", path=str(corpus), positives=25, negatives=60)})
+    mine(config, crawl, problems, space)
+    first = read_json(space.out / "rounds.json")["rounds"][0]
+    assert (first["seed_positives"], first["seed_negatives"]) == (25, 60)
+    assert np.mean([is_mathematics(url) for url in pq.read_table(space.out / "corpus")["url"].to_pylist()]) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("update", "message"),
+    [
+        ({"seed_pages": SeedConfig()}, r"seed_pages\.path is not set"),
+        ({"seed_pages": SeedConfig(path="/none/seed.jsonl")}, r"/none/seed\.jsonl does not exist"),
+        ({"min_characters": 100_000}, "no page of the crawl has text"),
+        ({"annotations": "/none/paths.toml"}, r"/none/paths\.toml does not exist"),
+    ],
+)
+def test_what_cannot_be_mined_says_why(
+    update: dict, message: str, mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(MathQuarryError, match=message):
+        mine(mine_config.model_copy(update=update), crawl, problems, Workspace.at(tmp_path / "run"))
+
+
+def test_a_crawl_without_formulas_or_files_says_so(mine_config: MineConfig, write_crawl, problems: Path, tmp_path: Path) -> None:
+    text = " ".join(f"word{number}" for number in range(100))
+    crawl = write_crawl([(f"http://x.org/{number}", f"<p>{text} {number * 7919} end</p>") for number in range(3)])
+    with pytest.raises(MathQuarryError, match="no page of the crawl has a formula"):
+        mine(mine_config, crawl, problems, Workspace.at(tmp_path / "run"))
+    (crawl / "warcs.json").write_text('{"files": []}')
+    with pytest.raises(MathQuarryError, match="lists no WARC files"):
+        mine(mine_config, crawl, problems, Workspace.at(tmp_path / "other"))
