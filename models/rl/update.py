@@ -28,11 +28,16 @@ class Experience:
 
 @dataclass
 class _MicroBatch:
-    """Sequences of one forward pass. Vectors run over its N output tokens; `old_N` and `reference_N` are filled in the first update."""
+    """Different sequences of one forward pass, `copies_N` of each in the experience.
+
+    Vectors run over the N output tokens. `weights_N` is the weight of all copies together; `old_N` and `reference_N` are filled in the
+    first update.
+    """
 
     sequences: SequenceBatch
     advantages_N: torch.Tensor
     weights_N: torch.Tensor
+    copies_N: torch.Tensor
     old_N: torch.Tensor | None = None
     reference_N: torch.Tensor | None = None
 
@@ -91,15 +96,26 @@ def plan_micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[i
 
 
 def _micro_batches(experience: Experience, token_budget: int, device: torch.device) -> Iterator[_MicroBatch]:
+    """The experience in forward passes. Equal outputs of a question with equal advantages are computed once and weigh as many.
+
+    A small or well-trained policy repeats itself so much that this saves most of the work; the sum over outputs is the same.
+    """
     lengths = [len(output) for output in experience.outputs]
     weights = token_weights(lengths)
-    totals = [len(prompt) + length for prompt, length in zip(experience.prompts, lengths, strict=True)]
-    for rows in plan_micro_batches(totals, token_budget):
-        sequences = SequenceBatch.pad([experience.prompts[row] for row in rows], [experience.outputs[row] for row in rows], device)
+    copies: dict[tuple[tuple[int, ...], tuple[int, ...], bytes], list[int]] = {}
+    for row, (prompt, output) in enumerate(zip(experience.prompts, experience.outputs, strict=True)):
+        advantages = experience.advantages_BT[row, : lengths[row]].numpy().tobytes()
+        copies.setdefault((tuple(prompt), tuple(output), advantages), []).append(row)
+    groups = list(copies.values())
+    firsts = [group[0] for group in groups]
+    for places in plan_micro_batches([len(experience.prompts[row]) + lengths[row] for row in firsts], token_budget):
+        rows = [firsts[place] for place in places]
+        count_N = torch.cat([torch.full((lengths[firsts[place]],), float(len(groups[place]))) for place in places])
         yield _MicroBatch(
-            sequences,
+            SequenceBatch.pad([experience.prompts[row] for row in rows], [experience.outputs[row] for row in rows], device),
             torch.cat([experience.advantages_BT[row, : lengths[row]] for row in rows]).to(device),
-            torch.cat([torch.full((lengths[row],), weights[row]) for row in rows]).to(device),
+            (count_N * torch.cat([torch.full((lengths[row],), weights[row]) for row in rows])).to(device),
+            count_N.to(device),
         )
 
 
@@ -129,10 +145,10 @@ def _tally(loss: torch.Tensor, logprobs_N: torch.Tensor, batch: _MicroBatch, con
         [
             loss,
             (batch.weights_N * kl_N).sum(),
-            -logprobs_N.sum(),
-            (above_N | below_N).float().sum(),
-            ratio_N.sum(),
-            torch.tensor(float(len(ratio_N)), device=ratio_N.device),
+            -(batch.copies_N * logprobs_N).sum(),
+            (batch.copies_N * (above_N | below_N)).sum(),
+            (batch.copies_N * ratio_N).sum(),
+            batch.copies_N.sum(),
             ratio_N.min(),
             ratio_N.max(),
         ]

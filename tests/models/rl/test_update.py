@@ -41,6 +41,15 @@ def test_the_order_of_outputs_does_not_matter() -> None:
     torch.testing.assert_close(gradient_of_one_update(40), gradient_of_one_update(40, shuffled), rtol=1e-4, atol=1e-6)
 
 
+def test_repeated_outputs_weigh_as_often_as_they_were_sampled() -> None:
+    rows = [0, 1, 0, 3, 3, 3]
+    advantages_BT = EXPERIENCE.advantages_BT[rows]
+    repeated = Experience([PROMPTS[i] for i in rows], [OUTPUTS[i] for i in rows], advantages_BT)
+    # A hair of difference in the advantages keeps copies apart.
+    apart = Experience(repeated.prompts, repeated.outputs, advantages_BT * (1 + torch.arange(6)[:, None] * 1e-6))
+    torch.testing.assert_close(gradient_of_one_update(40, repeated), gradient_of_one_update(40, apart), rtol=1e-3, atol=1e-5)
+
+
 def test_gradient_is_eq_21_written_out() -> None:
     policy, reference, beta = tiny_policy(0), tiny_policy(1), CONFIG.kl_coef
     objective = torch.tensor(0.0)

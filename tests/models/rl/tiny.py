@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForTokenClassification, PreTrainedTokenizerFast
 
+from data.problems.problem import Problem, write_problems
+from data.workspace import Bar
+from models.checkpoint import save
+from models.rollout.engine import Output
 from models.tokenizer import train_tokenizer
 
 LINES = ["Tom has 3 red apples and gets 4 more.", "3+4=7", "The answer is \\boxed{7}.", "7-2=5", "0 1 2 3 4 5 6 7 8 9"]
@@ -41,3 +50,53 @@ def tiny_policy(seed: int = 0, vocabulary: int = 300) -> LlamaForCausalLM:
 def tiny_reward_model(seed: int = 0, vocabulary: int = 300) -> LlamaForTokenClassification:
     torch.manual_seed(seed)
     return LlamaForTokenClassification(tiny_config(vocabulary)).eval()
+
+
+def save_policy(folder: Path, seed: int = 0) -> Path:
+    """A policy checkpoint on disk."""
+    tokenizer = tiny_tokenizer()
+    save(tiny_policy(seed, len(tokenizer)), tokenizer, folder, "short")
+    return folder
+
+
+def save_reward(folder: Path, seed: int = 0) -> Path:
+    """A reward checkpoint on disk."""
+    tokenizer = tiny_tokenizer()
+    save(tiny_reward_model(seed, len(tokenizer)), tokenizer, folder, "short")
+    return folder
+
+
+def save_problems(folder: Path, count: int) -> Path:
+    """Sums as training problems; problem i has the answer i + 2."""
+    write_problems(folder / "train.jsonl", [Problem(f"p{i}", f"Tom has {i} apples and gets 2 more.", str(i + 2)) for i in range(count)])
+    return folder
+
+
+Script = Callable[[list[int], int, int], tuple[list[int], bool]]
+"""(prompt, seed, sample) -> (tokens, finished)."""
+
+
+@dataclass
+class ScriptedEngine:
+    """A rollout engine that says what a script tells it to, and remembers what it was asked."""
+
+    script: Script
+    asked: list[list[int]] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+
+    def generate(
+        self, prompts: list[list[int]], *, n: int, temperature: float, max_tokens: int, seeds: list[int], progress: Bar | None = None
+    ) -> list[list[Output]]:
+        self.asked += prompts
+        self.seeds += seeds
+        rows = [[self.script(prompt, seed, j) for j in range(n)] for prompt, seed in zip(prompts, seeds, strict=True)]
+        return [[Output(tokens, [0.0] * len(tokens), finished) for tokens, finished in row] for row in rows]
+
+    def load(self, model_dir: Path, version: str) -> None: ...
+
+    def load_live(self, model: Any, version: str) -> None: ...
+
+    def logprobs(self, prompts: list[list[int]], outputs: list[list[int]]) -> list[list[float]]:
+        return [[0.0] * len(output) for output in outputs]
+
+    def close(self) -> None: ...

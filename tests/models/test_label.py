@@ -1,0 +1,98 @@
+"""Math-Shepherd labels on an engine that says what a script tells it to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from data.grade.checker import Verdict
+from models.config import LabelConfig, RolloutConfig
+from models.label import Solution, label_steps
+from models.steps import StepMarker
+from models.tokenizer import encode
+from tests.models.rl.tiny import ScriptedEngine, tiny_tokenizer
+
+TOKENIZER = tiny_tokenizer()
+MARKER = StepMarker(TOKENIZER)
+EOS = TOKENIZER.eos_token_id
+PROMPT = encode(TOKENIZER, "3+4-2?")
+
+
+def grade(pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+    """Right if the text ends with the gold answer."""
+    return [Verdict(text.endswith(gold), "test") for text, gold in pairs]
+
+
+def solution(text: str, *, finished: bool = True) -> Solution:
+    output = encode(TOKENIZER, text) + ([EOS] if finished else [])
+    return Solution("p", "=5", PROMPT, output, MARKER.ends(output), finished, finished and text.endswith("=5"))
+
+
+def completer(successes: dict[str, int]) -> ScriptedEngine:
+    """Completes a prefix to the right answer in its first so many samples, and to a wrong one after."""
+
+    def script(tokens: list[int], seed: int, sample: int) -> tuple[list[int], bool]:
+        prefix = TOKENIZER.decode(tokens[len(PROMPT) :])
+        return [*encode(TOKENIZER, "x=5" if sample < successes[prefix] else "x=6"), EOS], True
+
+    return ScriptedEngine(script)
+
+
+def label(
+    solutions: list[Solution], engine: ScriptedEngine, estimate: str = "hard", max_tokens: int = 50, completions: int = 4
+) -> list[list[float]]:
+    config = LabelConfig(completions=completions, estimate=estimate)  # type: ignore[arg-type]
+    return label_steps(solutions, engine, grade, TOKENIZER, config, RolloutConfig(max_tokens=max_tokens), seed=0)
+
+
+SUCCESSES = {"3+4=7\n": 3, "3+4=8\n": 0, "3+4=7\n7-2=4\n": 1}
+
+
+def test_hard_labels_are_1_if_any_completion_is_right() -> None:
+    wrong_late = solution("3+4=7\n7-2=4\nx=4")
+    assert label([wrong_late, solution("3+4=8\nx=6")], completer(SUCCESSES)) == [[1, 1, 0], [0, 0]]
+
+
+def test_soft_labels_are_the_share_of_right_completions() -> None:
+    assert label([solution("3+4=7\n7-2=4\nx=4")], completer(SUCCESSES), "soft") == [[0.75, 0.25, 0]]
+
+
+def test_the_last_label_is_whether_the_answer_itself_is_right() -> None:
+    engine = completer(SUCCESSES)
+    assert label([solution("x=5"), solution("x=6")], engine) == [[1], [0]]
+    assert engine.asked == []
+
+
+def test_prefixes_that_several_solutions_share_are_completed_once() -> None:
+    engine = completer(SUCCESSES)
+    label([solution("3+4=7\nx=5"), solution("3+4=7\nx=4"), solution("3+4=7\n7-2=4\nx=4")], engine)
+    assert len(engine.asked) == 2
+
+
+def test_seeds_depend_on_the_prefix_and_not_on_the_other_solutions() -> None:
+    alone, together = completer(SUCCESSES), completer(SUCCESSES)
+    label([solution("3+4=8\nx=6")], alone)
+    label([solution("3+4=7\nx=5"), solution("3+4=8\nx=6")], together)
+    assert alone.seeds[0] in together.seeds
+    assert len(set(together.seeds)) == 2
+
+
+def test_a_completion_that_needs_more_than_the_tokens_left_does_not_count() -> None:
+    prefix = len(encode(TOKENIZER, "3+4=7\n"))
+    needed = len(encode(TOKENIZER, "x=5")) + 1
+    good = solution("3+4=7\nx=5")
+    assert label([good], completer(SUCCESSES), max_tokens=prefix + needed) == [[1, 1]]
+    assert label([good], completer(SUCCESSES), max_tokens=prefix + needed - 1) == [[0, 1]]
+
+
+def test_a_prefix_that_used_up_all_tokens_is_not_completed() -> None:
+    engine = completer(SUCCESSES)
+    assert label([solution("3+4=7\nx=5")], engine, max_tokens=2) == [[0, 1]]
+    assert engine.asked == []
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_completion_that_was_cut_is_wrong(finished: bool) -> None:
+    engine = ScriptedEngine(lambda prompt, seed, sample: (encode(TOKENIZER, "x=5"), finished))
+    assert label([solution("3+4=7\nx=5")], engine) == [[float(finished), 1]]
