@@ -1,0 +1,148 @@
+"""The pieces a section is made of. The template has a macro for each kind; all text in them is escaped there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text. A cell that is a number or a figure is set right, so `numeric` names the columns that hold them."""
+
+    kind: ClassVar[str] = "table"
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numeric: frozenset[int] = frozenset()
+    title: str = ""
+    mono: frozenset[int] = frozenset()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar: `share` of the full width in [0, 1]; `tone` is a class of the style sheet."""
+
+    label: str
+    value: str
+    share: float
+    note: str = ""
+    tone: str = "main"
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Horizontal bars with their labels, drawn in HTML."""
+
+    kind: ClassVar[str] = "bars"
+    rows: Sequence[Bar]
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A plotly chart: `spec` is {"data", "layout"}; colours in it are written `@name` and resolved to the theme's."""
+
+    kind: ClassVar[str] = "chart"
+    title: str
+    spec: dict[str, Any]
+    note: str = ""
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of an output with the reward model's score, if it has one of its own."""
+
+    text: str
+    reward: float | None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One output. `label` says whose, where that is not clear from the place."""
+
+    steps: Sequence[Step]
+    correct: bool
+    finished: bool
+    reward: float | None = None
+    advantage: float | None = None
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """A question with outputs; `tally` sums up how many are right."""
+
+    question: str
+    gold: str
+    tally: str
+    samples: Sequence[Sample]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """A browser of questions and outputs."""
+
+    kind: ClassVar[str] = "groups"
+    title: str
+    groups: Sequence[Group]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Preformatted text behind a line that opens it."""
+
+    kind: ClassVar[str] = "fold"
+    title: str
+    text: str
+
+
+Block = Table | Bars | Chart | Groups | Fold
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page. `lead` says what it shows and how to read it."""
+
+    id: str
+    title: str
+    lead: str
+    blocks: Sequence[Block] = field(default_factory=list)
+
+
+def count(value: float | None) -> str:
+    """A whole number with thousands separated; a dash for nothing."""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share of 1 as a percentage."""
+    return "–" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """A number to `digits` decimals."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def short(value: float) -> str:
+    """A count in a few characters: 1,234 or 56.7 k or 1.2 B."""
+    for limit, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= limit:
+            return f"{value / (1e3 if unit == 'k' else limit):.3g} {unit}"
+    return count(value)
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever reads best."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def number(summary: Mapping[str, Any], name: str) -> float | None:
+    """A figure of a summary, None where the stage did not give it."""
+    value = summary.get(name)
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -1,0 +1,63 @@
+"""Sections "lineage", "time" and "config": where everything came from, and what it cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from data.report.artifact import ReportArtifact
+from data.report.blocks import Bar, Bars, Fold, Section, Table, duration
+
+
+def lineage_section(artifacts: Sequence[ReportArtifact]) -> Section:
+    """Each artifact with its key and what it was made from."""
+    names = {artifact.key: artifact.name for artifact in artifacts}
+    rows = []
+    for artifact in artifacts:
+        made_from = [f"{role}: {names.get(key, key)}" if role != names.get(key) else role for role, key in artifact.inputs.items()]
+        rows.append([artifact.name, artifact.stage, artifact.key, ", ".join(made_from) or "–", code_version(artifact) or "–"])
+    headers = ["Artifact", "Stage", "Key", "Made from", "Code"]
+    return Section(
+        "lineage",
+        "Lineage",
+        "A key is a hash of the stage, its config, its source files and the keys of its inputs: the same key is the same artifact.",
+        [Table(headers, rows, mono=frozenset({2, 4}))],
+    )
+
+
+def time_section(artifacts: Sequence[ReportArtifact], reused: Mapping[str, bool]) -> Section:
+    """Wall-clock time by stage; `reused` tells by name which artifacts this run found in the store."""
+    longest = max((artifact.seconds for artifact in artifacts), default=0) or 1
+    bars = [
+        Bar(
+            artifact.name,
+            duration(artifact.seconds),
+            artifact.seconds / longest,
+            "from an earlier run" if found else "",
+            "muted" if found else "main",
+        )
+        for artifact in artifacts
+        for found in [reused.get(artifact.name, False)]
+    ]
+    total = sum(artifact.seconds for artifact in artifacts)
+    return Section("time", "Time", f"Wall-clock time of the work, {duration(total)} in all.", [Bars(bars)])
+
+
+def config_section(config: Mapping[str, Any]) -> Section | None:
+    """The resolved recipe: repeating it with the same code repeats the run."""
+    if not config:
+        return None
+    nested = {name: value for name, value in config.items() if isinstance(value, dict)}
+    plain = {name: value for name, value in config.items() if name not in nested}
+    folds = [Fold(name, json.dumps(value, indent=2, ensure_ascii=False)) for name, value in nested.items()]
+    if plain:
+        folds.insert(0, Fold("recipe", json.dumps(plain, indent=2, ensure_ascii=False)))
+    return Section("config", "Config", "The resolved recipe, every default included.", folds)
+
+
+def code_version(artifact: ReportArtifact) -> str:
+    """Version and revision of the code that made an artifact, from its manifest."""
+    manifest = artifact.json("manifest.json")
+    code = manifest.get("code", {}) if isinstance(manifest, dict) else {}
+    return " ".join(str(code[part]) for part in ("version", "revision") if code.get(part))

@@ -1,0 +1,29 @@
+"""The table of scores for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from data.report.scores import read_scores
+
+
+def accuracy_table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """Plain text, a line a policy: greedy, Pass@1, Pass@K and Maj@K with standard errors, in percent.
+
+    `rows` are (label, evaluate summary). Raises `MathQuarryError` for a summary without scores.
+    """
+    scores = [(label, read_scores(summary)) for label, summary in rows]
+    names = list(dict.fromkeys(name for _, score in scores for name in score.columns()))
+    table = [["", "questions", *names]]
+    for label, score in scores:
+        columns = score.columns()
+        questions = "–" if score.questions is None else f"{score.questions:,}"
+        table.append([label, questions, *(str(columns.get(name, "–")) for name in names)])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if index == 0 else cell.rjust(width) for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in table
+    )

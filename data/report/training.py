@@ -1,0 +1,152 @@
+"""Sections "training" (loss curves), "reward model" and "reinforcement learning" (curves over all iterations)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from data.report.artifact import ReportArtifact, of_stage, series
+from data.report.blocks import Block, Chart, Section, Table, count, figure, number, percent, short
+from data.report.charts import Line, lines, stacked_shares
+
+TITLES = {"pretrain": "Pretraining loss", "sft": "Fine-tuning loss"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One chart of the RL section: metrics by name with their labels."""
+
+    title: str
+    metrics: tuple[tuple[str, str], ...]
+    note: str = ""
+    y_format: str = ""
+    stacked: bool = False
+    if_any: bool = False
+    """Left out when every value is zero."""
+
+
+PANELS = (
+    Panel(
+        "Reward and true accuracy",
+        (("reward", "reward model's score"), ("accuracy", "share of right answers")),
+        "A reward that rises while accuracy does not is reward hacking.",
+        ".2f",
+    ),
+    Panel(
+        "Groups by outcome",
+        (("groups_all_right", "all right"), ("groups_mixed", "mixed"), ("groups_all_wrong", "all wrong")),
+        "Outputs of one question, by the checker's verdicts.",
+        stacked=True,
+    ),
+    Panel("KL to the reference", (("kl", "KL"),), "Eq. 4, in nats a token; the reference is the policy at the iteration's start."),
+    Panel("Entropy", (("entropy", "entropy"),), "Nats a token, estimated at the sampled tokens."),
+    Panel("Output length", (("output_tokens", "tokens"),), "Mean tokens of an output."),
+    Panel("Outputs cut off", (("truncated_share", "share"),), "Share of outputs that reached the longest length.", ".1%"),
+    Panel(
+        "Reward model's AUC on the rollouts", (("reward_auc", "AUC"),), "How well it tells right outputs of a step from wrong ones.", ".2f"
+    ),
+    Panel(
+        "Trainer against engine",
+        (("probe_mean", "mean"), ("probe_largest", "largest")),
+        "Difference of log-probabilities on a probe after each weight sync, in nats.",
+        ".1e",
+    ),
+    Panel("Clipped tokens", (("clip_fraction", "share"),), "Share of tokens whose clipped ratio cuts the gradient.", ".2%", if_any=True),
+    Panel("Gradient norm", (("gradient_norm", "norm"),), "Before clipping."),
+)
+
+
+def loss_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
+    """Loss of pretraining and fine-tuning."""
+    blocks: list[Block] = []
+    for stage, title in TITLES.items():
+        for artifact in of_stage(artifacts, stage):
+            records = artifact.metrics()
+            steps, losses = series(records, "loss")
+            if not losses:
+                continue
+            tokens = series(records, "tokens")[1]
+            by_tokens = len(tokens) == len(steps)
+            curve = Line("loss", tokens if by_tokens else steps, losses)
+            note = f"{count(steps[-1])} steps" + (f", {short(tokens[-1])} tokens" if by_tokens else "") + f"; last loss {losses[-1]:.3f}."
+            blocks.append(Chart(title, lines([curve], "tokens" if by_tokens else "step"), note))
+    if not blocks:
+        return None
+    return Section("training", "Training losses", "Cross-entropy in nats a token, each step's own batch.", blocks)
+
+
+def reward_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
+    """How well the reward model tells right outputs from wrong ones, before and after each training."""
+    models = of_stage(artifacts, "reward")
+    if not models:
+        return None
+    rows = [
+        [
+            f"after RL {model.iteration}" if model.iteration else "first training",
+            count(number(model.summary, "training_solutions")),
+            count(number(model.summary, "replayed_solutions")),
+            percent(number(model.summary, "correct_share")),
+            figure(number(model.summary, "before_auc")),
+            figure(number(model.summary, "auc")),
+            figure(number(model.summary, "auc_within_question")),
+            figure(number(model.summary, "step_auc")),
+            percent(number(model.summary, "accuracy")),
+        ]
+        for model in models
+    ]
+    headers = ["Reward model", "New solutions", "Replayed", "Right among new", "AUC before", "AUC after"]
+    headers += ["AUC within a question", "AUC of steps", "Right side of 0.5"]
+    keep = [index for index in range(len(headers)) if any(row[index] != "–" for row in rows)]
+    table = Table([headers[index] for index in keep], [[row[index] for index in keep] for row in rows], frozenset(range(1, len(keep))))
+    curves = [Line(row[0], *series(model.metrics(), "loss")) for row, model in zip(rows, models, strict=True)]
+    curves = [curve for curve in curves if curve.y]
+    blocks: list[Block] = [table]
+    if curves:
+        blocks.append(Chart("Reward model loss", lines(curves, "step"), "Binary cross-entropy at the labelled tokens.", wide=True))
+    supervision = models[0].config.get("reward", {}).get("supervision", "")
+    return Section(
+        "reward",
+        "Reward model",
+        (f"{supervision.capitalize()} supervision. " if supervision else "")
+        + "AUC: the chance that a right solution scores above a wrong one, on questions held out from its training; 0.5 is guessing. "
+        "“Before” is the model as it came in, on the new policy's solutions.",
+        blocks,
+    )
+
+
+def rl_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
+    """GRPO's curves, the iterations one after another on one axis."""
+    iterations = of_stage(artifacts, "grpo")
+    records, marks, offset = [], [], 0
+    for artifact in iterations:
+        found = artifact.metrics()
+        if not found:
+            continue
+        marks.append((float(offset + found[0]["step"]), f"iteration {artifact.iteration}" if artifact.iteration else artifact.name))
+        records += [{**record, "step": record["step"] + offset} for record in found]
+        offset = max(record["step"] for record in records)
+    blocks = [chart for panel in PANELS if (chart := _chart(panel, records, marks)) is not None]
+    if not blocks:
+        return None
+    return Section(
+        "rl",
+        "Reinforcement learning",
+        f"{len(marks)} GRPO iteration{'s' if len(marks) > 1 else ''}, a dotted line where each begins: a new reference, and a reward model "
+        "refreshed on the policy's own outputs. Accuracy is that of the sampled training outputs, by the answer checker.",
+        blocks,
+    )
+
+
+def _chart(panel: Panel, records: Sequence[dict[str, Any]], marks: Sequence[tuple[float, str]]) -> Chart | None:
+    curves = [Line(label, *series(records, name)) for name, label in panel.metrics]
+    curves = [curve for curve in curves if curve.y]
+    if not curves or (panel.if_any and not any(any(curve.y) for curve in curves)):
+        return None
+    if panel.stacked:
+        tones = {"all right": "@good", "mixed": "@c1", "all wrong": "@bad"}
+        curves = [Line(curve.name, curve.x, curve.y, tones.get(curve.name)) for curve in curves]
+        spec = stacked_shares(curves, "step", marks)
+    else:
+        spec = lines(curves, "step", y_format=panel.y_format, marks=marks)
+    return Chart(panel.title, spec, panel.note)

@@ -1,0 +1,203 @@
+"""A made-up run in the files' real formats, for the tests of the report. Its numbers mean nothing; its text is hostile where it can be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data.report.build import ReportArtifact
+from data.workspace import MetricLog
+
+HOSTILE = "<script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>\"'&{{ 7 * 7 }}</pre>"
+
+
+def make_run(folder: Path, hostile: str = "") -> tuple[dict[str, Any], list[ReportArtifact]]:
+    """The record of a run and its artifacts, written below `folder`. `hostile` is put wherever a model or a page could write."""
+    random.seed(0)
+    made: list[ReportArtifact] = []
+
+    def add(name: str, summary: dict[str, Any], inputs: dict[str, str], seconds: float, config: dict[str, Any] | None = None) -> Path:
+        path = folder / name
+        path.mkdir(parents=True)
+        code = {"version": "0.1.0", "revision": "3f9c1a2b4d5e", "python": "3.11.9"}
+        (path / "manifest.json").write_text(json.dumps({"code": code}))
+        stage = name.split("-")[0]
+        keys = {artifact.name: artifact.key for artifact in made}
+        key = hashlib.sha256(name.encode()).hexdigest()[:20]
+        resolved = {role: keys[source] for role, source in inputs.items()}
+        made.append(ReportArtifact(name, stage, key, path, config or {}, summary, resolved, seconds, False))
+        return path
+
+    add("problems", {"train": 4000, "test": 1000}, {}, 0.8)
+    add("crawl", {"pages": 3000}, {"problems": "problems"}, 6.1)
+    planted = {"contaminated": 60, "near_duplicates": 120, "url_duplicates": 40}
+    counts = {f"{when}_{what}": value for what, value in planted.items() for when in ("planted", "removed")}
+    write_mining(add("mine", counts, {"crawl": "crawl", "problems": "problems"}, 31.4), hostile)
+    write_loss(add("pretrain", {}, {"corpus": "mine", "problems": "problems"}, 48.0), 122, 6.1, 1.9, 8192)
+    add("curate", {"examples": 5200}, {"problems": "problems"}, 1.3)
+    write_loss(add("sft", {}, {"base": "pretrain", "examples": "curate"}, 96.5), 250, 2.1, 0.42, 8192)
+    write_scores(made, add, "evaluate-base", "pretrain", 0.004, hostile)
+    write_scores(made, add, "evaluate-sft", "sft", 0.61, hostile)
+    policy = "sft"
+    for iteration in range(3):
+        if iteration:
+            name = f"grpo-{iteration}"
+            write_rl(
+                add(name, {}, {"policy": policy, "reward": f"reward-{iteration - 1}", "problems": "problems"}, 74.0), iteration, hostile
+            )
+            policy = name
+            write_scores(made, add, f"evaluate-rl-{iteration}", policy, 0.61 + 0.11 * iteration, hostile)
+        figures = {
+            "auc": 0.93,
+            "auc_within_question": 0.87,
+            "step_auc": 0.9,
+            "accuracy": 0.86,
+            "correct_share": 0.5,
+            "training_solutions": 7210,
+        }
+        if iteration:
+            figures |= {"before_auc": 0.81 + 0.03 * iteration, "replayed_solutions": 801}
+        config = {"reward": {"supervision": "process"}}
+        write_loss(add(f"reward-{iteration}", figures, {"policy": policy, "problems": "problems"}, 38.2, config), 40, 0.7, 0.35)
+    stages = [
+        {"name": artifact.name, "stage": artifact.stage, "key": artifact.key, "reused": artifact.name == "crawl"} for artifact in made
+    ]
+    config = {"name": "tiny", "description": "the whole path " + hostile, "grpo": {"kl_coef": 0.04, "iterations": 2}, "sft": {"steps": 250}}
+    started = "2031-05-04T10:11:12Z"
+    run = {"id": "20310504-101112-a1b2c3", "recipe": "tiny", "started": started, "status": "running", "stages": stages, "config": config}
+    return run, made
+
+
+def write_loss(path: Path, steps: int, first: float, last: float, tokens_a_step: int | None = None) -> None:
+    """A falling loss with noise."""
+    log = MetricLog(path / "metrics.jsonl")
+    for step in range(1, steps + 1):
+        loss = last + (first - last) * math.exp(-5 * step / steps) + random.gauss(0, 0.03)
+        log.log(step, loss=loss, learning_rate=1e-3, tokens=step * tokens_a_step if tokens_a_step else None)
+
+
+def write_mining(path: Path, hostile: str) -> None:
+    """rounds.json and domains.parquet of three rounds."""
+    rounds = [
+        {
+            "round": number,
+            "pages": pages,
+            "tokens": pages * 520,
+            "budget": 400_000,
+            "threshold": threshold,
+            "overlap": overlap,
+            "seed_positives": 300 + 120 * number,
+            "seed_negatives": 300,
+            "domains": 46,
+            "mathematical_domains": [f"host{index}.example" for index in range(14 + number)],
+            "accepted_paths": ["host1.example/questions/"],
+            "pages_added": added,
+        }
+        for number, pages, threshold, overlap, added in [(1, 690, 0.71, None, 118), (2, 766, 0.64, 0.88, 21), (3, 769, 0.66, 0.985, 2)]
+    ]
+    funnel = [
+        {"step": "captured", "pages": 3040, "tokens": None},
+        {"step": "extracted", "pages": 2981, "tokens": 1_640_000},
+        {"step": "without url-duplicates", "pages": 2941, "tokens": 1_610_000},
+        {"step": "without near-duplicates", "pages": 2821, "tokens": 1_540_000},
+        {"step": "not contaminated", "pages": 2761, "tokens": 1_500_000},
+        {"step": "collected", "pages": 769, "tokens": 399_880},
+    ]
+    dropped = {"not-selected": 1992, "near-duplicate": 120, "contaminated": 60, "too-short": 59, "url-duplicate": 40}
+    record = {
+        "rounds": rounds,
+        "stopped": "overlap",
+        "dropped": dropped,
+        "contamination": [{"benchmark": "test.jsonl", "n": 10, "pages": 60}],
+        "funnel": funnel,
+    }
+    (path / "rounds.json").write_text(json.dumps(record))
+    rows = [
+        {
+            "host": f"{name}{index}.example{hostile}",
+            "pages": 60 + index,
+            "collected": max(0, 52 - 3 * index),
+            "share": max(0, 52 - 3 * index) / (60 + index),
+            "mathematical": index < 14,
+            "accepted": ["/questions/", "/notes/"] if index < 6 else [],
+        }
+        for index, name in enumerate(["algebra", "forum", "recipes", "lectures", "garden"] * 6)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), path / "domains.parquet")
+
+
+def write_scores(made: list[ReportArtifact], add: Any, name: str, policy: str, greedy: float, hostile: str) -> None:
+    """An evaluate artifact with its answers."""
+    scores: dict[str, Any] = {"questions": 1000, "too_long": 0, "greedy": greedy, "greedy_se": math.sqrt(greedy * (1 - greedy) / 1000)}
+    for k in (1, 2, 4, 8):
+        at_k = 1 - (1 - 0.9 * greedy) ** (0.5 + 0.5 * k)
+        scores |= {f"pass@{k}": at_k, f"pass@{k}_se": 0.012, f"maj@{k}": min(0.99, greedy * (0.9 + 0.01 * k)), f"maj@{k}_se": 0.013}
+    path = add(name, scores, {"policy": policy, "problems": "problems"}, 21.0)
+    rows = [
+        {
+            "problem_id": f"p{index}",
+            "question": f"Ann has {index} apples and buys 3 more. How many apples has she?{hostile}",
+            "gold": str(index + 3),
+            "kind": kind,
+            "text": f"{index} + 3 = {index + 3}\nThe answer is \\boxed{{{index + 3}}}{hostile}",
+            "correct": random.random() < greedy,
+            "finished": True,
+        }
+        for index in range(20)
+        for kind in ("greedy", "sample")
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), path / "answers.parquet")
+
+
+def write_rl(path: Path, iteration: int, hostile: str, steps: int = 30) -> None:
+    """Metrics of an iteration and the rollouts of its first and last step, a row group a step."""
+    log = MetricLog(path / "metrics.jsonl")
+    for step in range(1, steps + 1):
+        progress = (step + steps * (iteration - 1)) / (2 * steps)
+        right = 0.45 + 0.4 * progress + random.gauss(0, 0.02)
+        log.log(
+            step,
+            reward=right + 0.03 + random.gauss(0, 0.01),
+            accuracy=right,
+            kl=0.04 * step / steps,
+            entropy=0.35 - 0.2 * progress,
+            output_tokens=24 - 2 * progress,
+            truncated_share=0.02 * (1 - progress),
+            reward_auc=0.9 - 0.1 * random.random(),
+            groups_all_right=0.5 * progress,
+            groups_mixed=0.9 - 0.6 * progress,
+            groups_all_wrong=0.1 + 0.1 * progress,
+            probe_mean=2e-6 + 1e-6 * random.random(),
+            probe_largest=9e-6,
+            clip_fraction=0.0,
+            gradient_norm=0.4 + random.random() / 10,
+        )
+    rows = [
+        {
+            "iteration": iteration,
+            "step": step,
+            "question": f"Tom has {group + 2} boxes of 4 pens and gives 3 pens away. How many are left? {hostile}",
+            "gold": str(4 * (group + 2) - 3),
+            "group": group,
+            "sample": sample,
+            "text": f"{group + 2} * 4 = {4 * (group + 2)}\n{4 * (group + 2)} - 3 = {4 * (group + 2) - 3 + (sample % 3 == 1)}\n"
+            f"The answer is \\boxed{{{4 * (group + 2) - 3 + (sample % 3 == 1)}}}{hostile}",
+            "step_rewards": [0.97, 0.2 if sample % 3 == 1 else 0.93, 0.08 if sample % 3 == 1 else 0.95],
+            "reward": 0.08 if sample % 3 == 1 else 0.95,
+            "advantage": [-1.2, -0.9, -0.6] if sample % 3 == 1 else [0.6, 0.5, 0.2],
+            "correct": sample % 3 != 1,
+            "finished": True,
+        }
+        for step in (1, steps)
+        for group in range(6)
+        for sample in range(16)
+    ]
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table, path / "rollouts.parquet", row_group_size=len(rows) // 2)

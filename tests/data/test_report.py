@@ -1,0 +1,157 @@
+"""The report: self-contained, complete, and safe to open whatever a model or a web page wrote."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from data.errors import MathQuarryError
+from data.report.build import build_report
+from data.report.charts import MOST_POINTS, thin
+from data.report.rollouts import split_steps
+from data.report.scores import read_scores
+from data.report.text import accuracy_table
+from tests.data.report_run import HOSTILE, make_run
+
+SECTIONS = ["accuracy", "corpus", "training", "reward", "rl", "rollouts", "answers", "lineage", "time", "config"]
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags with attributes, the text of each script, and all other text."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.text = ""
+        self._inside = ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts[-1] += data
+        else:
+            self.text += data
+
+    def attribute(self, tag: str, name: str) -> list[str | None]:
+        return [attributes[name] for found, attributes in self.tags if found == tag and name in attributes]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """The page of a run in which everything a model or a page can write is hostile."""
+    folder = tmp_path_factory.mktemp("report")
+    run, artifacts = make_run(folder / "store", HOSTILE)
+    summary = build_report(run, artifacts, folder)
+    assert summary["bytes"] == (folder / "report.html").stat().st_size
+    return Page(folder / "report.html")
+
+
+def test_the_page_loads_nothing(page: Page) -> None:
+    assert {"link", "img", "iframe", "object", "embed", "base", "form"}.isdisjoint(tag for tag, _ in page.tags)
+    for _, attributes in page.tags:
+        assert "src" not in attributes
+        assert all(name in ("content",) or "http" not in (value or "") for name, value in attributes.items())
+
+
+def test_its_policy_allows_exactly_its_own_two_scripts_and_no_network(page: Page) -> None:
+    (policy,) = [value for value in page.attribute("meta", "content") if value and "script-src" in value]
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in page.scripts[1:]]
+    assert len(page.scripts) == 3
+    assert re.findall(r"'sha256-([^']+)'", policy) == digests
+    assert policy.startswith("default-src 'none'")
+    assert "http" not in policy
+
+
+def test_hostile_text_is_shown_and_never_markup(page: Page) -> None:
+    assert page.text.count(HOSTILE) > 20
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert all("alert(" not in json.dumps(attributes) for _, attributes in page.tags)
+    assert "<" not in page.scripts[0]
+
+
+def test_every_section_of_a_whole_run_appears_in_order(page: Page) -> None:
+    assert page.attribute("section", "id") == SECTIONS
+    assert page.attribute("a", "href") == [f"#{section}" for section in SECTIONS]
+
+
+def test_every_chart_has_its_place(page: Page) -> None:
+    places = {value for value in page.attribute("div", "id") if value and value.startswith("chart-")}
+    charts = json.loads(page.scripts[0])
+    assert set(charts) == places
+    assert len(charts) >= 15
+
+
+def test_scores_planted_counts_and_lineage_are_on_the_page(page: Page) -> None:
+    for expected in ("61.0 ± 1.5 %", "+11.0 ± 2.1", "Pages that quote a held-out question", "policy: grpo-1, reward: reward-1", "98.5 %"):
+        assert expected in page.text
+
+
+def test_missing_stages_leave_their_sections_out(tmp_path: Path) -> None:
+    run, artifacts = make_run(tmp_path / "store")
+    few = [artifact for artifact in artifacts if artifact.name in ("problems", "curate", "sft", "evaluate-sft")]
+    build_report(run, few, tmp_path)
+    assert Page(tmp_path / "report.html").attribute("section", "id") == ["accuracy", "training", "answers", "lineage", "time", "config"]
+
+
+def test_the_same_run_gives_the_same_bytes_and_a_small_page(tmp_path: Path) -> None:
+    run, artifacts = make_run(tmp_path / "store")
+    pages = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        build_report(run, artifacts, tmp_path / name)
+        pages.append((tmp_path / name / "report.html").read_bytes())
+    assert pages[0] == pages[1]
+    assert len(pages[0]) < 8_000_000
+
+
+def test_a_broken_metrics_line_names_the_file(tmp_path: Path) -> None:
+    run, artifacts = make_run(tmp_path / "store")
+    (tmp_path / "store" / "sft" / "metrics.jsonl").write_text("half a rec\n")
+    with pytest.raises(MathQuarryError, match=r"sft.metrics\.jsonl"):
+        build_report(run, artifacts, tmp_path)
+
+
+def test_steps_carry_their_own_rewards_and_one_reward_belongs_to_the_last() -> None:
+    steps = split_steps("a\nb\n\n\\boxed{1}", [0.1, 0.2, 0.3])
+    assert [(step.text, step.reward) for step in steps] == [("a", 0.1), ("b", 0.2), ("\\boxed{1}", 0.3)]
+    assert [step.reward for step in split_steps("a\nb", [0.7])] == [None, 0.7]
+    assert [step.text for step in split_steps("", [0.7])] == [""]
+
+
+def test_long_series_become_means_and_values_that_are_no_numbers_go() -> None:
+    x, y = thin(range(5 * MOST_POINTS), [1.0, 3.0, 2.0, 2.0, 2.0] * MOST_POINTS)
+    assert len(x) == MOST_POINTS
+    assert set(y) == {2.0}
+    assert thin([1, 2, 3], [1.0, math.nan, 3.0]) == ([1.0, 3.0], [1.0, 3.0])
+
+
+def test_the_terminal_table_lines_up() -> None:
+    base = {"questions": 1000, "greedy": 0.004, "greedy_se": 0.002, "pass@1": 0.01, "pass@8": 0.05, "pass@8_se": 0.004, "maj@8": 0.01}
+    tuned = {"questions": 1000, "greedy": 0.61, "greedy_se": 0.0154, "pass@1": 0.5, "pass@8": 0.9, "pass@8_se": 0.01, "maj@8": 0.66}
+    assert accuracy_table([("base", base), ("RL iteration 1", tuned)]).splitlines() == [
+        "                questions        Greedy  Pass@1        Pass@8   Maj@8",
+        "base                1,000   0.4 ± 0.2 %   1.0 %   5.0 ± 0.4 %   1.0 %",
+        "RL iteration 1      1,000  61.0 ± 1.5 %  50.0 %  90.0 ± 1.0 %  66.0 %",
+    ]
+
+
+def test_a_summary_without_scores_is_refused() -> None:
+    with pytest.raises(MathQuarryError, match="no `greedy` score"):
+        read_scores({"questions": 10})
