@@ -1,0 +1,136 @@
+"""An interpreter for straight-line arithmetic programs: assignments of numbers and `print(name)`, nothing else.
+
+It runs the programs that curation itself writes from worked solutions, to check them against the gold answer. It reads the syntax tree
+and never hands text to Python's `exec` or `eval`. It is **not** the sandbox for a model's programs, which need the whole language and
+therefore a process that can be confined and killed.
+
+Departures from Python, all on purpose:
+1. Arithmetic is exact (fractions), so `0.1+0.2` is 0.3.
+2. A whole number prints without `.0`, so `48/2` prints 24.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable
+from fractions import Fraction
+
+MAX_CHARACTERS = 4000
+MAX_NODES = 1000
+"""Nodes of the syntax tree; with neither loops nor calls each is worked once, so this bounds the steps."""
+MAX_DEPTH = 60
+MAX_EXPONENT = 64
+MAX_BITS = 256
+"""Bits of a number's numerator and of its denominator: about 77 decimal digits."""
+
+_OPERATORS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: lambda left, right: Fraction(left // right),
+    ast.Mod: operator.mod,
+}
+
+
+class ProgramError(ValueError):
+    """A program that is refused or cannot be carried out; the message says why and names the line."""
+
+
+def run_program(source: str) -> str:
+    """What the program prints, one number a line.
+
+    Allowed: `name = expression` and `print(name)`; expressions of numbers, assigned names, `+ - * / // % **`, signs and parentheses.
+    Raises `ProgramError` for anything else, for division by zero, for a name without value, and beyond the limits above.
+    """
+    if len(source) > MAX_CHARACTERS:
+        raise ProgramError(f"the program has {len(source)} characters; at most {MAX_CHARACTERS} are allowed")
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ProgramError(f"not a program: {error}") from None
+    nodes = sum(1 for _ in ast.walk(tree))
+    if nodes > MAX_NODES:
+        raise ProgramError(f"the program has {nodes} parts; at most {MAX_NODES} are allowed")
+    values: dict[str, Fraction] = {}
+    printed: list[str] = []
+    for statement in tree.body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=expression):
+                values[name] = evaluate(expression, values)
+            case ast.Expr(value=ast.Call(func=ast.Name(id="print"), args=[ast.Name() as name], keywords=[])):
+                printed.append(format_number(evaluate(name, values)))
+            case _:
+                raise _refused(statement)
+    return "\n".join(printed)
+
+
+def evaluate(node: ast.expr, values: dict[str, Fraction], depth: int = 0) -> Fraction:
+    """The value of an expression's syntax tree. Raises `ProgramError` as `run_program` does."""
+    if depth > MAX_DEPTH:
+        raise ProgramError(f"line {node.lineno}: nested more than {MAX_DEPTH} deep")
+    match node:
+        case ast.Constant(value=bool() | complex()):
+            raise _refused(node)
+        case ast.Constant(value=int() | float() as number):
+            return _bounded(_literal(number, node), node)
+        case ast.Name(id=name):
+            if name not in values:
+                raise ProgramError(f"line {node.lineno}: `{name}` has no value")
+            return values[name]
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -evaluate(operand, values, depth + 1)
+        case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+            return evaluate(operand, values, depth + 1)
+        case ast.BinOp(left=left, op=op, right=right):
+            return _bounded(_apply(op, evaluate(left, values, depth + 1), evaluate(right, values, depth + 1), node), node)
+        case _:
+            raise _refused(node)
+
+
+def format_number(value: Fraction) -> str:
+    """Whole numbers as such, finite decimals in full up to 15 digits, anything else as the nearest float prints."""
+    if value.denominator == 1:
+        return str(value.numerator)
+    for digits in range(1, 16):
+        scaled = value * 10**digits
+        if scaled.denominator == 1:
+            whole, part = divmod(abs(scaled.numerator), 10**digits)
+            return f"{'-' if value < 0 else ''}{whole}.{part:0{digits}d}"
+    return repr(float(value))
+
+
+def _apply(op: ast.operator, left: Fraction, right: Fraction, node: ast.expr) -> Fraction:
+    try:
+        if isinstance(op, ast.Pow):
+            return _power(left, right, node)
+        if type(op) not in _OPERATORS:
+            raise _refused(node)
+        return _OPERATORS[type(op)](left, right)
+    except ZeroDivisionError:
+        raise ProgramError(f"line {node.lineno}: division by zero in `{ast.unparse(node)}`") from None
+
+
+def _power(base: Fraction, exponent: Fraction, node: ast.expr) -> Fraction:
+    if exponent.denominator != 1 or abs(exponent) > MAX_EXPONENT:
+        raise ProgramError(f"line {node.lineno}: exponents must be whole and at most {MAX_EXPONENT}")
+    return Fraction(base ** int(exponent))
+
+
+def _literal(number: int | float, node: ast.expr) -> Fraction:
+    """A literal's exact value: 0.1 is a tenth, not the binary fraction nearest to it."""
+    try:
+        return Fraction(repr(number)) if isinstance(number, float) else Fraction(number)
+    except ValueError:
+        raise ProgramError(f"line {node.lineno}: a number is too large") from None
+
+
+def _bounded(value: Fraction, node: ast.expr) -> Fraction:
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
+        raise ProgramError(f"line {node.lineno}: a number is too large or too fine")
+    return value
+
+
+def _refused(node: ast.stmt | ast.expr) -> ProgramError:
+    return ProgramError(f"line {node.lineno}: {type(node).__name__} is not allowed: only `name = arithmetic` and `print(name)` are")

@@ -1,0 +1,58 @@
+r"""The three formats of a solution, as segments that are learnt or only read (paper section 3.1).
+
+Chain-of-thought is text that ends in `\boxed{answer}`; program-of-thought is a Python program that prints the answer; tool-integrated is
+reasoning, a program, what it printed (read, not learnt: the tool wrote it, ToRA section 2) and the boxed answer.
+"""
+
+from __future__ import annotations
+
+import random
+
+from data.problems.generated import SOURCE as GENERATED
+from data.problems.math import SOURCE as MATH
+from data.problems.problem import Problem
+from data.programs.arithmetic import run_program
+from data.programs.calculator import strip_marks
+from data.solutions.answers import extract_answer
+from data.solutions.example import Segment
+
+OFFSETS = (-2, -1, 1, 2)
+"""How far off a planted wrong result is."""
+
+
+def chain_of_thought(problem: Problem) -> list[Segment] | None:
+    r"""The worked solution without calculator marks, its last line `\boxed{answer}`.
+
+    A solution of MATH stands as it is, since it boxes the answer in its own sentence; `None` when it does not.
+    """
+    if problem.source == MATH:
+        return [Segment(problem.solution)] if extract_answer(problem.solution) == problem.answer else None
+    return [Segment(f"{strip_marks(problem.solution)}\n{_boxed(problem.answer)}")]
+
+
+def with_wrong_last_step(problem: Problem, rng: random.Random) -> list[Segment]:
+    r"""The chain of thought of a generated problem, its last step and `\boxed{}` off by one or two and not below zero."""
+    assert problem.source == GENERATED, "only generated solutions are known to end in `...=result`"
+    right = int(problem.answer)
+    wrong = rng.choice([right + offset for offset in OFFSETS if right + offset >= 0])
+    steps, _, _ = strip_marks(problem.solution).rpartition("=")
+    return [Segment(f"{steps}={wrong}\n{_boxed(str(wrong))}")]
+
+
+def program_of_thought(program: str) -> list[Segment]:
+    """A fenced Python program that prints the answer, and nothing else."""
+    return [Segment(f"```python\n{program}\n```")]
+
+
+def tool_integrated(problem: Problem, program: str) -> list[Segment]:
+    r"""The first sentence of the solution where it has sentences, the program, its output, and `\boxed{answer}`."""
+    opening = "" if problem.source == GENERATED else strip_marks(problem.solution).split("\n", 1)[0] + "\n"
+    return [
+        Segment(f"{opening}```python\n{program}\n```\n"),
+        Segment(f"```output\n{run_program(program)}\n```\n", trained=False),
+        Segment(_boxed(problem.answer)),
+    ]
+
+
+def _boxed(answer: str) -> str:
+    return rf"\boxed{{{answer}}}"
