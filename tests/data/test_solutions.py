@@ -1,0 +1,84 @@
+"""Answers, prompts and the file of solutions."""
+
+import json
+
+import pytest
+
+from data.errors import MathQuarryError
+from data.solutions.answers import extract_answer
+from data.solutions.example import Example, Segment, read_examples, write_examples
+from data.solutions.prompts import prompt_text, user_message
+
+EXAMPLE = Example("p-1", "1+1?", "tool", "en", [Segment("```python\n"), Segment("2\n", trained=False), Segment("\\boxed{2}")], "2")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"so \boxed{12}", "12"),
+        (r"\boxed{1} then \boxed{2}", "2"),
+        (r"\boxed{\frac{1}{2}}.", r"\frac{1}{2}"),
+        (r"\boxed{\boxed{3}}", "3"),
+        (r"\boxed {4}", "4"),
+        (r"\boxed{ 5 }", "5"),
+        (r"\boxed{\{1,2\}}", r"\{1,2\}"),
+        (r"\boxed{\left\{ 1 \right.}", r"\left\{ 1 \right."),
+        (r"\boxed{a \\}", r"a \\"),
+        (r"\boxed{}", ""),
+        (r"\boxed{7} and \boxed{8", "7"),
+        (r"\boxed{8", None),
+        (r"\boxed 9", None),
+        (r"\boxed{8\}", None),
+        ("\\boxed{8\\", None),
+        ("no box", None),
+        ("", None),
+    ],
+)
+def test_the_answer_is_the_last_box_whose_braces_balance(text, answer):
+    assert extract_answer(text) == answer
+
+
+def test_paper_prompts_are_the_papers_sentences_in_its_frame():
+    assert prompt_text("1+1?", "cot", "en", "paper") == (
+        "User: 1+1?\nPlease reason step by step, and put your final answer within \\boxed{}.\n\nAssistant:"
+    )
+    assert user_message("1+1?", "cot", "zh", "paper") == "1+1?\n请通过逐步推理来解答问题，并把最终答案放置于\\boxed{}中。"
+    assert user_message("1+1?", "tool", "zh", "paper") == "1+1?\n请结合自然语言和Python程序语言来解答问题，并把最终答案放置于\\boxed{}中。"
+    assert user_message("1+1?", "tool", "en", "own") == user_message("1+1?", "tool", "en", "paper")
+
+
+@pytest.mark.parametrize(("format", "word"), [("cot", "Answer:"), ("pot", "Program:"), ("tool", "Tool:")])
+def test_short_prompts_are_the_question_and_one_word(format, word):
+    assert prompt_text("1+1?", format, "en", "short") == f"1+1?\n{word}" == user_message("1+1?", format, "zh", "short")
+
+
+def test_examples_survive_writing_and_reading(tmp_path):
+    path = tmp_path / "examples.jsonl"
+    assert write_examples(path, [EXAMPLE, EXAMPLE]) == 2
+    assert read_examples(path) == [EXAMPLE, EXAMPLE]
+    assert EXAMPLE.text == "```python\n2\n\\boxed{2}"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": "prose"},
+        {"segments": None},
+        {"segments": [{"words": "x"}]},
+        {"extra": 1},
+    ],
+)
+def test_a_bad_example_names_file_and_line(tmp_path, change):
+    path = tmp_path / "examples.jsonl"
+    write_examples(path, [EXAMPLE])
+    path.write_text(path.read_text() + json.dumps(json.loads(path.read_text()) | change) + "\n")
+    with pytest.raises(MathQuarryError, match=r"examples\.jsonl, line 2"):
+        read_examples(path)
+
+
+def test_a_missing_and_an_empty_file_of_examples_are_errors(tmp_path):
+    with pytest.raises(MathQuarryError, match="does not exist"):
+        read_examples(tmp_path / "examples.jsonl")
+    (tmp_path / "examples.jsonl").write_text("")
+    with pytest.raises(MathQuarryError, match="holds no solutions"):
+        read_examples(tmp_path / "examples.jsonl")
