@@ -10,7 +10,9 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 import fasttext
 import numpy as np
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 
 from data.config import ClassifierConfig
 from data.errors import MathQuarryError
-from data.files import atomic_path
+from data.files import atomic_path, disk_error
 
 POSITIVE = "math"
 NEGATIVE = "other"
@@ -49,14 +51,14 @@ def write_examples(path: Path, examples: Iterable[tuple[str, bool]], count: int,
     """
     draw = random.Random(seed)
     parts = [path.with_name(f"{path.name}.{part}") for part in range(max(1, -(-count // _LINES_IN_MEMORY)))]
-    files = [part.open("w", encoding="utf-8", errors="replace") for part in parts]
     try:
-        for text, positive in examples:
-            label = POSITIVE if positive else NEGATIVE
-            files[draw.randrange(len(files))].write(f"{_PREFIX}{label} {one_line(text)}\n")
-    finally:
-        for file in files:
-            file.close()
+        with ExitStack() as stack:
+            files = [stack.enter_context(part.open("w", encoding="utf-8", errors="replace")) for part in parts]
+            for text, positive in examples:
+                label = POSITIVE if positive else NEGATIVE
+                files[draw.randrange(len(files))].write(f"{_PREFIX}{label} {one_line(text)}\n")
+    except OSError as error:
+        raise disk_error(error, path) from error
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as out:
         for part in parts:
             lines = part.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -106,13 +108,11 @@ def collapse(full: Path, small: Path) -> None:
         if header[:2] != [_MAGIC, _VERSION] or header[_MODEL] != _SUPERVISED or header[_LOSS] != _SOFTMAX:
             raise MathQuarryError(f"{full} is no supervised fastText model with softmax loss; only those can be collapsed.")
         dictionary = _read_dictionary(file, full)
-        if file.read(1) != b"\0":
-            raise MathQuarryError(f"{full} is quantised; collapse the model it was made from.")
+        _expect_dense(file, full)
         rows, dim = _read(file, struct.Struct("<2q"), full)
         start = file.tell()
         file.seek(start + 4 * rows * dim)
-        if file.read(1) != b"\0":
-            raise MathQuarryError(f"{full} is quantised; collapse the model it was made from.")
+        _expect_dense(file, full)
         labels, _ = _read(file, struct.Struct("<2q"), full)
         output = np.frombuffer(file.read(4 * labels * dim), dtype="<f4").reshape(labels, dim)
     embeddings = np.memmap(full, dtype="<f4", mode="r", offset=start, shape=(rows, dim))
@@ -125,23 +125,34 @@ def collapse(full: Path, small: Path) -> None:
         out.write(b"\0" + struct.pack("<2q", labels, labels) + np.eye(labels, dtype="<f4").tobytes())
 
 
-def _read(file: object, layout: struct.Struct, path: Path) -> tuple:
-    data = file.read(layout.size)  # type: ignore[attr-defined]
+def _expect_dense(file: BinaryIO, path: Path) -> None:
+    """Read the byte before each matrix that says whether it is quantised."""
+    match file.read(1):
+        case b"\0":
+            return
+        case b"":
+            raise MathQuarryError(f"{path} is cut short; is the disk full? Free some space, then run again.")
+        case _:
+            raise MathQuarryError(f"{path} is quantised; collapse the model it was made from.")
+
+
+def _read(file: BinaryIO, layout: struct.Struct, path: Path) -> tuple:
+    data = file.read(layout.size)
     if len(data) != layout.size:
         raise MathQuarryError(f"{path} is no fastText model: it ends after {len(data)} bytes of a header of {layout.size}.")
     return layout.unpack(data)
 
 
-def _read_dictionary(file: object, path: Path) -> bytes:
+def _read_dictionary(file: BinaryIO, path: Path) -> bytes:
     """The dictionary's bytes as they are: sizes, entries (word, 0, int64 count, int8 kind), pruned indices (pairs of int32)."""
     sizes = _read(file, _DICTIONARY, path)
     entries, pruned = sizes[0], sizes[4]
     copied = bytearray(_DICTIONARY.pack(*sizes))
     for _ in range(entries):
-        while (byte := file.read(1)) not in (b"\0", b""):  # type: ignore[attr-defined]
+        while (byte := file.read(1)) not in (b"\0", b""):
             copied += byte
-        copied += b"\0" + file.read(9)  # type: ignore[attr-defined]
-    return bytes(copied) + file.read(8 * max(pruned, 0))  # type: ignore[attr-defined]
+        copied += b"\0" + file.read(9)
+    return bytes(copied) + file.read(8 * max(pruned, 0))
 
 
 class Classifier:

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -60,16 +61,26 @@ def token_estimate(text_bytes: int) -> int:
     return max(1, text_bytes // 4)
 
 
-def warc_files(crawl: Path) -> list[str]:
-    """The WARC files of a crawl artifact: absolute paths or URLs, in the artifact's order. Raises `MathQuarryError` when it lists none."""
+class WarcFile(NamedTuple):
+    """One WARC file of a crawl artifact."""
+
+    name: str
+    """As the artifact lists it: the same wherever the artifact lies, so it may stand in outputs."""
+    path: str
+    """Absolute path or URL."""
+
+
+def warc_files(crawl: Path) -> list[WarcFile]:
+    """The WARC files of a crawl artifact, in its order. Raises `MathQuarryError` when it lists none."""
     listing = crawl / "warcs.json"
     entries = read_json(listing).get("files", [])
     if not entries:
         raise MathQuarryError(f"{listing} lists no WARC files; check `source` of the crawl section.")
-    return [entry["path"] if "://" in entry["path"] else str(crawl / entry["path"]) for entry in entries]
+    names = [entry["path"] for entry in entries]
+    return [WarcFile(name, name if "://" in name else str(crawl / name)) for name in names]
 
 
-def extract_crawl(files: Sequence[str], folder: Path, config: MineConfig, pool: WorkerPool) -> list[Path]:
+def extract_crawl(files: Sequence[WarcFile], folder: Path, config: MineConfig, pool: WorkerPool) -> list[Path]:
     """Extract every WARC into a shard in `folder`; shards that are there already are kept. Returns the shards in the order of `files`."""
     shards = [folder / f"{number:06d}.parquet" for number in range(len(files))]
     jobs = [(file, shard, config) for file, shard in zip(files, shards, strict=True) if not shard.exists()]
@@ -77,7 +88,7 @@ def extract_crawl(files: Sequence[str], folder: Path, config: MineConfig, pool: 
     return shards
 
 
-def extract_warc(file: str, shard: Path, config: MineConfig) -> None:
+def extract_warc(file: WarcFile, shard: Path, config: MineConfig) -> None:
     """Read one WARC and write its shard, atomically and in bounded memory."""
     with atomic_path(shard) as temporary, pq.ParquetWriter(temporary, _SCHEMA, compression="zstd") as writer:
         rows: list[dict] = []
@@ -90,12 +101,15 @@ def extract_warc(file: str, shard: Path, config: MineConfig) -> None:
             writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
 
 
-def _page_rows(file: str, config: MineConfig) -> Iterator[dict]:
-    for page in read_pages(file, config.max_page_bytes):
+def _page_rows(file: WarcFile, config: MineConfig) -> Iterator[dict]:
+    for page in read_pages(file.path, config.max_page_bytes):
         if isinstance(page, Dropped):
-            yield {"url": page.url, "warc": file, "reason": page.reason, "detail": page.detail}
+            detail = page.detail.replace(file.path, file.name)
+            if page.reason == "broken-warc" and file.name not in detail:
+                detail = f"{file.name}: {detail}"
+            yield {"url": page.url, "warc": file.name, "reason": page.reason, "detail": detail}
             continue
-        where = {"url": page.url, "warc": file, "offset": page.offset}
+        where = {"url": page.url, "warc": file.name, "offset": page.offset}
         address = parse_address(page.url)
         if address is None:
             yield where | {"reason": "bad-url", "detail": "not an http(s) address with a host"}

@@ -89,6 +89,14 @@ def test_diverging_training_names_the_learning_rate(tmp_path: Path) -> None:
         trained(tmp_path, CONFIG.model_copy(update={"learning_rate": 1e9}))
 
 
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.999])
+def test_a_model_cut_short_by_a_full_disk_is_refused(share: float, tmp_path: Path) -> None:
+    full = (trained(tmp_path) / "full.bin").read_bytes()
+    (tmp_path / "cut.bin").write_bytes(full[: int(len(full) * share)])
+    with pytest.raises(MathQuarryError, match=r"cut\.bin"):
+        collapse(tmp_path / "cut.bin", tmp_path / "out.bin")
+
+
 def test_files_that_are_no_models_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.bin").write_bytes(b"nonsense" * 50)
     with pytest.raises(MathQuarryError, match=r"bad\.bin"):

@@ -204,6 +204,33 @@ def test_a_seed_file_gives_positives_from_outside_the_crawl(mine_config: MineCon
     assert np.mean([is_mathematics(url) for url in pq.read_table(space.out / "corpus")["url"].to_pylist()]) > 0.9
 
 
+def test_a_truncated_warc_costs_its_last_pages_and_nothing_more(
+    mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path
+) -> None:
+    damaged = crawl / "warc" / "1.warc.gz"
+    damaged.write_bytes(damaged.read_bytes()[:-700])
+    space = Workspace.at(tmp_path / "run")
+    summary = mine(mine_config, crawl, problems, space)
+    assert summary["dropped_broken_warc"] == 1
+    broken = [row for row in pq.read_table(space.out / "dropped.parquet").to_pylist() if row["reason"] == "broken-warc"]
+    assert "1.warc.gz" in broken[0]["detail"]
+    assert summary["pages"] > 30
+
+
+@pytest.mark.parametrize("content", [None, b"", b"this is no WARC file at all"])
+def test_a_missing_or_meaningless_warc_is_named(
+    content: bytes | None, mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path
+) -> None:
+    culprit = crawl / "warc" / "2.warc.gz"
+    culprit.unlink()
+    if content is not None:
+        culprit.write_bytes(content)
+    space = Workspace.at(tmp_path / "run")
+    with pytest.raises(MathQuarryError, match=r"2\.warc\.gz"):
+        mine(mine_config, crawl, problems, space)
+    assert not (space.scratch / "pages" / "000002.parquet").exists()
+
+
 @pytest.mark.parametrize(
     ("update", "message"),
     [

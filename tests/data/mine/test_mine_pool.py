@@ -1,0 +1,52 @@
+import os
+import signal
+import time
+
+import pytest
+
+from data.errors import MathQuarryError
+from data.mine.pool import WorkerPool
+from data.workspace import Progress
+
+
+def slow_square(number: int) -> int:
+    time.sleep(0.02 * (5 - number))
+    return number * number
+
+
+def fail(number: int) -> int:
+    raise MathQuarryError(f"job {number} is wrong")
+
+
+def kill_itself(number: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def same_process(parent: int) -> bool:
+    return os.getpid() == parent
+
+
+def test_one_worker_works_in_this_process() -> None:
+    with WorkerPool(1, Progress()) as pool:
+        assert pool.run("look", "job", same_process, [(os.getpid(),)]) == [True]
+
+
+@pytest.mark.slow
+def test_results_come_in_the_order_of_the_jobs_and_progress_is_told() -> None:
+    told: list[tuple[str, int, int]] = []
+    with WorkerPool(2, Progress([lambda *event: told.append(event)])) as pool:
+        assert pool.run("square", "job", slow_square, [(number,) for number in range(5)]) == [0, 1, 4, 9, 16]
+    assert told[-1] == ("square", 5, 5)
+
+
+@pytest.mark.slow
+def test_an_error_in_a_job_is_raised_here() -> None:
+    with WorkerPool(2, Progress()) as pool, pytest.raises(MathQuarryError, match="job 1 is wrong"):
+        pool.run("fail", "job", fail, [(1,)])
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_one_clear_error() -> None:
+    with WorkerPool(2, Progress()) as pool, pytest.raises(MathQuarryError, match="killed during 'die'"):
+        pool.run("die", "job", kill_itself, [(1,)])
