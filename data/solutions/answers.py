@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import re
 
-_BOXED = re.compile(r"\\boxed\s*\{")
+_PIECE = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
 
 
 def extract_answer(text: str) -> str | None:
     r"""The content of the last `\boxed{...}` whose braces balance, without surrounding space; `None` where there is none.
 
     Escaped braces (`\{`) do not count as braces. An empty box is an empty answer.
+    One pass, so that a text of nothing but open boxes costs no more than another.
     """
-    for match in reversed(list(_BOXED.finditer(text))):
-        content = braced(text, match.end())
-        if content is not None:
-            return content.strip()
-    return None
-
-
-def braced(text: str, start: int) -> str | None:
-    """The text from `start`, just after an opening brace, up to the brace that closes it; `None` when none does."""
-    depth, position = 1, start
-    while position < len(text):
-        character = text[position]
-        if character == "\\":
-            position += 2
-            continue
-        depth += (character == "{") - (character == "}")
-        if depth == 0:
-            return text[start:position]
-        position += 1
-    return None
+    # Each brace that is still open: where the box's content starts, or None for a brace that opens no box.
+    opened: list[int | None] = []
+    last: tuple[int, str] | None = None
+    for piece in _PIECE.finditer(text):
+        if piece[0] == "}":
+            start = opened.pop() if opened else None
+            if start is not None and (last is None or start > last[0]):
+                last = (start, text[start : piece.start()])
+        elif piece[0].startswith("\\boxed"):
+            opened.append(piece.end())
+        elif piece[0] == "{":
+            opened.append(None)
+    return last[1].strip() if last else None
