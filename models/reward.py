@@ -45,7 +45,7 @@ class RewardModel:
             batch = SequenceBatch.pad(prompts, outputs, self.model.device)
             autocast = torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
             with torch.no_grad(), autocast:
-                logits_BT = self.model(input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT).logits[..., 0]
+                logits_BT = self.model(input_ids=batch.input_ids_BT, use_cache=False).logits[..., 0]
             all_scores = logits_BT.float().sigmoid()[batch.is_output_BT].split([len(output) for output in outputs])
             for row, token_scores in zip(rows, all_scores, strict=True):
                 scores[row] = token_scores.tolist()

@@ -20,25 +20,25 @@ CHUNK_LOGITS = 1 << 26
 
 @dataclass(frozen=True)
 class SequenceBatch:
-    """Prompt + output sequences, padded on the right. `is_output_BT` marks the output tokens; their order is that of N."""
+    """Prompt + output sequences, padded on the right. `is_output_BT` marks the output tokens; their order is that of N.
+
+    There is no attention mask: in a causal model no token sees the padding behind it, and attention without a mask is faster.
+    """
 
     input_ids_BT: torch.Tensor
-    attention_mask_BT: torch.Tensor
     is_output_BT: torch.Tensor
 
     @classmethod
     def pad(cls, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]], device: torch.device) -> SequenceBatch:
-        """Padding is token 0: it is masked, and behind every token that counts."""
+        """Put prompts and outputs together. Padding is token 0."""
         longest = max(len(prompt) + len(output) for prompt, output in zip(prompts, outputs, strict=True))
         ids_BT = torch.zeros(len(prompts), longest, dtype=torch.long)
-        attended_BT = torch.zeros(len(prompts), longest, dtype=torch.long)
         is_output_BT = torch.zeros(len(prompts), longest, dtype=torch.bool)
         for row, (prompt, output) in enumerate(zip(prompts, outputs, strict=True)):
             end = len(prompt) + len(output)
             ids_BT[row, :end] = torch.tensor([*prompt, *output])
-            attended_BT[row, :end] = 1
             is_output_BT[row, len(prompt) : end] = True
-        return cls(ids_BT.to(device), attended_BT.to(device), is_output_BT.to(device))
+        return cls(ids_BT.to(device), is_output_BT.to(device))
 
 
 def output_logprobs(model: PreTrainedModel, batch: SequenceBatch, temperature: float = 1.0) -> torch.Tensor:
@@ -46,7 +46,7 @@ def output_logprobs(model: PreTrainedModel, batch: SequenceBatch, temperature: f
 
     `temperature` divides the logits, so that it is the sampling distribution whose probabilities these are. Every prompt needs a token.
     """
-    hidden_BTD = model.base_model(input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT, use_cache=False).last_hidden_state
+    hidden_BTD = model.base_model(input_ids=batch.input_ids_BT, use_cache=False).last_hidden_state
     is_next_BT = batch.is_output_BT[:, 1:]
     return head_logprobs(hidden_BTD[:, :-1][is_next_BT], model.get_output_embeddings(), batch.input_ids_BT[:, 1:][is_next_BT], temperature)
 
