@@ -9,20 +9,24 @@ from data.errors import MathQuarryError
 from data.mine.quality import measure
 
 
+def row(url: str, label: str, **planted: str) -> dict[str, str | None]:
+    return {"url": url, "label": label, "duplicate_of": None, "url_duplicate_of": None, "contaminated_by": None, "host": "h"} | planted
+
+
 def test_counts_match_a_hand_worked_crawl(tmp_path: Path) -> None:
     truth = [
-        {"url": "m1", "label": "math"},
-        {"url": "m2", "label": "math"},
-        {"url": "m3", "label": "math"},
-        {"url": "o1", "label": "other"},
-        {"url": "o2", "label": "other"},
-        {"url": "n1", "label": "math", "planted": "near-duplicate", "of": "m1"},
-        {"url": "n2", "label": "math", "planted": "near-duplicate", "of": "m2"},
-        {"url": "u1", "label": "other", "planted": "url-duplicate", "of": "o1"},
-        {"url": "c1", "label": "math", "planted": "contaminated"},
-        {"url": "c2", "label": "math", "planted": "contaminated"},
+        row("m1", "math"),
+        row("m2", "math"),
+        row("m3", "math_plain"),
+        row("o1", "other"),
+        row("o2", "other"),
+        row("n1", "math", duplicate_of="m1"),
+        row("n2", "math_plain", duplicate_of="m2"),
+        row("u1", "other", url_duplicate_of="o1"),
+        row("c1", "math", contaminated_by="p1"),
+        row("c2", "math", contaminated_by="p2"),
     ]
-    (tmp_path / "truth.jsonl").write_text("".join(json.dumps(row) + "\n" for row in truth))
+    (tmp_path / "truth.jsonl").write_text("".join(json.dumps(record) + "\n" for record in truth))
     (tmp_path / "corpus").mkdir()
     pq.write_table(pa.table({"url": ["n1", "m2", "n2", "c2", "o2"]}), tmp_path / "corpus" / "part-0000.parquet")
     gone = {"m1": "near-duplicate", "m3": "low-score", "o1": "contaminated", "u1": "url-duplicate", "c1": "contaminated"}
