@@ -1,200 +1,258 @@
-"""A mini-web with known answers, written as real WARC files: what mining should find, and what it should throw out, is recorded.
+"""The generated mini-web: a crawl with known answers, written as real WARC files (our own, for the `tiny` recipe).
 
-Hosts are of three kinds. Mathematical hosts have mathematics under one path and other pages beside it; on mixed hosts only a small path is
-mathematical; the rest have none. A part of the mathematical pages is plain text without any markup for formulas, which a classifier
-that learned from formula-rich pages finds less easily: the domain rounds are there for these. Planted on top: near-duplicates, other
-captures of the same URL, and pages that quote a held-out question with its answer.
+Three kinds of hosts: mathematical ones, mixed ones where only `/math/` is mathematical, and others. Mathematical pages
+carry their formulas in eight encodings; about a third have none, so a classifier that learns from pages full of formulas
+has something to discover. Planted and known: lightly edited copies on other hosts, captures of a URL in another spelling,
+pages that quote a held-out problem. `truth.jsonl` says what every capture is.
 """
 
 from __future__ import annotations
 
-import gzip
-import io
-import json
 import random
-import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import cycle
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
 
 from data.config import GeneratedCrawl
-from data.crawl.miniweb_text import ENCODINGS, TOPICS, Content, edited, math_content, other_content, render
+from data.crawl.miniweb_document import Document, Paragraph, Tex, map_words
+from data.crawl.miniweb_html import INLINE_ONLY, render
+from data.crawl.miniweb_math import PLAIN_VOICES, ExerciseBook, HeldOut, math_document
+from data.crawl.miniweb_sites import Site, make_sites
+from data.crawl.miniweb_topics import topic_document
+from data.crawl.warc_writer import WarcWriter
 from data.errors import MathQuarryError
-from data.files import atomic_path
-from data.problems.generated import WordProblem, draw_problem
+from data.files import atomic_path, write_json_lines
 from data.problems.problem import Problem
 from data.workspace import Workspace
 
-LARGEST = 12
-"""Largest number in the problems drawn for pages; those from the training set have their own."""
-TRAINING_SHARE = 0.3
-"""Share of the problems on mathematical pages that are training problems; the others are drawn afresh."""
-PLAIN_SHARE = 0.3
-"""Share of mathematical pages without markup for formulas."""
-MATH_HOST_SHARE, MIXED_HOST_SHARE = 0.3, 0.2
-MATH_ON_MIXED_HOST = 0.15
-OTHER_ON_MATH_HOST = 0.25
-DATE = "2024-02-05T00:00:00Z"
+Label = Literal["math", "math_plain", "other"]
 
+TRUTH = "truth.jsonl"
+FIRST_DATE = datetime(2024, 3, 1, 6, 0, 0, tzinfo=UTC)
+"""WARC date of the first record; each next one is `_INTERVAL` later."""
+_INTERVAL = timedelta(seconds=7)
 
-@dataclass(frozen=True)
-class Host:
-    """A host, the path its mathematics is under (empty: none), and what its other pages are about."""
+_PLAIN_SHARE = 0.3
+"""Share of mathematical pages without formulas."""
+_MATH_ON_MIXED = 0.25
+"""Share of mathematical pages that lie on mixed hosts."""
+_OTHER_ON_MATH, _OTHER_ON_MIXED = 0.06, 0.12
+"""Shares of the other pages that lie on mathematical and on mixed hosts."""
 
-    name: str
-    math_path: str
-    topic: str
-
-
-@dataclass(frozen=True)
-class Truth:
-    """One line of `truth.jsonl`. `planted` is "", "near-duplicate", "url-duplicate" or "contaminated"; `of` the URL that is repeated."""
-
-    url: str
-    host: str
-    path_prefix: str
-    label: str
-    encoding: str = ""
-    planted: str = ""
-    of: str = ""
-    problem: str = ""
+_FILLERS = ("really", "also", "today", "again", "perhaps", "of course", "indeed", "in fact")
+_WORDS_AN_EDIT = 80
+_MOST_EDITS = 4
+"""A copy has one word or two inserted in every 80, in four places at most: word 5-grams then keep a Jaccard similarity above 0.85."""
 
 
 @dataclass(frozen=True)
 class Capture:
-    """A page as it goes into a WARC file."""
+    """One HTML response of the crawl and what is true of it."""
 
-    truth: Truth
-    content: Content
+    url: str
+    site: Site
+    label: Label
+    document: Document
+    encoding: str
+    duplicate_of: str | None = None
+    url_duplicate_of: str | None = None
+    contaminated_by: str | None = None
+
+    def truth(self) -> dict[str, str | None]:
+        """Its line of truth.jsonl."""
+        path = urlsplit(self.url).path
+        return {
+            "url": self.url,
+            "host": self.site.host,
+            "path_prefix": path[: path.index("/", 1) + 1],
+            "label": self.label,
+            "duplicate_of": self.duplicate_of,
+            "url_duplicate_of": self.url_duplicate_of,
+            "contaminated_by": self.contaminated_by,
+            "encoding": self.encoding if self.label == "math" else None,
+        }
 
 
-def generate_miniweb(config: GeneratedCrawl, train: list[Problem], test: list[Problem], seed: int, space: Workspace) -> dict[str, int]:
-    """Write `warc/*.warc.gz` and `truth.jsonl` into `space.out`; the same config, problems and seed give the same bytes.
+def generate_miniweb(
+    config: GeneratedCrawl, train: list[Problem], test: list[Problem], seed: int, space: Workspace
+) -> tuple[list[Path], dict[str, int]]:
+    """Write warc/*.warc.gz and truth.jsonl to `space.out`; returns the WARC files and counts.
 
-    Returns how many pages of each kind there are. Raises `MathQuarryError` when more pages are planted than there is room for.
+    Equal arguments give equal bytes. Raises `MathQuarryError` when `config` asks for more planted pages than there is room for.
     """
-    planted = config.near_duplicates + config.url_duplicates + config.contaminated
-    if planted * 2 > config.pages:
-        raise MathQuarryError(f"crawl.source plants {planted} pages among {config.pages}; plant at most half of them or raise `pages`.")
-    rng = random.Random(f"miniweb/{seed}")
-    captures = list(_captures(config, train, test, rng))
-    rng.shuffle(captures)
-    shares = [captures[index :: config.warc_files] for index in range(config.warc_files)]
-    with space.progress.track("write WARC files", len(captures), "page") as bar:
-        for number, share in enumerate(shares):
-            with atomic_path(space.out / "warc" / f"miniweb-{number:05d}.warc.gz") as temporary, temporary.open("wb") as file:
-                file.write(_record("warcinfo", None, "application/warc-fields", b"software: mathquarry miniweb\r\n", rng))
-                for capture in share:
-                    file.write(_response(capture, rng))
-                    bar.advance()
-    with atomic_path(space.out / "truth.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
-        for capture in captures:
-            file.write(json.dumps(asdict(capture.truth)) + "\n")
-    kinds = [capture.truth.planted or capture.truth.label for capture in captures]
-    return {"pages": len(captures)} | {kind.replace("-", "_"): kinds.count(kind) for kind in sorted(set(kinds))}
+    captures = make_captures(config, train, test, seed)
+    files = _write_warcs(captures, config.warc_files, space)
+    write_json_lines(space.out / TRUTH, (capture.truth() for capture in captures))
+    mathematical = [capture for capture in captures if capture.label != "other"]
+    return files, {
+        "pages": len(captures),
+        "hosts": len({capture.site.host for capture in captures}),
+        "math": sum(capture.label == "math" for capture in captures),
+        "math_plain": sum(capture.label == "math_plain" for capture in captures),
+        "other": sum(capture.label == "other" for capture in captures),
+        "near_duplicates": sum(capture.duplicate_of is not None for capture in captures),
+        "url_duplicates": sum(capture.url_duplicate_of is not None for capture in captures),
+        "contaminated": sum(capture.contaminated_by is not None for capture in captures),
+        "math_characters": sum(capture.document.characters for capture in mathematical),
+    }
 
 
-def _captures(config: GeneratedCrawl, train: list[Problem], test: list[Problem], rng: random.Random) -> Iterator[Capture]:
-    hosts = _hosts(config.domains, rng)
-    planted = config.near_duplicates + config.url_duplicates + config.contaminated
-    ordinary: list[Capture] = []
-    names = iter(range(10**9))
-    held_out = {problem.question for problem in test}
+def make_captures(config: GeneratedCrawl, train: list[Problem], test: list[Problem], seed: int) -> list[Capture]:
+    """All captures in the crawl's order."""
+    base = _originals(config, len(test))
+    rng = random.Random(f"mini-web/{seed}")
+    sites = make_sites(config.domains, rng)
+    book = ExerciseBook(train, HeldOut(test), rng)
+    math_pages = round(base * config.math_share)
+    planted: list[Problem | None] = [*rng.sample(test, config.contaminated), *[None] * (math_pages - config.contaminated)]
+    rng.shuffle(planted)
 
-    def math_page(questions: list[WordProblem] | None = None) -> Capture:
-        mathematical = [host for host in hosts if host.math_path]
-        weights = [1.0 if host.topic == "" else MATH_ON_MIXED_HOST for host in mathematical]
-        host = rng.choices(mathematical, weights)[0]
-        encoding = "none" if rng.random() < PLAIN_SHARE else rng.choice([name for name in ENCODINGS if name != "none"])
-        problems = [*_problems(rng.randint(6, 11), train, held_out, rng), *(questions or [])]
-        rng.shuffle(problems)
-        url = f"https://{host.name}{host.math_path}{next(names)}-sheet"
-        return Capture(Truth(url, host.name, host.math_path, "math", encoding), math_content(problems, encoding, rng))
-
-    def other_page() -> Capture:
-        host = rng.choices(hosts, [OTHER_ON_MATH_HOST if host.topic == "" else 1.0 for host in hosts])[0]
-        topic = host.topic or rng.choice(sorted(TOPICS))
-        path = f"/{topic if host.topic else 'about'}/"
-        return Capture(Truth(f"https://{host.name}{path}{next(names)}.html", host.name, path, "other"), other_content(topic, rng))
-
-    for _ in range(config.pages - planted):
-        ordinary.append(math_page() if rng.random() < config.math_share else other_page())
-    yield from ordinary
-
-    copied = rng.sample(ordinary, config.near_duplicates + config.url_duplicates)
-    for source in copied[: config.near_duplicates]:
-        host = rng.choice(hosts)
-        truth = replace(
-            source.truth, url=f"https://{host.name}/mirror/{next(names)}", host=host.name, path_prefix="/mirror/",
-            planted="near-duplicate", of=source.truth.url,
-        )  # fmt: skip
-        yield Capture(truth, edited(source.content, rng))
-    for source in copied[config.near_duplicates :]:
-        yield Capture(
-            replace(source.truth, url=_variant(source.truth.url, rng), planted="url-duplicate", of=source.truth.url), source.content
-        )
-    for problem in rng.sample(test, min(config.contaminated, len(test))):
-        page = math_page([WordProblem(problem.question, problem.answer, problem.solution)])
-        yield Capture(replace(page.truth, planted="contaminated", problem=problem.id), page.content)
-
-
-def _hosts(count: int, rng: random.Random) -> list[Host]:
-    topics = sorted(TOPICS)
-    hosts = []
-    for number in range(count):
-        if number < max(1, round(count * MATH_HOST_SHARE)):
-            hosts.append(Host(f"sums{number}.example", rng.choice(["/questions/", "/lessons/", "/wiki/", "/exercises/"]), ""))
-        elif number < max(1, round(count * MATH_HOST_SHARE)) + round(count * MIXED_HOST_SHARE):
-            hosts.append(Host(f"school{number}.example", "/math/", rng.choice(topics)))
+    captures: list[Capture] = []
+    math_sites, other_sites = _math_places(sites), _other_places(sites)
+    for number in range(base):
+        if number < math_pages:
+            captures.append(_math_capture(_draw(math_sites, rng), book, number + 1, planted[number]))
         else:
-            topic = rng.choice(topics)
-            hosts.append(Host(f"{topic}{number}.example", "", topic))
-    return hosts
+            captures.append(_other_capture(_draw(other_sites, rng), rng, number + 1))
+    copied = rng.sample([c for c in captures if c.contaminated_by is None], config.near_duplicates + config.url_duplicates)
+    for number, original in enumerate(copied[: config.near_duplicates], base + 1):
+        captures.append(_edited_copy(original, sites, number, rng))
+    spellings = cycle(range(_SPELLINGS))
+    for original in copied[config.near_duplicates :]:
+        captures.append(replace(original, url=respell(original.url, next(spellings)), url_duplicate_of=original.url))
+    rng.shuffle(captures)
+    return captures
 
 
-def _problems(count: int, train: list[Problem], held_out: set[str], rng: random.Random) -> list[WordProblem]:
-    found: list[WordProblem] = []
-    while len(found) < count:
-        if rng.random() < TRAINING_SHARE:
-            problem = rng.choice(train)
-            found.append(WordProblem(problem.question, problem.answer, problem.solution))
-            continue
-        drawn = draw_problem(rng, LARGEST, rng.randint(1, 2))
-        if drawn.question not in held_out:
-            found.append(drawn)
-    return found
+def _originals(config: GeneratedCrawl, held_out: int) -> int:
+    """Pages that are no copies. Every original is copied once at most, and pages that quote held-out problems never."""
+    base = config.pages - config.near_duplicates - config.url_duplicates
+    room = base - config.near_duplicates - config.url_duplicates - config.contaminated
+    if room < 0:
+        raise MathQuarryError(
+            f"crawl.source: {config.near_duplicates} near_duplicates, {config.url_duplicates} url_duplicates and {config.contaminated} "
+            f"contaminated pages do not fit in {config.pages} pages; ask for fewer, or raise `pages` by at least {-room}."
+        )
+    most = min(round(base * config.math_share), held_out)
+    if config.contaminated > most:
+        raise MathQuarryError(
+            f"crawl.source.contaminated is {config.contaminated}; with {round(base * config.math_share)} original mathematical pages "
+            f"and {held_out} held-out problems it can be {most} at most."
+        )
+    return base
 
 
-def _variant(url: str, rng: random.Random) -> str:
-    """The same page under a URL that is written differently."""
-    scheme, rest = url.split("://")
-    host, path = rest.split("/", 1)
-    return rng.choice(
-        [
-            f"http://{host}/{path}",
-            f"{scheme}://{host.upper()}/{path}",
-            f"{scheme}://{host}:443/{path}",
-            f"{url}?utm_source=feed&utm_medium=rss",
-            f"{url}#top",
-        ]
-    )
+Places = list[tuple[float, Iterator[Site]]]
 
 
-def _response(capture: Capture, rng: random.Random) -> bytes:
-    links = ["/", "/about", "/contact", *(f"/{topic}" for topic in rng.sample(sorted(TOPICS), 2))]
-    body = render(capture.content, capture.truth.host, links).encode()
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    return _record("response", capture.truth.url, "application/http; msgtype=response", head + body, rng)
+def _math_places(sites: list[Site]) -> Places:
+    return [
+        (1 - _MATH_ON_MIXED, cycle([site for site in sites if site.kind == "math"])),
+        (_MATH_ON_MIXED, cycle([site for site in sites if site.kind == "mixed"])),
+    ]
 
 
-def _record(kind: str, url: str | None, content_type: str, block: bytes, rng: random.Random) -> bytes:
-    """A WARC record as a gzip member of its own."""
-    target = f"WARC-Target-URI: {url}\r\n" if url else ""
-    identifier = uuid.UUID(int=rng.getrandbits(128), version=4)
-    head = (
-        f"WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Record-ID: <urn:uuid:{identifier}>\r\nWARC-Date: {DATE}\r\n{target}"
-        f"Content-Type: {content_type}\r\nContent-Length: {len(block)}\r\n\r\n"
-    )
-    packed = io.BytesIO()
-    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as member:
-        member.write(head.encode() + block + b"\r\n\r\n")
-    return packed.getvalue()
+def _other_places(sites: list[Site]) -> Places:
+    shares = {"math": _OTHER_ON_MATH, "mixed": _OTHER_ON_MIXED, "other": 1 - _OTHER_ON_MATH - _OTHER_ON_MIXED}
+    return [(share, cycle([site for site in sites if site.kind == kind])) for kind, share in shares.items()]
+
+
+def _draw(places: Places, rng: random.Random) -> Site:
+    """A kind of host by its share, and its hosts in turn."""
+    (chosen,) = rng.choices([turn for _, turn in places], [share for share, _ in places])
+    return next(chosen)
+
+
+def _math_capture(site: Site, book: ExerciseBook, number: int, planted: Problem | None) -> Capture:
+    plain = book.rng.random() < _PLAIN_SHARE
+    document = math_document(book, book.rng.choice(PLAIN_VOICES) if plain else site.voice, number, planted)
+    label: Label = "math_plain" if plain else "math"
+    url = site.math_url(document.title, number)
+    return Capture(url, site, label, document, site.encoding, contaminated_by=planted.id if planted else None)
+
+
+def _other_capture(site: Site, rng: random.Random, number: int) -> Capture:
+    topic, path = site.other_place(number, rng)
+    document = topic_document(topic, rng)
+    return Capture(site.url(path, document.title, number), site, "other", document, site.encoding)
+
+
+def _edited_copy(original: Capture, sites: list[Site], number: int, rng: random.Random) -> Capture:
+    """The page on another host, with a few words inserted and that host's frame."""
+    if original.label == "other":
+        site = rng.choice([site for site in sites if site.kind != "math" and site is not original.site])
+        url = site.url(site.other_place(number, rng)[1], original.document.title, number)
+    else:
+        site = rng.choice([site for site in sites if site.math_path and site is not original.site])
+        url = site.math_url(original.document.title, number)
+    encoding = site.encoding
+    if _has_display(original.document) and INLINE_ONLY & {encoding, original.encoding}:
+        encoding = original.encoding  # else the copy's formulas would not be written as the original's are
+    return Capture(url, site, original.label, edit(original.document, rng), encoding, duplicate_of=original.url)
+
+
+def _has_display(document: Document) -> bool:
+    paragraphs = (block for block in document.blocks if isinstance(block, Paragraph))
+    return any(isinstance(part, Tex) and part.display for block in paragraphs for line in block.lines for part in line)
+
+
+def edit(document: Document, rng: random.Random) -> Document:
+    """Insert a word or two in a few sentences."""
+    parts = {
+        (number, row, column): part
+        for number, block in enumerate(document.blocks)
+        if isinstance(block, Paragraph)
+        for row, line in enumerate(block.lines)
+        for column, part in enumerate(line)
+        if isinstance(part, str)
+    }
+    words = sum(len(part.split()) for part in parts.values())
+    long_parts = [place for place, part in parts.items() if len(part.split()) >= 6]
+    places = rng.sample(long_parts, min(len(long_parts), _MOST_EDITS, max(1, words // _WORDS_AN_EDIT)))
+    changed = {}
+    for place in places:
+        pieces = parts[place].split(" ")
+        pieces.insert(rng.randrange(2, len(pieces) - 1), rng.choice(_FILLERS))
+        changed[place] = " ".join(pieces)
+    return map_words(document, changed)
+
+
+_SPELLINGS = 6
+
+
+def respell(url: str, way: int) -> str:
+    """Another spelling of the same address; `way` is 0 to 5."""
+    parts = urlsplit(url)
+    return (
+        parts._replace(scheme="http").geturl(),
+        parts._replace(path=parts.path.removesuffix("/") if parts.path.endswith("/") else parts.path + "/").geturl(),
+        parts._replace(query="utm_source=newsletter&utm_medium=email").geturl(),
+        parts._replace(fragment="comments").geturl(),
+        parts._replace(netloc=parts.netloc.upper()).geturl(),
+        parts._replace(netloc=f"{parts.netloc}:443").geturl(),
+    )[way]
+
+
+def _write_warcs(captures: list[Capture], files: int, space: Workspace) -> list[Path]:
+    """Spread the captures over `files` WARC files in their order; each file also holds a robots.txt, which is no page."""
+    paths = []
+    with space.progress.track("write mini-web", len(captures), "page") as bar:
+        for number in range(files):
+            first, last = (len(captures) * end // files for end in (number, number + 1))
+            path = space.out / "warc" / f"miniweb-{number:05d}.warc.gz"
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                writer = WarcWriter(file, path.name, FIRST_DATE + first * _INTERVAL)
+                for position in range(first, last):
+                    capture = captures[position]
+                    html = render(capture.document, capture.site.frame, capture.encoding)
+                    writer.response(capture.url, html.encode(), FIRST_DATE + position * _INTERVAL)
+                    bar.advance()
+                if first < last:
+                    robots = f"https://{captures[first].site.host}/robots.txt"
+                    writer.response(robots, b"User-agent: *\nDisallow:\n", FIRST_DATE + last * _INTERVAL, content_type="text/plain")
+            paths.append(path)
+    return paths

@@ -32,7 +32,7 @@ class Formula:
 _MATH_TAGS = ("math", "mml:math", "m:math")
 _ANNOTATION_TAGS = ("annotation", "mml:annotation", "m:annotation")
 _RENDERINGS = ".MathJax_Preview, .MathJax, .MathJax_Display, .MathJax_SVG, .MathJax_SVG_Display, .MathJax_CHTML, .MJXc-display"
-_IMAGE_CLASSES = re.compile(r"(?:^|\s)(?:latex|tex|ql-img-\S*|mwe-math-fallback-image-\S*|math-?image|equation-?image)(?:\s|$)")
+_IMAGE_CLASSES = re.compile(r"(?:^|\s)(?:latex|tex|math|ql-img-\S*|mwe-math-fallback-image-\S*|math-?image|equation-?image)(?:\s|$)")
 _IMAGE_SOURCES = re.compile(r"latex\.php|codecogs\.com|mi[mn]etex|mathtex|tex\.cgi|latex\.cgi|[?&]cht=tx|/render/(?:svg|png)/|media/math")
 _QUERY_FIELD = re.compile(r"(?:^|&)(?:latex|chl|tex|math|eq)=([^&]*(?:&(?:plus|space|amp);[^&]*)*)")
 
@@ -70,7 +70,7 @@ def _formula(node: ElementNode, source: str | None, display: bool = False) -> It
 
 
 def _containers(body: ElementNode) -> Iterator[Formula]:
-    """Elements that sites or renderers wrap around one formula: KaTeX, Wikipedia, Stack Exchange, wp-katex."""
+    """Elements that sites or renderers wrap around one formula: KaTeX, Wikipedia, Stack Exchange, wp-katex, Distill."""
     for node in body.query_selector_all(".katex").values():
         outer = node.closest(".katex-display")
         yield from _formula(outer or node, _annotation(node), outer is not None)
@@ -82,6 +82,8 @@ def _containers(body: ElementNode) -> Iterator[Formula]:
         yield from _formula(node, source, display)
     for node in body.query_selector_all(".wp-katex-eq").values():
         yield from _formula(node, node.text, node.get_attribute("data-display") == "true")
+    for node in body.query_selector_all("d-math, dt-math").values():
+        yield from _formula(node, node.text, node.has_attribute("block"))
     for node in body.query_selector_all(".math-container").values():
         if node.query_selector('script[type^="math/tex"], .katex, math, img') is None:
             yield from _formula(node, node.text, node.tag == "div")

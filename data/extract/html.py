@@ -66,6 +66,8 @@ def extract(html: str) -> Extracted:
             node.text = hidden
 
     text = extract_plain_text(tree, main_content=True, alt_texts=False)
+    if not text.strip():  # a layout that the main-content rules take for boilerplate altogether
+        text = extract_plain_text(tree, main_content=False, alt_texts=False)
     text = replace_typed(text, placeholder)
     language = detect_language(_PLACEHOLDER.sub(" ", text))
     kept = len(_PLACEHOLDER.findall(text))
