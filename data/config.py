@@ -98,7 +98,7 @@ class SeedConfig(Config):
     negatives: Positive = Field(500_000, description="Negative pages, drawn at random from the crawl (paper).")
     source: Literal["file", "crawl-formulas"] = Field(
         "file",
-        description="`file`: texts from `path`; `crawl-formulas`: the crawl's pages with most formulas (our choice where no seed is at hand).",
+        description="`file`: texts from `path`; `crawl-formulas`: the crawl's pages with most formulas (our choice).",
     )
     path: str | None = Field(
         None,
@@ -171,7 +171,7 @@ class CurateConfig(Config):
     )
     wrong_step_share: Share = Field(
         0.0,
-        description="Share of chain-of-thought solutions whose last step is made wrong, as machine-made data is (our choice, `tiny` only).",
+        description="Share of generated chain-of-thought solutions whose last step takes the wrong operation (our choice, `tiny` only).",
     )
     seed: int = Field(0, description="Seed of the choice of formats and of the planted errors.")
 

@@ -71,7 +71,7 @@ def _read_records(file: BinaryIO, path: str, max_page_bytes: int) -> Iterator[Pa
     last = 0
     try:
         for record in ArchiveIterator(file, parse_http=False, record_types=WarcRecordType.any_type):
-            if record.record_type == WarcRecordType.unknown:
+            if not record.headers.get("WARC-Type"):
                 continue
             records += 1
             last = record.stream_pos
@@ -102,9 +102,10 @@ def _read_response(record: WarcRecord, max_page_bytes: int) -> Page | Dropped:
         if error.errno is not None:
             raise
         return Dropped(url, "bad-http", str(error))
-    status = record.http_headers.status_code
-    if status is None:
-        return Dropped(url, "bad-http", f"no status line: {record.http_headers.status_line!r}")
+    headers = record.http_headers
+    status = headers.status_code if headers is not None else None
+    if headers is None or status is None:
+        return Dropped(url, "bad-http", "no HTTP status line")
     if status != 200:
         return Dropped(url, "http-status", f"{status}")
     content_type = (record.http_content_type or "").lower()
@@ -116,7 +117,6 @@ def _read_response(record: WarcRecord, max_page_bytes: int) -> Page | Dropped:
     raw = _read_exactly(record, size)
     if len(raw) < size:
         return Dropped(url, "broken-warc", f"the file ends {size - len(raw)} bytes before this record does")
-    headers = record.http_headers
     try:
         body = decode_body(raw, headers.get("Transfer-Encoding") or "", headers.get("Content-Encoding") or "", max_page_bytes)
     except TooLarge as error:

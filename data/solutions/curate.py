@@ -57,7 +57,7 @@ def curate(config: CurateConfig, problems: Path, space: Workspace) -> dict[str, 
                 if _chance(config.seed, problem, format) >= config.formats.get(format, 0.0):
                     continue
                 try:
-                    segments = _solution(problem, format, config.seed, wrong)
+                    segments = _solution(problem, format, wrong)
                 except _Dropped as drop:
                     dropped.append({"id": problem.id, "format": format, "reason": drop.reason, "detail": drop.detail})
                     continue
@@ -72,13 +72,13 @@ def curate(config: CurateConfig, problems: Path, space: Workspace) -> dict[str, 
     return _summary(len(train), examples, dropped, wrong_steps)
 
 
-def _solution(problem: Problem, format: SolutionFormat, seed: int, wrong: bool) -> list[Segment]:
+def _solution(problem: Problem, format: SolutionFormat, wrong: bool) -> list[Segment]:
     """The solution in one format. Raises `_Dropped` where the problem gives none."""
     if not problem.solution:
         raise _Dropped("no-solution")
     if format == "cot":
         if wrong:
-            return with_wrong_last_step(problem, random.Random(f"wrong step/{seed}/{problem.id}"))
+            return with_wrong_last_step(problem)
         segments = chain_of_thought(problem)
         if segments is None:
             raise _Dropped("answer-not-boxed")

@@ -6,7 +6,7 @@ reasoning, a program, what it printed (read, not learnt: the tool wrote it, ToRA
 
 from __future__ import annotations
 
-import random
+import re
 
 from data.problems.generated import SOURCE as GENERATED
 from data.problems.math import SOURCE as MATH
@@ -15,9 +15,6 @@ from data.programs.arithmetic import run_program
 from data.programs.calculator import strip_marks
 from data.solutions.answers import extract_answer
 from data.solutions.example import Segment
-
-OFFSETS = (-2, -1, 1, 2)
-"""How far off a planted wrong result is."""
 
 
 def chain_of_thought(problem: Problem) -> list[Segment] | None:
@@ -30,13 +27,19 @@ def chain_of_thought(problem: Problem) -> list[Segment] | None:
     return [Segment(f"{strip_marks(problem.solution)}\n{_boxed(problem.answer)}")]
 
 
-def with_wrong_last_step(problem: Problem, rng: random.Random) -> list[Segment]:
-    r"""The chain of thought of a generated problem, its last step and `\boxed{}` off by one or two and not below zero."""
+def with_wrong_last_step(problem: Problem) -> list[Segment]:
+    r"""The chain of thought of a generated problem, its last step adding where it should subtract or the other way round."""
     assert problem.source == GENERATED, "only generated solutions are known to end in `...=result`"
-    right = int(problem.answer)
-    wrong = rng.choice([right + offset for offset in OFFSETS if right + offset >= 0])
-    steps, _, _ = strip_marks(problem.solution).rpartition("=")
-    return [Segment(f"{steps}={wrong}\n{_boxed(str(wrong))}")]
+    *before, last = strip_marks(problem.solution).split("\n")
+    calculation = last.partition("=")[0]
+    first, second = (int(number) for number in re.split("[+-]", calculation))
+    if "-" in calculation:
+        wrong, result = f"{first}+{second}", first + second
+    else:
+        # The larger number first, as in every right difference.
+        larger, smaller = max(first, second), min(first, second)
+        wrong, result = f"{larger}-{smaller}", larger - smaller
+    return [Segment("\n".join([*before, f"{wrong}={result}", _boxed(str(result))]))]
 
 
 def program_of_thought(program: str) -> list[Segment]:
