@@ -1,0 +1,125 @@
+"""What a rollout engine is: prompts as token ids in, outputs as token ids with log-probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from data.errors import MathQuarryError
+from data.workspace import Bar
+from models.config import RolloutConfig
+
+
+@dataclass(slots=True)
+class Output:
+    """One sampled answer.
+
+    `tokens` ends with the end-of-sequence token when the answer is `finished`; otherwise it was cut at `max_tokens` or at the end of the
+    model's context. `logprobs[t]` is the natural log of the probability that `tokens[t]` was drawn with: at the sampling temperature, or
+    at temperature 1 when decoding was greedy.
+    """
+
+    tokens: list[int]
+    logprobs: list[float]
+    finished: bool
+
+
+class RolloutEngine(Protocol):
+    """Generates from one policy at a time."""
+
+    limit: int | None
+    """Longest sequence, prompt and output together, in tokens; `None` where the model states none."""
+
+    def generate(
+        self,
+        prompts: list[list[int]],
+        *,
+        n: int,
+        temperature: float,
+        max_tokens: int,
+        seeds: list[int],
+        progress: Bar | None = None,
+    ) -> list[list[Output]]:
+        """`n` outputs for each prompt, from the whole distribution (no top-p, no top-k). Temperature 0 is greedy.
+
+        Sample j of prompt i depends on `seeds[i]` and j, not on the prompts it shares a batch with (up to rounding of the arithmetic).
+        Two equal prompts therefore need two seeds. `progress` advances by one for each finished output.
+        Raises `MathQuarryError` for a prompt that is empty or leaves no room for an answer in the model's context.
+        """
+        ...
+
+    def load(self, model_dir: Path, version: str) -> None:
+        """Take the weights of a checkpoint of the same architecture. `version` names them; nothing cached for another name is used."""
+        ...
+
+    def load_live(self, model: Any, version: str) -> None:
+        """Take the weights of a torch module that is being trained."""
+        ...
+
+    def logprobs(self, prompts: list[list[int]], outputs: list[list[int]]) -> list[list[float]]:
+        """Log-probability of every output token at temperature 1, given what stands before it."""
+        ...
+
+    def close(self) -> None:
+        """Free memory and processes. The engine cannot be used afterwards."""
+        ...
+
+
+def make_engine(config: RolloutConfig, model_dir: Path, *, live_model: Any = None) -> RolloutEngine:
+    """The engine that `config.engine` names, with the weights of `model_dir`, or those of `live_model` if it is given.
+
+    `transformers` generates with `live_model` itself (no second copy); `vllm` copies its weights.
+    Raises `MathQuarryError` when vLLM is not installed or the folder is no checkpoint.
+    """
+    if config.engine == "vllm":
+        # Imported here: vLLM is optional, and importing it takes seconds.
+        from models.rollout.vllm import VLLMEngine
+
+        served = VLLMEngine(config, model_dir)
+        if live_model is not None:
+            served.load_live(live_model, "start")
+        return served
+    from models.rollout.hf import TransformersEngine
+
+    if live_model is not None:
+        return TransformersEngine(config, live_model)
+    return TransformersEngine.from_folder(config, model_dir)
+
+
+def end_tokens(config: Any, generation_config: Any = None) -> list[int]:
+    """Ids that end an answer, from a Hugging Face config and its generation config: sorted, possibly more than one.
+
+    Raises `MathQuarryError` when neither names one, since no answer could then end by itself.
+    """
+    found: set[int] = set()
+    for source in (config, generation_config):
+        ids = getattr(source, "eos_token_id", None)
+        found.update([ids] if isinstance(ids, int) else ids or [])
+    if not found:
+        raise MathQuarryError(
+            "the model's config.json names no eos_token_id, so no answer could end. Add it to the checkpoint's config.json."
+        )
+    return sorted(found)
+
+
+def context_limit(config: Any) -> int | None:
+    """Longest sequence a model was built for, in tokens, or `None` where its config states none."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def budgets(prompts: Sequence[Sequence[int]], max_tokens: int, limit: int | None) -> list[int]:
+    """How many tokens each prompt's outputs may have: `max_tokens`, or what is left of the context.
+
+    Raises `MathQuarryError` for an empty prompt, or one that leaves no room.
+    """
+    for place, prompt in enumerate(prompts):
+        if not prompt:
+            raise MathQuarryError(f"prompt {place} is empty; a prompt needs at least one token.")
+        if limit is not None and len(prompt) >= limit:
+            raise MathQuarryError(
+                f"prompt {place} has {len(prompt)} tokens, but the engine's context is {limit} tokens and the answer needs room too. "
+                "Drop the question, or use a model with a longer context (vLLM: or raise rollout.kv_cache_gib)."
+            )
+    return [max_tokens if limit is None else min(max_tokens, limit - len(prompt)) for prompt in prompts]

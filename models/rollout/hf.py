@@ -1,0 +1,252 @@
+"""Rollouts with a transformers model in this process: on a CPU or one GPU, and directly from the module that is being trained.
+
+A prompt is computed once and its keys and values are spread over its samples; samples that have ended leave the batch. Draws invert
+the cumulative distribution at uniforms from a counter-based generator keyed by (seed, sample), so a sample does not depend on its batch.
+
+Legend: B sequences, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from data.errors import MathQuarryError
+from data.workspace import Bar
+from models.checkpoint import load_policy
+from models.config import RolloutConfig
+from models.rollout.cache import GROWTH, RolloutCache
+from models.rollout.engine import Output, budgets, context_limit, end_tokens
+
+SHRINK_SHARE = 0.8
+"""Ended sequences leave the batch when at most this share of it is still running."""
+
+ATTENTION_KINDS = {"full_attention", "sliding_attention"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Samples `first` to `first + count - 1` of prompt `prompt`."""
+
+    prompt: int
+    first: int
+    count: int
+
+
+class TransformersEngine:
+    """A `RolloutEngine` on a transformers causal language model."""
+
+    def __init__(self, config: RolloutConfig, model: PreTrainedModel) -> None:
+        """Generate with `model` itself, wherever it is. Raises `MathQuarryError` for architectures without a plain key-value cache."""
+        kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or [])
+        if not kinds <= ATTENTION_KINDS:
+            raise MathQuarryError(
+                f"rollout.engine `transformers` cannot cache the {', '.join(sorted(kinds - ATTENTION_KINDS))} layers of "
+                f"{type(model).__name__}. Set it to `vllm`."
+            )
+        self.config, self.model = config, model
+        self.limit = context_limit(model.config)
+
+    @classmethod
+    def from_folder(cls, config: RolloutConfig, model_dir: Path) -> TransformersEngine:
+        """Generate with a checkpoint, on the GPU in bfloat16 if there is one, else on the CPU in float32."""
+        return cls(config, _place(model_dir))
+
+    def load(self, model_dir: Path, version: str) -> None:
+        """Take the weights of a checkpoint. Nothing is cached between calls, so `version` has no effect."""
+        self.model = _place(model_dir)
+
+    def load_live(self, model: PreTrainedModel, version: str) -> None:
+        """Generate with `model` itself from now on."""
+        self.model = model
+
+    def close(self) -> None:
+        """Forget the model."""
+        del self.model
+
+    def generate(
+        self,
+        prompts: list[list[int]],
+        *,
+        n: int,
+        temperature: float,
+        max_tokens: int,
+        seeds: list[int],
+        progress: Bar | None = None,
+    ) -> list[list[Output]]:
+        """See `RolloutEngine.generate`. At most `config.batch_outputs` outputs run at once, prompts of similar length together."""
+        if len(seeds) != len(prompts):
+            raise ValueError(f"{len(prompts)} prompts need as many seeds, not {len(seeds)}")
+        room = budgets(prompts, max_tokens, self.limit)
+        outputs: list[list[Output]] = [[] for _ in prompts]
+        copies = n if temperature == 0 else 1
+        with _evaluating(self.model):
+            for batch in _batches([len(prompt) for prompt in prompts], n // copies, self.config.batch_outputs):
+                for part, sampled in zip(batch, self._run(batch, prompts, room, temperature, seeds), strict=True):
+                    outputs[part.prompt] += sampled * copies
+                    if progress is not None:
+                        progress.advance(len(sampled) * copies)
+        return outputs
+
+    def logprobs(self, prompts: list[list[int]], outputs: list[list[int]]) -> list[list[float]]:
+        """See `RolloutEngine.logprobs`."""
+        with _evaluating(self.model):
+            return [forced_logprobs(self.model, prompt, output) for prompt, output in zip(prompts, outputs, strict=True)]
+
+    def _run(
+        self, batch: list[_Part], prompts: list[list[int]], room: list[int], temperature: float, seeds: list[int]
+    ) -> list[list[Output]]:
+        """Generate one batch; a list of outputs for each part."""
+        device = self.model.device
+        ends = torch.tensor(end_tokens(self.model.config, self.model.generation_config), device=device)
+        counts = torch.tensor([part.count for part in batch], device=device)
+        budget_B = torch.tensor([room[part.prompt] for part in batch], device=device).repeat_interleave(counts)
+        longest = int(budget_B.max())
+        uniforms_BT = torch.from_numpy(_uniforms(batch, seeds, longest if temperature > 0 else 0)).to(device)
+
+        ids_PT, mask_PT = _left_padded([prompts[part.prompt] for part in batch], device)
+        padded = not bool(mask_PT.all())
+        last_position = (self.limit or 2**62) - 1
+        cache = RolloutCache()
+        logits = self.model(
+            input_ids=ids_PT,
+            attention_mask=mask_PT if padded else None,
+            position_ids=(mask_PT.cumsum(-1) - 1).clamp(min=0),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits
+        cache.spread(counts, min(longest, GROWTH))
+        logits_BV = logits[:, -1].repeat_interleave(counts, dim=0)
+        position_B = mask_PT.sum(-1).repeat_interleave(counts)
+        prompt_mask_BT = mask_PT.repeat_interleave(counts, dim=0)
+        mask_BT = torch.cat([prompt_mask_BT, prompt_mask_BT.new_ones((len(prompt_mask_BT), longest))], dim=1) if padded else None
+
+        slots_B = torch.arange(len(logits_BV), device=device)
+        tokens_BT = torch.zeros((len(logits_BV), longest), dtype=torch.long, device=device)
+        logprobs_BT = torch.zeros((len(logits_BV), longest), device=device)
+        running_B = torch.ones(len(logits_BV), dtype=torch.bool, device=device)
+        for step in range(longest):
+            token_B, logprob_B = _draw(logits_BV, temperature, uniforms_BT[slots_B, step] if temperature > 0 else None)
+            tokens_BT[slots_B, step], logprobs_BT[slots_B, step] = token_B, logprob_B
+            running_B &= ~torch.isin(token_B, ends) & (budget_B > step + 1)
+            running = int(running_B.sum())
+            if running == 0:
+                break
+            if running <= SHRINK_SHARE * len(running_B):
+                kept = running_B.nonzero()[:, 0]
+                cache.keep(kept)
+                slots_B, token_B, position_B, budget_B, running_B = (x[kept] for x in (slots_B, token_B, position_B, budget_B, running_B))
+                mask_BT = None if mask_BT is None else mask_BT[kept]
+            logits_BV = self.model(
+                input_ids=token_B[:, None],
+                attention_mask=None if mask_BT is None else mask_BT[:, : ids_PT.shape[1] + step + 1],
+                position_ids=position_B[:, None].clamp(max=last_position),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+            position_B = position_B + 1
+        budget = [room[part.prompt] for part in batch for _ in range(part.count)]
+        return _cut(batch, tokens_BT.tolist(), logprobs_BT.tolist(), budget, set(ends.tolist()))
+
+
+def forced_logprobs(model: PreTrainedModel, prompt: list[int], output: list[int], temperature: float = 1.0) -> list[float]:
+    """Log-probability of each token of `output` after `prompt`, from one forward pass, normalised in float32."""
+    ids_1T = torch.tensor([prompt + output], device=model.device)
+    logits_TV = model(input_ids=ids_1T, logits_to_keep=len(output) + 1).logits[0, :-1].float() / (temperature or 1.0)
+    return torch.log_softmax(logits_TV, dim=-1).gather(1, ids_1T[0, len(prompt) :, None])[:, 0].tolist()
+
+
+def _draw(logits_BV: torch.Tensor, temperature: float, uniform_B: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """One token for each row, and its log-probability.
+
+    With uniforms: the first token whose cumulative probability exceeds u x total. The uniforms are below 1 - 2^-25 and so is the product's
+    ratio to the total after rounding, so the token exists and has a positive probability.
+    """
+    logprobs_BV = torch.log_softmax(logits_BV.float() / (temperature or 1.0), dim=-1)
+    if uniform_B is None:
+        token_B = logits_BV.argmax(dim=-1)
+    else:
+        cumulative_BV = logprobs_BV.exp().cumsum(dim=-1)
+        target_B1 = (uniform_B * cumulative_BV[:, -1])[:, None]
+        token_B = torch.searchsorted(cumulative_BV, target_B1, right=True)[:, 0]
+    return token_B, logprobs_BV.gather(1, token_B[:, None])[:, 0]
+
+
+def _uniforms(batch: list[_Part], seeds: list[int], length: int) -> np.ndarray:
+    """(B, length) float32 in [0, 1) with 24 random bits: row j of prompt i is the Philox stream keyed by (seeds[i], j)."""
+    rows = [(seeds[part.prompt], part.first + sample) for part in batch for sample in range(part.count)]
+    drawn = np.empty((len(rows), length), np.float32)
+    for row, (seed, sample) in zip(drawn, rows, strict=True):
+        key = np.array([seed & 0xFFFF_FFFF_FFFF_FFFF, sample], np.uint64)
+        np.random.Generator(np.random.Philox(key=key)).random(out=row, dtype=np.float32)
+    return drawn
+
+
+def _batches(lengths: list[int], n: int, largest: int) -> Iterator[list[_Part]]:
+    """Parts in batches of at most `largest` samples, prompts in order of length so that little is padding."""
+    batch: list[_Part] = []
+    free = largest
+    for prompt in sorted(range(len(lengths)), key=lambda place: lengths[place]):
+        first = 0
+        while first < n:
+            count = min(n - first, free)
+            batch.append(_Part(prompt, first, count))
+            first, free = first + count, free - count
+            if free == 0:
+                yield batch
+                batch, free = [], largest
+    if batch:
+        yield batch
+
+
+def _left_padded(prompts: list[list[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids, mask), both (P, T) int64; mask is 0 on the padding."""
+    longest = max(map(len, prompts))
+    ids = np.zeros((len(prompts), longest), np.int64)
+    mask = np.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = prompt
+        mask[row, longest - len(prompt) :] = 1
+    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+
+def _cut(batch: list[_Part], tokens: list[list[int]], logprobs: list[list[float]], budget: list[int], ends: set[int]) -> list[list[Output]]:
+    """Rows cut after their first end token or at their budget, by part."""
+    rows = iter(zip(tokens, logprobs, budget, strict=True))
+    outputs: list[list[Output]] = []
+    for part in batch:
+        outputs.append([])
+        for _ in range(part.count):
+            row, row_logprobs, room = next(rows)
+            end = next((place for place, token in enumerate(row[:room]) if token in ends), None)
+            length = room if end is None else end + 1
+            outputs[-1].append(Output(row[:length], row_logprobs[:length], end is not None))
+    return outputs
+
+
+def _place(model_dir: Path) -> PreTrainedModel:
+    if torch.cuda.is_available():
+        policy = load_policy(model_dir, torch.bfloat16)
+        torch.nn.Module.to(policy, "cuda")
+        return policy
+    return load_policy(model_dir)
+
+
+@contextmanager
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """Without dropout and gradients; the model's mode is restored afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():  # not inference_mode: buffers that a live model refreshes on the way must stay usable in training
+            yield
+    finally:
+        model.train(training)

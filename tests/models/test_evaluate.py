@@ -1,0 +1,209 @@
+"""Pass@K and Maj@K against hand-worked tables and brute force; the stage end to end with a tiny model."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from data.config import GradeConfig
+from data.problems.problem import Problem, write_problems
+from data.workspace import Workspace
+from models import evaluate as stage
+from models.checkpoint import new_policy, save
+from models.config import EvaluateConfig, RolloutConfig, ScratchModel
+from models.evaluate import count_votes, evaluate, maj_at_k, pass_at_k, powers_of_two
+from models.tokenizer import train_tokenizer
+
+
+def test_pass_at_k_hand_worked() -> None:
+    # 4 samples, 1 right: of the 6 pairs, 3 hold it.
+    assert pass_at_k(4, 1, 1) == pytest.approx(1 / 4)
+    assert pass_at_k(4, 1, 2) == pytest.approx(3 / 6)
+    assert pass_at_k(4, 1, 4) == 1.0
+    assert pass_at_k(4, 0, 4) == 0.0
+    assert pass_at_k(4, 3, 2) == 1.0
+
+
+@pytest.mark.parametrize(("n", "c", "k"), [(6, 2, 3), (7, 1, 2), (8, 5, 4), (5, 5, 1)])
+def test_pass_at_k_is_the_mean_over_all_choices(n: int, c: int, k: int) -> None:
+    samples = [True] * c + [False] * (n - c)
+    choices = list(itertools.combinations(samples, k))
+    assert pass_at_k(n, c, k) == pytest.approx(sum(map(any, choices)) / len(choices))
+
+
+def test_maj_at_k_hand_worked() -> None:
+    # 3 samples: twice the right answer, once a wrong one.
+    votes = ((1, False), (2, True))
+    assert maj_at_k(3, votes, 1) == pytest.approx(2 / 3)
+    # Pairs: right+right wins, the two mixed ones are ties: (1 + 1/2 + 1/2) / 3.
+    assert maj_at_k(3, votes, 2) == pytest.approx(2 / 3)
+    assert maj_at_k(3, votes, 3) == 1.0
+    # The majority is wrong.
+    assert maj_at_k(3, ((1, True), (2, False)), 3) == 0.0
+    # One vote and two abstentions: the only answer that was given wins.
+    assert maj_at_k(3, ((1, True),), 3) == 1.0
+    assert maj_at_k(3, ((1, True),), 1) == pytest.approx(1 / 3)
+    assert maj_at_k(3, (), 2) == 0.0
+
+
+def brute_force_majority(n: int, votes: tuple[tuple[int, bool], ...], k: int) -> float:
+    labels = [group for group, (size, _) in enumerate(votes) for _ in range(size)]
+    labels += [-1] * (n - len(labels))
+    results = []
+    for choice in itertools.combinations(labels, k):
+        counts = {label: choice.count(label) for label in choice if label >= 0}
+        best = [label for label, count in counts.items() if count == max(counts.values())]
+        results.append(sum(votes[label][1] for label in best) / len(best) if best else 0.0)
+    return sum(results) / len(results)
+
+
+def test_maj_at_k_is_the_mean_over_all_choices() -> None:
+    chooser = random.Random(0)
+    for _ in range(60):
+        n = chooser.randint(1, 9)
+        votes, left = [], n
+        while left and chooser.random() < 0.85:
+            size = chooser.randint(1, left)
+            votes.append((size, chooser.random() < 0.4))
+            left -= size
+        k = chooser.randint(1, n)
+        assert maj_at_k(n, tuple(votes), k) == pytest.approx(brute_force_majority(n, tuple(votes), k))
+
+
+def test_maj_at_k_of_64_samples_stays_a_probability() -> None:
+    votes = ((20, True), (18, False), *[(1, False)] * 20)
+    values = [maj_at_k(64, votes, k) for k in powers_of_two(64)]
+    assert all(0.0 <= value <= 1.0 for value in values)
+    assert values[0] == pytest.approx(20 / 64)
+    assert values[-1] == 1.0
+
+
+def test_votes_go_by_meaning_and_an_abstention_counts_for_nobody() -> None:
+    answers = [("1/2", True), ("0.5", True), (None, False), ("3", False), ("0.50", True)]
+    meaning = {"1/2": 0.5, "0.5": 0.5, "0.50": 0.5, "3": 3.0}
+    assert count_votes(answers, lambda a, b: meaning[a] == meaning[b]) == ((1, False), (3, True))
+
+
+def test_k_goes_through_the_powers_of_two_and_ends_at_k() -> None:
+    assert powers_of_two(1) == [1]
+    assert powers_of_two(8) == [1, 2, 4, 8]
+    assert powers_of_two(6) == [1, 2, 4, 6]
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> Path:
+    folder = tmp_path / "problems"
+    folder.mkdir()
+    texts = [f"Ann has {number} pens and buys {number} more. How many pens has she?" for number in range(1, 8)]
+    texts[5] = "Very long. " * 400
+    write_problems(folder / "test.jsonl", [Problem(f"p{place}", text, str(2 * place + 2)) for place, text in enumerate(texts)])
+    return folder
+
+
+@pytest.fixture
+def policy(tmp_path: Path, problems: Path) -> Path:
+    folder = tmp_path / "policy"
+    tokenizer = train_tokenizer([(problems / "test.jsonl").read_text(), r"\boxed{1}"] * 4, 280)
+    model = new_policy(ScratchModel(layers=1, hidden=16, heads=2, intermediate=16), tokenizer, seed=0)
+    save(model, tokenizer, folder, "short")
+    return folder
+
+
+CONFIG = EvaluateConfig(k=3, rollout=RolloutConfig(max_tokens=12), grade=GradeConfig(workers=1))
+
+
+def test_the_stage_writes_every_answer_and_its_scores(problems: Path, policy: Path, tmp_path: Path) -> None:
+    space = Workspace.at(tmp_path / "space")
+    scores = evaluate(CONFIG, policy, problems, space)
+    rows = pq.read_table(space.out / "answers.parquet").to_pylist()
+    assert [(row["problem_id"], row["kind"], row["sample"]) for row in rows[:5]] == [
+        ("p0", "greedy", 0),
+        ("p0", "sample", 0),
+        ("p0", "sample", 1),
+        ("p0", "sample", 2),
+        ("p1", "greedy", 0),
+    ]
+    assert len(rows) == 7 * 4
+    assert scores["questions"] == 7
+    assert json.loads((space.out / "scores.json").read_text()) == scores
+    names = {"greedy", "pass@1", "pass@2", "pass@3", "maj@1", "maj@2", "maj@3"}
+    assert names | {f"{name}_se" for name in names} | {"questions", "too_long", "finished", "mean_tokens"} == set(scores)
+
+
+def test_a_question_longer_than_the_context_is_counted_and_wrong(problems: Path, policy: Path, tmp_path: Path) -> None:
+    space = Workspace.at(tmp_path / "space")
+    assert evaluate(CONFIG, policy, problems, space)["too_long"] == 1
+    rows = [row for row in pq.read_table(space.out / "answers.parquet").to_pylist() if row["problem_id"] == "p5"]
+    assert {(row["reason"], row["correct"], row["text"]) for row in rows} == {("question too long", False, "")}
+
+
+def test_a_cut_answer_is_wrong_and_has_no_vote_even_if_it_holds_the_answer(
+    problems: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = stage.Prompter.load(policy).tokenizer
+    boxed = tokenizer.encode(r"so \boxed{2}")
+
+    class Cut:
+        limit = None
+
+        def __init__(self, ends: bool) -> None:
+            self.ends = ends
+
+        def generate(self, prompts, *, n, **options):  # type: ignore[no-untyped-def]
+            tokens = [*boxed, tokenizer.eos_token_id] if self.ends else boxed
+            return [[stage.Output(tokens, [0.0] * len(tokens), self.ends)] * n for _ in prompts]
+
+        def close(self) -> None: ...
+
+    for ends, expected in ((False, 0.0), (True, round(1 / 7, 6))):
+        monkeypatch.setattr(stage, "make_engine", lambda *_, ends=ends: Cut(ends))
+        scores = evaluate(CONFIG, policy, problems, Workspace.at(tmp_path / f"space-{ends}"))
+        assert scores["greedy"] == scores["pass@3"] == scores["maj@3"] == expected
+        assert scores["finished"] == float(ends)
+
+
+def test_an_interrupted_run_ends_with_the_same_bytes(problems: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "CHUNK_QUESTIONS", 2)
+    whole, broken = Workspace.at(tmp_path / "whole"), Workspace.at(tmp_path / "broken")
+    evaluate(CONFIG, policy, problems, whole)
+
+    answer, calls = stage._answer, []
+
+    def fail_on_the_third(*arguments):  # type: ignore[no-untyped-def]
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return answer(*arguments)
+
+    monkeypatch.setattr(stage, "_answer", fail_on_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(CONFIG, policy, problems, broken)
+    assert not (broken.out / "answers.parquet").exists()
+    evaluate(CONFIG, policy, problems, broken)
+    assert len(calls) == 3 + 2  # 4 chunks: two before the interruption were kept
+    for name in ("answers.parquet", "scores.json"):
+        assert (broken.out / name).read_bytes() == (whole.out / name).read_bytes()
+
+
+def test_samples_of_a_question_do_not_change_with_the_number_of_questions(problems: Path, policy: Path, tmp_path: Path) -> None:
+    all_of_them, few = Workspace.at(tmp_path / "all"), Workspace.at(tmp_path / "few")
+    evaluate(CONFIG, policy, problems, all_of_them)
+    evaluate(CONFIG.model_copy(update={"questions": 2}), policy, problems, few)
+    first = pq.read_table(all_of_them.out / "answers.parquet").slice(0, 8)
+    assert pq.read_table(few.out / "answers.parquet").to_pylist() == first.to_pylist()
+
+
+def test_the_model_is_not_loaded_again_once_all_answers_are_there(
+    problems: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = Workspace.at(tmp_path / "space")
+    scores = evaluate(CONFIG, policy, problems, space)
+    monkeypatch.delattr(stage, "make_engine")
+    assert evaluate(CONFIG, policy, problems, space) == scores
+    assert torch.is_grad_enabled()

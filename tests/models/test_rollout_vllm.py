@@ -1,0 +1,164 @@
+"""The vLLM engine against the transformers engine, and the three silent failures of a weight sync."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from data.errors import MathQuarryError
+from data.workspace import Progress
+from models.config import RolloutConfig
+from models.rollout.engine import RolloutEngine, make_engine
+from models.rollout.hf import TransformersEngine
+from models.rollout.probe import check
+
+pytestmark = [pytest.mark.vllm, pytest.mark.slow]
+
+CONFIG = RolloutConfig(engine="vllm", kv_cache_gib=0.1, batch_outputs=64)
+TIGHT = 1e-4
+
+
+def tiny_llama(seed: int, *, tied: bool = False) -> PreTrainedModel:
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        bos_token_id=0,
+        eos_token_id=1,
+        tie_word_embeddings=tied,
+    )
+    model = LlamaForCausalLM(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(4)
+    return model
+
+
+chooser = random.Random(3)
+# Longer than a block of the prefix cache, so that keys and values of whole blocks are kept.
+PROMPTS = [[chooser.randrange(2, 64) for _ in range(chooser.randint(40, 90))] for _ in range(6)]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RolloutEngine]:
+    pytest.importorskip("vllm")
+    folder = tmp_path_factory.mktemp("start")
+    tiny_llama(0).save_pretrained(folder)
+    threads, setter = torch.get_num_threads(), torch.set_num_threads
+    made = make_engine(CONFIG, folder)
+    assert torch.set_num_threads is setter
+    assert torch.get_num_threads() == threads
+    yield made
+    made.close()
+    assert not torch.distributed.is_initialized()
+
+
+def agree(engine: RolloutEngine, model: PreTrainedModel) -> float:
+    return check(engine, model, PROMPTS, temperature=0.7, tolerance=TIGHT, version="test").mean
+
+
+def test_greedy_outputs_and_logprobs_equal_the_transformers_engines(engine: RolloutEngine) -> None:
+    model = tiny_llama(1)
+    engine.load_live(model, "one")
+    reference = TransformersEngine(CONFIG, model)
+    options = {"n": 2, "temperature": 0.0, "max_tokens": 24, "seeds": [0] * len(PROMPTS)}
+    for ours, theirs in zip(engine.generate(PROMPTS, **options), reference.generate(PROMPTS, **options), strict=True):
+        assert [output.tokens for output in ours] == [output.tokens for output in theirs]
+        assert [output.finished for output in ours] == [output.finished for output in theirs]
+        assert ours[0].logprobs == pytest.approx(theirs[0].logprobs, abs=TIGHT)
+
+
+def test_teacher_forced_logprobs_equal_the_transformers_engines(engine: RolloutEngine) -> None:
+    model = tiny_llama(2)
+    engine.load_live(model, "two")
+    outputs = [prompt[:7] for prompt in PROMPTS]
+    for ours, theirs in zip(engine.logprobs(PROMPTS, outputs), TransformersEngine(CONFIG, model).logprobs(PROMPTS, outputs), strict=True):
+        assert ours == pytest.approx(theirs, abs=TIGHT)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_sync_from_a_live_model_passes_the_probe(engine: RolloutEngine, tied: bool) -> None:
+    first, second = tiny_llama(3, tied=tied), tiny_llama(4, tied=tied)
+    engine.load_live(first, "first")
+    agree(engine, first)
+    engine.load_live(second, "second")
+    agree(engine, second)
+    with pytest.raises(MathQuarryError, match="disagree"):
+        agree(engine, first)
+
+
+def test_a_reused_version_name_does_not_bring_back_old_cached_prompts(engine: RolloutEngine) -> None:
+    for seed in (5, 6):
+        model = tiny_llama(seed)
+        engine.load_live(model, "same name")
+        agree(engine, model)
+
+
+def test_the_probe_finds_a_stale_head(engine: RolloutEngine, tmp_path: Path) -> None:
+    old, new = tiny_llama(7, tied=True), tiny_llama(8, tied=True)
+    engine.load_live(old, "old")
+    new.save_pretrained(tmp_path)  # tied: no head of its own
+    engine._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(tmp_path)})
+    engine._salt = "another"
+    with pytest.raises(MathQuarryError, match="language-model head"):
+        agree(engine, new)
+
+
+def test_the_probe_finds_a_stale_prefix_cache(engine: RolloutEngine) -> None:
+    old, new = tiny_llama(9), tiny_llama(10)
+    engine.load_live(old, "old")
+    agree(engine, old)
+    salt = engine._salt
+    engine.load_live(new, "new")
+    engine._salt = salt
+    with pytest.raises(MathQuarryError, match="prefix cache"):
+        agree(engine, new)
+
+
+def test_a_folder_without_a_head_of_its_own_is_refused(engine: RolloutEngine, tmp_path: Path) -> None:
+    tiny_llama(0, tied=True).save_pretrained(tmp_path)
+    with pytest.raises(MathQuarryError, match=r"no lm_head\.weight of its own"):
+        engine.load(tmp_path, "tied")
+    with pytest.raises(MathQuarryError, match=r"no model\.safetensors"):
+        engine.load(tmp_path / "nothing", "missing")
+
+
+def test_samples_do_not_depend_on_the_batch_they_were_in(engine: RolloutEngine) -> None:
+    engine.load_live(tiny_llama(1), "batches")
+    options = {"n": 16, "temperature": 1.0, "max_tokens": 16}
+    # 96 outputs of prompts that together exceed one step's tokens: some wait for their turn.
+    many = PROMPTS * 12
+    whole = engine.generate(many, seeds=list(range(len(many))), **options)
+    alone = engine.generate(PROMPTS[2:3], seeds=[2], **options)
+    assert [output.tokens for output in alone[0]] == [output.tokens for output in whole[2]]
+    assert len({tuple(output.tokens) for output in whole[2] + whole[8]}) > 28
+
+
+def test_a_prompt_longer_than_the_context_is_named(engine: RolloutEngine) -> None:
+    with pytest.raises(MathQuarryError, match=r"prompt 0 has 300 tokens.*256"):
+        engine.generate([[5] * 300], n=1, temperature=1.0, max_tokens=4, seeds=[0])
+
+
+def test_progress_counts_every_output(engine: RolloutEngine) -> None:
+    with Progress().track("rollout", 36) as bar:
+        engine.generate(PROMPTS, n=4, temperature=1.0, max_tokens=4, seeds=list(range(6)), progress=bar)
+        engine.generate(PROMPTS, n=2, temperature=0.0, max_tokens=4, seeds=list(range(6)), progress=bar)
+        assert bar.done == 36
+
+
+def test_a_backward_pass_works_beside_the_engine(engine: RolloutEngine) -> None:
+    model = tiny_llama(1).train()
+    ids = torch.tensor([PROMPTS[0]])
+    model(ids, labels=ids).loss.backward()
+    assert model.lm_head.weight.grad is not None
