@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -30,7 +31,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from data.errors import MathQuarryError
-from data.files import disk_error, read_json, write_json
+from data.files import read_json, write_json
 from data.solutions.prompts import PromptStyle
 from models.config import PretrainedModel, ScratchModel
 
@@ -38,7 +39,7 @@ SETTINGS_FILE = "mathquarry.json"
 PACKAGE_PREFIX = "package:"
 
 # Errors that transformers raises for folders, hub names and files it cannot read.
-LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError)
+LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 
 
 def new_policy(config: ScratchModel, tokenizer: PreTrainedTokenizerBase, seed: int, context_tokens: int = 1024) -> PreTrainedModel:
@@ -142,8 +143,8 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
         with _quiet():
             model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    except OSError as error:
-        raise disk_error(error, folder) from error
+    except (OSError, SafetensorError) as error:
+        raise MathQuarryError(f"cannot write the checkpoint {folder}: {error}. Free some space, then run again.") from error
     write_json(folder / SETTINGS_FILE, {"prompt_style": prompt_style})
 
 

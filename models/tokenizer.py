@@ -63,11 +63,6 @@ def encode_all(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list
     ]
 
 
-def document_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """`text` as a training document: BOS where the tokenizer has one, the text, EOS."""
-    return [*start_tokens(tokenizer), *encode(tokenizer, text), tokenizer.eos_token_id]
-
-
 def start_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """What a sequence begins with: BOS, or nothing for tokenizers that have none."""
-    return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    """What a sequence begins with: BOS, or nothing for tokenizers that have none (or only one token for both ends)."""
+    return [] if tokenizer.bos_token_id in (None, tokenizer.eos_token_id) else [tokenizer.bos_token_id]

@@ -36,7 +36,10 @@ Batch = dict[str, torch.Tensor]
 """input_ids_BT, position_ids_BT, labels_BT of some packed rows."""
 
 LossFunction = Callable[[PreTrainedModel, Batch, torch.Tensor], torch.Tensor]
-"""(model, batch, labels in the whole optimizer step) -> the batch's share of the step's mean loss, i.e. its sum / that number."""
+"""(model, batch, labels in the whole optimizer step) -> the batch's share of the step's mean loss, i.e. its sum / that number.
+
+It must call the model with `use_cache=False`: with a key-value cache, transformers ignores that position ids restart in a row.
+"""
 
 
 def fit(
@@ -105,9 +108,7 @@ def language_model_loss(model: PreTrainedModel, batch: Batch, count: torch.Tenso
 
     Only positions that predict a labelled token go through the head: logits are (N, V) for N labels, never (B, T, V).
     """
-    hidden_BTD = model.base_model(
-        input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False
-    ).last_hidden_state
+    hidden_BTD = model.base_model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).last_hidden_state
     next_labels_BT = batch["labels"][:, 1:]
     labelled_BT = next_labels_BT != IGNORED
     logits_NV = model.get_output_embeddings()(hidden_BTD[:, :-1][labelled_BT])

@@ -1,0 +1,277 @@
+"""Text to token shards, and the pretraining mix: which rows are trained on, in which order.
+
+A source's documents become one stream of tokens, `BOS text EOS` each, kept in shards on disk (memory-mapped when read) and cut into rows
+of the context length. Whatever a killed run had finished is found again: a shard counts once its record is written.
+
+Our choices, where the paper says nothing:
+1. files come in random order, documents are shuffled within a buffer, and a source is tokenised only as far as the run will read;
+2. a source that ends sooner is read again, its rows in another order;
+3. documents that share a row do not see each other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pyarrow.parquet as pq
+from datasets import load_dataset
+from datasets.exceptions import DatasetsError
+from transformers import PreTrainedTokenizerBase
+
+from data.errors import MathQuarryError
+from data.files import atomic_path, read_json, write_json
+from data.workspace import Workspace
+from models.config import MixSource
+from models.packing import IGNORED, Row
+from models.tokenizer import encode_all, start_tokens
+
+HUB_PREFIX = "hf://"
+SHUFFLE_BUFFER = 10_000
+"""Documents in memory while shuffling."""
+DOCUMENTS_AT_ONCE = 64
+"""Documents given to the tokenizer in one call."""
+
+
+@dataclass(frozen=True)
+class _Done:
+    """Record beside a shard (what lies before its end) and at the end of a source."""
+
+    documents: int
+    tokens: int
+
+
+class TokenStream:
+    """The tokens of one source as rows of `context_tokens`; the last, incomplete row is left out."""
+
+    def __init__(self, name: str, shards: Sequence[Path], context_tokens: int, eos: int) -> None:
+        """Raises `MathQuarryError` when the source does not fill a single row."""
+        self.name, self.context_tokens, self.eos = name, context_tokens, eos
+        self._shards = [np.load(shard, mmap_mode="r") for shard in shards]
+        self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)])
+        if len(self) == 0:
+            raise MathQuarryError(f"mix source {name!r} has {self.tokens} tokens, fewer than context_tokens = {context_tokens}.")
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in the stream."""
+        return int(self._starts[-1])
+
+    def __len__(self) -> int:
+        return self.tokens // self.context_tokens
+
+    def __getitem__(self, index: int) -> Row:
+        start, end = index * self.context_tokens, (index + 1) * self.context_tokens
+        first = int(np.searchsorted(self._starts, start, side="right")) - 1
+        last = int(np.searchsorted(self._starts, end, side="left"))
+        parts = [self._shards[k][max(0, start - self._starts[k]) : end - self._starts[k]] for k in range(first, last)]
+        return document_row(np.concatenate(parts).astype(np.int64), self.eos)
+
+
+def document_row(tokens: np.ndarray, eos: int) -> Row:
+    """A row cut from a stream of documents: positions restart after each EOS, and the first token of a document or row has no loss."""
+    places = np.arange(len(tokens))
+    begins = np.ones(len(tokens), dtype=bool)
+    begins[1:] = tokens[:-1] == eos
+    positions = places - np.maximum.accumulate(np.where(begins, places, 0))
+    return {"input_ids": tokens, "position_ids": positions, "labels": np.where(begins, IGNORED, tokens)}
+
+
+class Mix:
+    """The rows of a pretraining run in order. What is at a place depends on the seed, the weights and the place only."""
+
+    def __init__(self, streams: Sequence[TokenStream], counts: np.ndarray, seed: int) -> None:
+        """`counts[t, s]`: rows of source s in step t, as `rows_by_step` gives them."""
+        self.streams, self.seed = streams, seed
+        self.rows_per_step = int(counts[0].sum())
+        self._ends = np.cumsum(counts, axis=1)
+        self._before = np.concatenate([np.zeros((1, counts.shape[1]), dtype=np.int64), np.cumsum(counts, axis=0)])
+        self._step_order: tuple[int, np.ndarray] = (-1, np.empty(0))
+        self._pass_orders: dict[tuple[int, int], np.ndarray] = {}
+
+    def __getitem__(self, place: int) -> Row:
+        step, slot = divmod(place, self.rows_per_step)
+        if self._step_order[0] != step:
+            self._step_order = step, np.random.default_rng([self.seed, 0, step]).permutation(self.rows_per_step)
+        drawn = int(self._step_order[1][slot])
+        source = int(np.searchsorted(self._ends[step], drawn, side="right"))
+        first = int(self._ends[step][source - 1]) if source else 0
+        rank = int(self._before[step, source]) + drawn - first
+        repeat, index = divmod(rank, len(self.streams[source]))
+        return self.streams[source][int(self._pass_order(source, repeat)[index])]
+
+    def _pass_order(self, source: int, repeat: int) -> np.ndarray:
+        key = source, repeat
+        if key not in self._pass_orders:
+            # A step may reach from one pass into the next: keep the pass before.
+            self._pass_orders = {k: v for k, v in self._pass_orders.items() if k[0] != source or k[1] == repeat - 1}
+            self._pass_orders[key] = np.random.default_rng([self.seed, 1, source, repeat]).permutation(len(self.streams[source]))
+        return self._pass_orders[key]
+
+    def summary(self) -> dict[str, int | float]:
+        """For each source: tokens trained on, tokens it has (as far as it was read), and how often it was gone through."""
+        report: dict[str, int | float] = {}
+        for stream, rows in zip(self.streams, self._before[-1].tolist(), strict=True):
+            report[f"{stream.name}_tokens_trained"] = rows * stream.context_tokens
+            report[f"{stream.name}_tokens_read"] = stream.tokens
+            report[f"{stream.name}_epochs"] = round(rows / len(stream), 3)
+        return report
+
+
+def rows_by_step(weights: Sequence[float], rows_per_step: int, steps: int) -> np.ndarray:
+    """How many rows each source gives to each step, (steps, sources): after every step the totals are within a row or so of the weights."""
+    shares = np.asarray(weights) / np.sum(weights)
+    counts = np.zeros((steps, len(shares)), dtype=np.int64)
+    given = np.zeros(len(shares), dtype=np.int64)
+    for step in range(steps):
+        owed = shares * rows_per_step * (step + 1) - given
+        rows = np.maximum(0, np.floor(owed)).astype(np.int64)
+        while (missing := rows_per_step - rows.sum()) != 0:
+            if missing > 0:
+                rows[np.argmax(owed - rows)] += 1
+            else:
+                rows[np.argmin(np.where(rows > 0, owed - rows, np.inf))] -= 1
+        counts[step] = rows
+        given += rows
+    return counts
+
+
+def read_documents(path: str, seed: int, skip: int = 0) -> Iterator[str]:
+    """Texts of a source in shuffled order, after the first `skip`.
+
+    `path` is a file, a glob or an fsspec URL of JSONL (may be compressed) or Parquet, or `hf://owner/name[:config[:split]]`; all have a
+    column `text`. Raises `MathQuarryError` when nothing is there, when a file cannot be read or when it has no such column.
+    """
+    texts = _hub_texts(path) if path.startswith(HUB_PREFIX) else _file_texts(path, seed)
+    return islice(_shuffled(texts, seed), skip, None)
+
+
+def tokenise_source(
+    source: MixSource,
+    path: str,
+    tokenizer: PreTrainedTokenizerBase,
+    space: Workspace,
+    *,
+    context_tokens: int,
+    wanted_tokens: int,
+    shard_tokens: int,
+    seed: int,
+) -> TokenStream:
+    """Tokenise a source into shards under `space.scratch / "tokens" / name`, until it ends or `wanted_tokens` are there.
+
+    Continues after the shards that an earlier, interrupted call finished. Raises `MathQuarryError` for a source that cannot be read or
+    does not fill a row.
+    """
+    folder = space.scratch / "tokens" / source.name
+    shards = _finished_shards(folder)
+    done = _Done(**read_json(_record(shards[-1]))) if shards else _Done(0, 0)
+    writer = _ShardWriter(folder, len(shards), done, shard_tokens, np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32))
+    with space.progress.track(f"tokenise {source.name}", wanted_tokens, "token", done.tokens) as bar:
+        documents = read_documents(path, seed, done.documents) if done.tokens < wanted_tokens else iter(())
+        while texts := list(islice(documents, DOCUMENTS_AT_ONCE)):
+            for ids in encode_all(tokenizer, texts):
+                bar.advance(writer.add([*start_tokens(tokenizer), *ids, tokenizer.eos_token_id] if ids else []))
+            if writer.tokens >= wanted_tokens:
+                break
+        writer.close_shard()
+    return TokenStream(source.name, _finished_shards(folder), context_tokens, tokenizer.eos_token_id)
+
+
+class _ShardWriter:
+    """Collects documents and writes a shard whenever there are enough tokens; shards end where documents end."""
+
+    def __init__(self, folder: Path, shards: int, done: _Done, shard_tokens: int, dtype: np.dtype) -> None:
+        self.folder, self.shards, self.shard_tokens, self.dtype = folder, shards, shard_tokens, dtype
+        self.documents, self.tokens = done.documents, done.tokens
+        self._pending: list[np.ndarray] = []
+        self._pending_tokens = 0
+
+    def add(self, ids: list[int]) -> int:
+        """Append a document (an empty one only counts as read). Returns its tokens."""
+        self.documents += 1
+        self.tokens += len(ids)
+        self._pending.append(np.asarray(ids, dtype=self.dtype))
+        self._pending_tokens += len(ids)
+        if self._pending_tokens >= self.shard_tokens:
+            self.close_shard()
+        return len(ids)
+
+    def close_shard(self) -> None:
+        """Write what is pending: first the tokens, then the record that makes them count."""
+        if not self._pending_tokens:
+            return
+        shard = self.folder / f"shard-{self.shards:05d}.npy"
+        with atomic_path(shard) as temporary, temporary.open("wb") as file:
+            np.save(file, np.concatenate(self._pending))
+        write_json(_record(shard), asdict(_Done(self.documents, self.tokens)))
+        self.shards += 1
+        self._pending, self._pending_tokens = [], 0
+
+
+def _record(shard: Path) -> Path:
+    return shard.with_suffix(".json")
+
+
+def _finished_shards(folder: Path) -> list[Path]:
+    return sorted(shard for shard in folder.glob("shard-*.npy") if _record(shard).exists())
+
+
+def _shuffled(texts: Iterator[str], seed: int) -> Iterator[str]:
+    """Each text that comes takes a random place in the buffer, and the one that was there leaves."""
+    rng = np.random.default_rng(seed)
+    buffer = list(islice(texts, SHUFFLE_BUFFER))
+    for text in texts:
+        place = int(rng.integers(len(buffer)))
+        yield buffer[place]
+        buffer[place] = text
+    for place in rng.permutation(len(buffer)).tolist():
+        yield buffer[place]
+
+
+def _file_texts(path: str, seed: int) -> Iterator[str]:
+    """Texts of all files that match, file by file in an order drawn from the seed."""
+    files, pattern = fsspec.core.url_to_fs(path)
+    names = sorted(files.glob(pattern))
+    if not names:
+        raise MathQuarryError(f"{path} matches no file. Give a file, a glob, a URL or `{HUB_PREFIX}owner/name:config:split`.")
+    for place in np.random.default_rng(seed).permutation(len(names)).tolist():
+        name = names[place]
+        try:
+            yield from _parquet_texts(files, name) if name.endswith(".parquet") else _json_texts(files, name)
+        except (OSError, EOFError, ValueError) as error:
+            raise MathQuarryError(f"cannot read {name}: {error}") from error
+
+
+def _parquet_texts(files: fsspec.AbstractFileSystem, name: str) -> Iterator[str]:
+    with files.open(name, "rb") as file:
+        table = pq.ParquetFile(file)
+        if "text" not in table.schema_arrow.names:
+            raise MathQuarryError(f"{name} has no column `text`, only {', '.join(table.schema_arrow.names)}.")
+        for batch in table.iter_batches(batch_size=1024, columns=["text"]):
+            yield from (text or "" for text in batch.column(0).to_pylist())
+
+
+def _json_texts(files: fsspec.AbstractFileSystem, name: str) -> Iterator[str]:
+    with files.open(name, "rt", compression="infer", encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield json.loads(line)["text"] or ""
+            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                raise MathQuarryError(f"{name}, line {number} is no JSON object with a field `text`: {error!r}.") from error
+
+
+def _hub_texts(path: str) -> Iterator[str]:
+    """Texts of a data set on the Hugging Face hub, streamed."""
+    name, config, split = [*path.removeprefix(HUB_PREFIX).split(":"), "", ""][:3]
+    try:
+        for record in load_dataset(name, config or None, split=split or "train", streaming=True):
+            if "text" not in record:
+                raise MathQuarryError(f"{path} has no column `text`, only {', '.join(sorted(record))}.")
+            yield record["text"] or ""
+    except (OSError, ValueError, DatasetsError) as error:
+        raise MathQuarryError(f"cannot read {path}: {error}") from error

@@ -1,0 +1,151 @@
+"""Pretraining and fine-tuning end to end on a handful of documents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from data.errors import MathQuarryError
+from data.problems.problem import Problem, write_problems
+from data.solutions.example import Example, Segment, write_examples
+from data.workspace import Workspace
+from models.checkpoint import load_policy, load_tokenizer
+from models.config import MixSource, PretrainConfig, ScheduleConfig, ScratchModel, SFTConfig
+from models.packing import IGNORED
+from models.pretrain import pretrain
+from models.prompts import Prompter
+from models.sft import finetune, label_solutions
+
+TINY = ScratchModel(layers=1, hidden=16, heads=2, intermediate=32, vocabulary=300)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "mined" / "corpus"
+    folder.mkdir(parents=True)
+    for part in range(2):
+        texts = [f"Page {part}-{i}: the sum of {i} and {part} is {i + part}.\nSo it goes." for i in range(30)]
+        pq.write_table(pa.table({"text": texts}), folder / f"part-{part:04d}.parquet")
+    return tmp_path / "mined"
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> Path:
+    folder = tmp_path / "problems"
+    write_problems(
+        folder / "train.jsonl",
+        [Problem(str(i), f"Tom has {i} apples and gets 2. How many?", str(i + 2), f"{i} + 2 = <<{i}+2={i + 2}>>{i + 2}") for i in range(9)],
+    )
+    return folder
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Callable[[str], Workspace]:
+    return lambda name: Workspace.at(tmp_path / name)
+
+
+def pretrain_config(**changes: object) -> PretrainConfig:
+    settings: dict = {
+        "learning_rate": 1e-3,
+        "batch_tokens": 128,
+        "context_tokens": 32,
+        "total_tokens": 128 * 6,
+        "shard_tokens": 300,
+        "precision": "float32",
+        "checkpoint_steps": 2,
+        "schedule": ScheduleConfig(warmup_steps=1),
+    }
+    return PretrainConfig(**{**settings, **changes})
+
+
+def examples() -> list[Example]:
+    return [
+        Example("a", "1 + 1?", "cot", "en", [Segment("1 + 1 = 2\n"), Segment(r"\boxed{2}")], "2"),
+        Example(
+            "b",
+            "2 + 2?",
+            "tool",
+            "en",
+            [Segment("```python\nprint(4)\n```\n"), Segment("```output\n4\n```\n", False), Segment(r"\boxed{4}")],
+            "4",
+        ),
+    ]
+
+
+def test_pretraining_writes_a_checkpoint_and_says_how_often_each_source_was_read(
+    corpus: Path, problems: Path, tmp_path: Path, workspace: Callable[[str], Workspace]
+) -> None:
+    extra = tmp_path / "extra.jsonl"
+    extra.write_text("".join(json.dumps({"text": f"More text {i}."}) + "\n" for i in range(20)), encoding="utf-8")
+    config = pretrain_config(mix=[MixSource(name="corpus", weight=3), MixSource(name="extra", weight=1, path=str(extra))])
+    space = workspace("run")
+    summary = pretrain(TINY, config, corpus, problems, space)
+    assert summary["steps"] == 6
+    assert summary["corpus_tokens_trained"] == 3 * summary["extra_tokens_trained"] == 18 * 32
+    assert summary["extra_epochs"] > 0
+    policy, tokenizer = load_policy(space.out / "model"), load_tokenizer(space.out / "model")
+    assert policy.config.vocab_size == len(tokenizer) <= 300
+    assert Prompter.load(space.out / "model").style == "short"
+    assert [record["step"] for record in space.metrics.read()] == [1, 2, 3, 4, 5, 6]
+
+
+def test_pretraining_twice_gives_the_same_bytes(corpus: Path, problems: Path, workspace: Callable[[str], Workspace]) -> None:
+    spaces = [workspace("one"), workspace("two")]
+    summaries = [pretrain(TINY, pretrain_config(), corpus, problems, space) for space in spaces]
+    assert summaries[0] == summaries[1]
+    files = [sorted(path.name for path in (space.out / "model").iterdir()) for space in spaces]
+    assert files[0] == files[1]
+    for name in files[0]:
+        assert (spaces[0].out / "model" / name).read_bytes() == (spaces[1].out / "model" / name).read_bytes(), name
+
+
+def test_less_than_one_step_is_an_error(corpus: Path, problems: Path, workspace: Callable[[str], Workspace]) -> None:
+    with pytest.raises(MathQuarryError, match="total_tokens is 100"):
+        pretrain(TINY, pretrain_config(total_tokens=100), corpus, problems, workspace("run"))
+
+
+@pytest.fixture
+def base(corpus: Path, problems: Path, workspace: Callable[[str], Workspace]) -> Path:
+    space = workspace("base")
+    pretrain(TINY, pretrain_config(total_tokens=128), corpus, problems, space)
+    return space.out / "model"
+
+
+def test_loss_is_on_trained_segments_and_the_end_only(base: Path) -> None:
+    prompter = Prompter.load(base)
+    tokenizer = prompter.tokenizer
+    for (tokens, labels), example in zip(label_solutions(prompter, examples()), examples(), strict=True):
+        prompt = prompter.encode(example.question, example.format)
+        assert tokens[: len(prompt)].tolist() == prompt
+        assert (labels[: len(prompt)] == IGNORED).all()
+        assert tokenizer.decode(tokens[len(prompt) :]) == example.text + tokenizer.eos_token
+        trained = "".join(segment.text for segment in example.segments if segment.trained)
+        assert tokenizer.decode(tokens[labels != IGNORED]) == trained + tokenizer.eos_token
+        assert (labels[labels != IGNORED] == tokens[labels != IGNORED]).all()
+
+
+def test_fine_tuning_counts_what_it_drops(base: Path, tmp_path: Path, workspace: Callable[[str], Workspace]) -> None:
+    long = Example("c", "Long?", "cot", "en", [Segment("x " * 500)], "x")
+    write_examples(tmp_path / "solutions" / "examples.jsonl", [*examples(), long])
+    config = SFTConfig(batch_tokens=128, context_tokens=128, steps=3, precision="float32")
+    before = load_policy(base).state_dict()
+    space = workspace("sft")
+    summary = finetune(config, base, tmp_path / "solutions", space)
+    assert (summary["examples_cot"], summary["examples_tool"], summary["examples_too_long"]) == (1, 1, 1)
+    after = load_policy(space.out / "model").state_dict()
+    assert not torch.equal(before["lm_head.weight"], after["lm_head.weight"])
+    assert all(np.isfinite(record["values"]["loss"]) for record in space.metrics.read())
+
+
+def test_nothing_that_fits_is_an_error_naming_the_file(base: Path, tmp_path: Path, workspace: Callable[[str], Workspace]) -> None:
+    write_examples(tmp_path / "solutions" / "examples.jsonl", examples())
+    config = SFTConfig(batch_tokens=128, context_tokens=4, steps=3, precision="float32")
+    with pytest.raises(MathQuarryError, match=r"examples\.jsonl.*context_tokens = 4"):
+        finetune(config, base, tmp_path / "solutions", workspace("sft"))

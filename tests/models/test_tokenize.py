@@ -1,0 +1,181 @@
+"""Token shards and the mix."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from data.errors import MathQuarryError
+from data.workspace import Workspace
+from models.config import MixSource
+from models.packing import IGNORED
+from models.tokenize import Mix, TokenStream, document_row, read_documents, rows_by_step, tokenise_source
+from models.tokenizer import SMALLEST_VOCABULARY, encode, train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return train_tokenizer(["Tom has 12 apples and buys 7 more.\nHow many?"], 300)
+
+
+def write_source(path: Path, documents: int) -> str:
+    path.write_text("".join(json.dumps({"text": f"Document {i} says {i * i}." if i % 7 else ""}) + "\n" for i in range(documents)))
+    return str(path)
+
+
+def tokenise(path: str, tokenizer: PreTrainedTokenizerBase, space: Workspace, wanted: int, context: int = 16) -> TokenStream:
+    source = MixSource(name="src", weight=1, path=path)
+    return tokenise_source(source, path, tokenizer, space, context_tokens=context, wanted_tokens=wanted, shard_tokens=100, seed=5)
+
+
+def tokens_of(stream: TokenStream) -> np.ndarray:
+    return np.concatenate([stream[i]["input_ids"] for i in range(len(stream))])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Tom has 12 apples", " a  b\n\n\tc", "数学是 42", "é ̈ 😀", "\x00\x7f\r\n", "<bos> is text <eos>", r"\frac{1}{2} <<3*4=12>>12", ""],
+)
+def test_small_tokenizer_loses_nothing(tokenizer: PreTrainedTokenizerBase, text: str) -> None:
+    assert tokenizer.decode(encode(tokenizer, text)) == text
+
+
+def test_digits_and_newlines_are_tokens_of_their_own() -> None:
+    texts = ["x = 1234\n\n567 and 1234\n" * 50]
+    tokenizer = train_tokenizer(texts, 400)
+    pieces = [tokenizer.decode([token]) for token in encode(tokenizer, " and 1234\n\n567\n")]
+    assert pieces == [" and", " ", "1", "2", "3", "4", "\n", "\n", "5", "6", "7", "\n"]
+
+
+def test_special_names_in_text_are_text(tokenizer: PreTrainedTokenizerBase) -> None:
+    special = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+    assert not special & set(encode(tokenizer, "<bos> <eos> <pad>"))
+
+
+def test_tokenizer_training_repeats() -> None:
+    texts = [f"Ann has {i} pens, Bob has {i + 3} cups." for i in range(200)]
+    one, two = (train_tokenizer(texts, 350).backend_tokenizer.to_str() for _ in range(2))
+    assert one == two
+
+
+def test_a_vocabulary_without_room_for_bytes_is_an_error() -> None:
+    with pytest.raises(MathQuarryError, match=f"at least {SMALLEST_VOCABULARY}"):
+        train_tokenizer(["x"], 100)
+
+
+def test_every_document_is_in_the_stream_once(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    path = write_source(tmp_path / "a.jsonl", 40)
+    stream = tokenise(path, tokenizer, Workspace.at(tmp_path), 10**6, context=1)
+    text = tokenizer.decode(tokens_of(stream))
+    documents = sorted(document.removeprefix("<bos>") for document in text.split("<eos>") if document)
+    assert documents == sorted(f"Document {i} says {i * i}." for i in range(40) if i % 7)
+
+
+def test_tokenising_stops_when_the_run_has_enough(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    stream = tokenise(write_source(tmp_path / "a.jsonl", 2000), tokenizer, Workspace.at(tmp_path), 600)
+    assert 600 <= stream.tokens < 600 + 64 * 40
+
+
+def test_tokenising_continues_after_the_shards_that_were_finished(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    path = write_source(tmp_path / "a.jsonl", 200)
+    whole = tokenise(path, tokenizer, Workspace.at(tmp_path / "one"), 10**6)
+    space = Workspace.at(tmp_path / "two")
+    tokenise(path, tokenizer, space, 10**6)
+    shards = sorted((space.scratch / "tokens" / "src").glob("*.npy"))
+    assert len(shards) > 5
+    for shard in shards[4:]:
+        shard.with_suffix(".json").unlink()
+    shards[3].with_suffix(".json").unlink()
+    shards[3].write_bytes(b"a shard without its record does not count")
+    kept = shards[2].stat().st_mtime_ns
+    again = tokenise(path, tokenizer, space, 10**6)
+    assert shards[2].stat().st_mtime_ns == kept
+    np.testing.assert_array_equal(tokens_of(again), tokens_of(whole))
+
+
+def test_rows_reach_over_shard_borders(tmp_path: Path) -> None:
+    shards = []
+    for number, size in enumerate([5, 3, 9]):
+        shards.append(tmp_path / f"shard-{number}.npy")
+        np.save(shards[-1], np.arange(size, dtype=np.uint16) + 10 * number)
+    stream = TokenStream("s", shards, 4, eos=99)
+    expected = [*range(5), 10, 11, 12, *range(20, 28)]
+    assert tokens_of(stream).tolist() == expected
+
+
+def test_positions_restart_after_each_document_and_beginnings_have_no_loss() -> None:
+    eos = 1
+    row = document_row(np.array([7, 8, eos, 0, 9, eos, 0, 5]), eos)
+    assert row["position_ids"].tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert row["labels"].tolist() == [IGNORED, 8, eos, IGNORED, 9, eos, IGNORED, 5]
+
+
+def test_each_step_gets_its_rows_and_each_source_its_share() -> None:
+    counts = rows_by_step([56, 4, 10, 20, 10], 7, 1000)
+    assert (counts >= 0).all()
+    assert (counts.sum(axis=1) == 7).all()
+    drift = counts.cumsum(axis=0) - np.arange(1, 1001)[:, None] * 7 * np.array([0.56, 0.04, 0.1, 0.2, 0.1])
+    assert np.abs(drift).max() < 1.5
+
+
+def test_the_mix_goes_through_a_source_once_before_it_repeats_and_does_not_depend_on_where_it_starts(tmp_path: Path) -> None:
+    streams = []
+    for number, rows in enumerate([5, 8]):
+        path = tmp_path / f"{number}.npy"
+        np.save(path, np.repeat(np.arange(rows, dtype=np.uint16) + 100 * number, 4))
+        streams.append(TokenStream(f"s{number}", [path], 4, eos=9999))
+    mix = Mix(streams, rows_by_step([1, 1], 6, 10), seed=1)
+    order = [int(mix[place]["input_ids"][0]) for place in range(60)]
+    for number, rows in enumerate([5, 8]):
+        drawn = [token for token in order if token // 100 == number]
+        assert len(drawn) == 30
+        assert len({(token, order[:place].count(token)) for place, token in enumerate(order)}) == 60
+        appearances = [drawn.count(token) for token in sorted(set(drawn))]
+        assert len(appearances) == rows
+        assert max(appearances) - min(appearances) <= 1
+    fresh = Mix(streams, rows_by_step([1, 1], 6, 10), seed=1)
+    assert [int(fresh[place]["input_ids"][0]) for place in range(30, 60)] == order[30:]
+    assert mix.summary()["s0_epochs"] == 6.0
+
+
+def test_documents_are_shuffled_over_files_and_the_order_repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.tokenize.SHUFFLE_BUFFER", 30)
+    for number in range(3):
+        with gzip.open(tmp_path / f"{number}.jsonl.gz", "wt") as file:
+            file.writelines(json.dumps({"text": f"{number}-{i}"}) + "\n" for i in range(40))
+    path = str(tmp_path / "*.jsonl.gz")
+    order = list(read_documents(path, 4))
+    assert sorted(order) == sorted(f"{number}-{i}" for number in range(3) for i in range(40))
+    assert sum(one[0] != other[0] for one, other in pairwise(order)) > 10
+    assert list(read_documents(path, 4, skip=50)) == order[50:]
+    assert list(read_documents(path, 5)) != order
+
+
+def test_sources_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(MathQuarryError, match="nothing-here"):
+        list(read_documents(str(tmp_path / "nothing-here*.jsonl"), 0))
+    (tmp_path / "other.jsonl").write_text('{"body": "x"}\n')
+    with pytest.raises(MathQuarryError, match="no JSON object with a field `text`"):
+        list(read_documents(str(tmp_path / "other.jsonl"), 0))
+    pq.write_table(pa.table({"body": ["x"]}), tmp_path / "other.parquet")
+    with pytest.raises(MathQuarryError, match="no column `text`, only body"):
+        list(read_documents(str(tmp_path / "other.parquet"), 0))
+    (tmp_path / "cut.parquet").write_bytes((tmp_path / "other.parquet").read_bytes()[:100])
+    with pytest.raises(MathQuarryError, match=r"cannot read .*cut\.parquet"):
+        list(read_documents(str(tmp_path / "cut.parquet"), 0))
+    (tmp_path / "bad.jsonl").write_text("not json\n")
+    with pytest.raises(MathQuarryError, match=r"bad\.jsonl, line 1"):
+        list(read_documents(str(tmp_path / "bad.jsonl"), 0))
+
+
+def test_a_source_smaller_than_a_row_is_an_error(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    with pytest.raises(MathQuarryError, match="'src' has .* tokens, fewer than context_tokens"):
+        tokenise(write_source(tmp_path / "a.jsonl", 3), tokenizer, Workspace.at(tmp_path), 100, context=1000)
