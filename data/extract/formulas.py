@@ -13,11 +13,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 from resiliparse.parse.html import ElementNode, HTMLTree
 
-from data.extract.tex import LONGEST, from_address, tidy
+from data.extract.tex import LONGEST, strip_directives, tidy
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Formula:
     display: bool
 
 
-_MATH_TAGS = ("math", "mml:math", "m:math")
-_ANNOTATION_TAGS = ("annotation", "mml:annotation", "m:annotation")
+# MathML with a namespace prefix keeps the prefix in its tag names.
+_MATH = r"math, mml\:math, m\:math"
 _RENDERINGS = ".MathJax_Preview, .MathJax, .MathJax_Display, .MathJax_SVG, .MathJax_SVG_Display, .MathJax_CHTML, .MJXc-display"
 _IMAGE_CLASSES = re.compile(r"(?:^|\s)(?:latex|tex|math|ql-img-\S*|mwe-math-fallback-image-\S*|math-?image|equation-?image)(?:\s|$)")
 _IMAGE_SOURCES = re.compile(r"latex\.php|codecogs\.com|mi[mn]etex|mathtex|tex\.cgi|latex\.cgi|[?&]cht=tx|/render/(?:svg|png)/|media/math")
@@ -96,9 +96,8 @@ def _scripts(body: ElementNode) -> Iterator[Formula]:
 
 
 def _math_elements(body: ElementNode) -> Iterator[Formula]:
-    for tag in _MATH_TAGS:
-        for node in body.get_elements_by_tag_name(tag).values():
-            yield from _formula(node, _math_source(node), node.get_attribute("display") == "block")
+    for node in body.query_selector_all(_MATH).values():
+        yield from _formula(node, _math_source(node), node.get_attribute("display") == "block")
 
 
 def _math_source(node: ElementNode) -> str | None:
@@ -106,10 +105,9 @@ def _math_source(node: ElementNode) -> str | None:
 
 
 def _annotation(node: ElementNode) -> str | None:
-    for tag in _ANNOTATION_TAGS:
-        for annotation in node.get_elements_by_tag_name(tag).values():
-            if "tex" in (annotation.get_attribute("encoding") or "").lower():
-                return annotation.text
+    for annotation in node.query_selector_all("[encoding]").values():
+        if "tex" in (annotation.get_attribute("encoding") or "").lower():
+            return annotation.text
     return None
 
 
@@ -135,4 +133,5 @@ def _address_source(address: str) -> str | None:
     except ValueError:
         return None
     field = _QUERY_FIELD.search(query)
-    return from_address(field[1] if field else query)
+    # A form's field writes a space as "+"; a bare query means the sign.
+    return strip_directives(unquote_plus(field[1]) if field else unquote(query))

@@ -17,6 +17,7 @@ from resiliparse.parse.html import HTMLTree
 
 from data.extract.formulas import collect
 from data.extract.language import detect_language
+from data.extract.nesting import is_too_deep, without_tags
 from data.extract.typed import replace_typed
 
 _OPEN, _CLOSE = "\ue000", "\ue001"
@@ -44,7 +45,8 @@ def extract(html: str) -> Extracted:
 
     Never raises on bad HTML: the worst is an empty text.
     """
-    tree = HTMLTree.parse(_PRIVATE_USE.sub("", html))
+    html = _PRIVATE_USE.sub("", html)
+    tree = HTMLTree.parse(without_tags(html) if is_too_deep(html) else html)
     formulas: list[str] = []
 
     def placeholder(tex: str, display: bool) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote_plus
 
 LONGEST = 4000
 """Characters; a longer "formula" is a page that forgot to close one, and stays text."""
@@ -30,9 +29,9 @@ def tidy(tex: str) -> tuple[str, bool]:
     return tex, display
 
 
-def from_address(query: str) -> str:
-    """The formula in the query of a formula image's address, without the service's directives."""
-    tex = unquote_plus(query).replace("&plus;", "+").replace("&space;", " ").strip()
+def strip_directives(tex: str) -> str:
+    """The formula of an image's address, without what it tells the image service."""
+    tex = tex.replace("&plus;", "+").replace("&space;", " ").strip()
     while match := _DIRECTIVE.match(tex):
         tex = tex[match.end() :]
     return tex

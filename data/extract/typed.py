@@ -15,12 +15,12 @@ from data.extract.tex import LONGEST, tidy
 _ENVIRONMENTS = "equation|align|alignat|gather|multline|eqnarray|flalign|displaymath|math"
 _TYPED = re.compile(
     rf"""
-      \\begin\{{(?P<name>{_ENVIRONMENTS})(?P<star>\*?)\}}(?P<environment>(?:(?!\n\n).)+?)\\end\{{(?P=name)(?P=star)\}}
-    | (?<!\\)\$\$(?P<dollars>(?:(?!\n\n|\$\$).)+?)\$\$
-    | (?<!\\)\\\[(?P<bracket>(?:(?!\n\n|\\\]).)+?)\\\]
-    | (?<!\\)\\\((?P<paren>(?:(?!\n\n|\\\)).)+?)\\\)
-    | \[(?P<tag>tex|itex|latex|math)\](?P<forum>(?:(?!\n\n).)+?)\[/(?P=tag)\]
-    | (?<![\\$\w])\$(?P<dollar>[^\s$](?:(?:\\\$|[^$\n])*?[^\s\\$])?)\$(?![\d$])
+      \\begin\{{(?P<name>{_ENVIRONMENTS})(?P<star>\*?)\}}(?P<environment>(?:(?!\n\n|\\begin\{{(?P=name)).){{1,{LONGEST}}}?)\\end\{{(?P=name)(?P=star)\}}
+    | (?<!\\)\$\$(?P<dollars>(?:(?!\n\n|\$\$).){{1,{LONGEST}}}?)\$\$
+    | (?<!\\)\\\[(?P<bracket>(?:(?!\n\n|\\[][]).){{1,{LONGEST}}}?)\\\]
+    | (?<!\\)\\\((?P<paren>(?:(?!\n\n|\\[()]).){{1,{LONGEST}}}?)\\\)
+    | \[(?P<tag>tex|itex|latex|math)\](?P<forum>(?:(?!\n\n|\[(?P=tag)\]).){{1,{LONGEST}}}?)\[/(?P=tag)\]
+    | (?<![\\$\w])\$(?P<dollar>[^\s$](?:(?:\\\$|[^$\n]){{0,{LONGEST}}}?[^\s\\$])?)\$(?![\d$])
     """,
     re.DOTALL | re.VERBOSE,
 )
