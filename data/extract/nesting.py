@@ -18,7 +18,10 @@ _FLAT = {
 
 
 def is_too_deep(html: str) -> bool:
-    """Whether start tags outrun end tags by more than `DEEPEST` somewhere; scripts and comments count too, so this errs on the high side."""
+    """Whether start tags outrun end tags by more than `DEEPEST` somewhere.
+
+    Tags in scripts and comments count too, so this errs on the high side.
+    """
     data = np.frombuffer(html.encode("utf-8", "replace"), dtype=np.uint8)
     after = data[np.flatnonzero(data[:-1] == ord("<")) + 1]
     lower = after | 0x20

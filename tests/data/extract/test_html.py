@@ -55,7 +55,8 @@ INLINE = {
     "wikipedia": (
         '<span class="mwe-math-element"><span class="mwe-math-mathml-inline" style="display: none;">'
         r'<math alttext="{\displaystyle x+1}"><semantics><mi>x</mi><annotation encoding="application/x-tex">'
-        r'{\displaystyle x+1}</annotation></semantics></math></span><img src="/media/math/render/svg/1" class="mwe-math-fallback-image-inline" alt="{\displaystyle x+1}">'
+        r"{\displaystyle x+1}</annotation></semantics></math></span>"
+        r'<img src="/media/math/render/svg/1" class="mwe-math-fallback-image-inline" alt="{\displaystyle x+1}">'
         "</span>"
     ),
     "old-wikipedia": '<img class="tex" src="/math/1.png" alt="x+1">',
