@@ -19,7 +19,7 @@ from data.errors import MathQuarryError
 IGNORED = -100
 """Label of a token without loss, where labels are token ids. Where they are numbers it is NaN."""
 
-Labelled = tuple[Sequence[int], Sequence[int] | Sequence[float]]
+Labelled = tuple[Sequence[int] | np.ndarray, Sequence[int] | Sequence[float] | np.ndarray]
 """Token ids of an example and one label for each: the id itself or `IGNORED`, or a number or NaN."""
 
 

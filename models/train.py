@@ -153,6 +153,7 @@ class _SupervisedTrainer(Trainer):
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         schedule, steps = self.config.schedule, self.steps
         if self.lr_scheduler is None:
+            assert self.optimizer is not None, "the Trainer makes the optimizer first"
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
                 optimizer or self.optimizer, lambda step: schedule_factor(schedule, step, steps)
             )
@@ -167,7 +168,7 @@ class _SupervisedTrainer(Trainer):
         return count.clamp(min=1)
 
     def compute_loss(
-        self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: torch.Tensor | None = None
+        self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
         # Gradients are averaged over processes, while the loss is already divided by the labels of all of them.
         return model(count=num_items_in_batch, **inputs) * self.args.world_size
@@ -257,7 +258,7 @@ def _arguments(config: TrainConfig, folder: Path, rows_a_step: int) -> TrainingA
 
 
 def _stack(rows: list[Row]) -> Batch:
-    return {key: torch.from_numpy(np.stack([row[key] for row in rows])) for key in ("input_ids", "position_ids", "labels")}  # type: ignore[literal-required]
+    return {key: torch.from_numpy(np.stack([row[key] for row in rows])) for key in ("input_ids", "position_ids", "labels")}
 
 
 def _labelled(labels_BT: torch.Tensor) -> torch.Tensor:

