@@ -95,7 +95,8 @@ class _UIProgress:
         self._told: dict[str, float] = {}
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        share = 100.0 * done / max(total, 1)
+        # A total can be an estimate that the work outgrows.
+        share = min(100.0, 100.0 * done / max(total, 1))
         now = time.monotonic()
         if what not in self._artifacts:
             self._artifacts[what] = create_progress_artifact(progress=share, description=what)
