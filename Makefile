@@ -12,7 +12,7 @@ export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>
 TORCH := $(if $(wildcard $(addsuffix /torch-*,$(UV_FIND_LINKS))),,--torch-backend=auto)
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python $(TORCH)
 
-.PHONY: demo test unit check vllm smollm clean
+.PHONY: demo test test-vllm unit check vllm smollm clean
 
 demo: $(READY)
 	$(BIN)/mathquarry run tiny --store $(STORE)
@@ -20,6 +20,10 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow and not vllm" -q
 	$(BIN)/python -m pytest -m "slow and not vllm" -q
+
+# Needs `make vllm`.
+test-vllm: $(READY)
+	$(BIN)/python -m pytest -m vllm -q
 
 unit: $(READY)
 	$(BIN)/python -m pytest -m "not slow and not vllm" -q
