@@ -77,9 +77,7 @@ def _solution(problem: Problem, format: SolutionFormat, wrong: bool) -> list[Seg
     if not problem.solution:
         raise _Dropped("no-solution")
     if format == "cot":
-        if wrong:
-            return with_wrong_last_step(problem)
-        segments = chain_of_thought(problem)
+        segments = with_wrong_last_step(problem) if wrong else chain_of_thought(problem)
         if segments is None:
             raise _Dropped("answer-not-boxed")
         return segments
@@ -95,7 +93,8 @@ def _solution(problem: Problem, format: SolutionFormat, wrong: bool) -> list[Seg
 
 
 def _plants_wrong_step(problem: Problem, config: CurateConfig) -> bool:
-    return problem.source == GENERATED and _chance(config.seed, problem, "wrong step?") < config.wrong_step_share
+    chosen = problem.source == GENERATED and _chance(config.seed, problem, "wrong step?") < config.wrong_step_share
+    return chosen and with_wrong_last_step(problem) is not None
 
 
 def _chance(seed: int, problem: Problem, what: str) -> float:

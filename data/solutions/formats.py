@@ -27,8 +27,11 @@ def chain_of_thought(problem: Problem) -> list[Segment] | None:
     return [Segment(f"{strip_marks(problem.solution)}\n{_boxed(problem.answer)}")]
 
 
-def with_wrong_last_step(problem: Problem) -> list[Segment]:
-    r"""The chain of thought of a generated problem, its last step adding where it should subtract or the other way round."""
+def with_wrong_last_step(problem: Problem) -> list[Segment] | None:
+    r"""The chain of thought of a generated problem, its last step adding where it should subtract or the other way round.
+
+    `None` where that makes no difference, since one of the numbers is 0.
+    """
     assert problem.source == GENERATED, "only generated solutions are known to end in `...=result`"
     *before, last = strip_marks(problem.solution).split("\n")
     calculation = last.partition("=")[0]
@@ -39,6 +42,8 @@ def with_wrong_last_step(problem: Problem) -> list[Segment]:
         # The larger number first, as in every right difference.
         larger, smaller = max(first, second), min(first, second)
         wrong, result = f"{larger}-{smaller}", larger - smaller
+    if str(result) == problem.answer:
+        return None
     return [Segment("\n".join([*before, f"{wrong}={result}", _boxed(str(result))]))]
 
 

@@ -113,7 +113,7 @@ def test_shares_choose_by_problem_and_not_by_order(tmp_path):
     assert {e.problem_id for e in one if e.format == "tool"} < {e.problem_id for e in more if e.format == "tool"}
 
 
-def test_wrong_steps_change_the_last_step_and_the_box_alike_in_the_asked_share(tmp_path):
+def test_wrong_steps_take_the_other_operation_and_carry_it_through_in_the_asked_share(tmp_path):
     space = Workspace.at(tmp_path / "w")
     folder = generated(tmp_path, 1000)
     summary = curate(CurateConfig(wrong_step_share=0.35), folder, space)
@@ -130,8 +130,9 @@ def test_wrong_steps_change_the_last_step_and_the_box_alike_in_the_asked_share(t
         *steps, last, _ = planted.text.splitlines()
         *right_steps, right_last, _ = right.text.splitlines()
         assert steps == right_steps
-        assert last == f"{right_last.rpartition('=')[0]}={boxed}"
-        assert 1 <= abs(int(boxed) - int(right.answer)) <= 2
+        calculation, result = last.split("=")
+        assert ("+" in calculation) != ("+" in right_last)
+        assert run_program(f"result = {calculation}\nprint(result)") == result == boxed != right.answer
         assert int(boxed) >= 0
     assert wrong == summary["wrong_steps"]
     assert 300 < wrong < 400
