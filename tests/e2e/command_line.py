@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +75,9 @@ class CommandLine:
         return ["run", "tiny", "--store", str(store), *(part for field in SMALL for part in ("--set", field)), *arguments]
 
     def kill(self, process: subprocess.Popen[str]) -> None:
-        """kill -9 for the process and all its children."""
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        """kill -9 for the process and all its children. Fails the test when the process had ended with an error before."""
+        if process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL), output

@@ -74,4 +74,5 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_is_said_and_leaves_whole_artifacts(command_line: CommandLine, small_disk: Path) -> None:
     output = failure(command_line, small_disk / "store")
-    assert "No space left on device" in output
+    # Which write meets the full disk first, and how its library says so, is not ours to choose.
+    assert "Free some space" in output
