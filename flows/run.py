@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -53,7 +54,9 @@ def run_embedded(recipe: Recipe, store_url: str, begin_at: str | None, force: st
 
 def _announce(name: str, made: Produced | None) -> None:
     if made is None:
-        print(f"{name:<14} ...", end="\r", flush=True)
+        # A terminal's line is written over when the stage is there; in a log each stage gets one line, its result.
+        if sys.stdout.isatty():
+            print(f"{name:<14} ...", end="\r", flush=True)
     elif made.reused:
         print(f"{name:<14} in the store  {made.key}")
     else:
