@@ -28,7 +28,8 @@ def select(scores: NDArray[np.float32], tokens: NDArray[np.int32], pool: Mask, n
     one.
     """
     candidates = np.flatnonzero(pool)
-    name_rank = np.argsort(np.argsort(np.asarray([names[page] for page in candidates], dtype=object), kind="stable"), kind="stable")
+    candidate_names = np.asarray([names[int(page)] for page in candidates], dtype=object)
+    name_rank = np.argsort(np.argsort(candidate_names, kind="stable"), kind="stable")
     ordered = candidates[np.lexsort((name_rank, -scores[candidates]))]
     spent = np.cumsum(tokens[ordered], dtype=np.int64)
     count = max(1, int(np.searchsorted(spent, budget, side="right")))
