@@ -97,6 +97,8 @@ def pipeline(recipe: Recipe, store: str, begin_at: str | None, force: str | None
 
 
 def _stages(run: Run, recipe: Recipe) -> None:
+    # Algorithm 1 ends each iteration with the reward model's refresh. Here the refresh comes when the next iteration starts, which is the
+    # same order; after the last iteration there is none, since nothing would use it.
     problems = run.stage("problems", problems_flow, recipe.problems)
     crawl = run.stage("crawl", crawl_flow, recipe.crawl, problems)
     corpus = run.stage("mine", mine_flow, recipe.mine, crawl, problems)
@@ -108,9 +110,11 @@ def _stages(run: Run, recipe: Recipe) -> None:
 
     start = base if recipe.reward.initialise_from == "base" else policy
     rewards = [run.stage("reward-0", reward_flow, recipe.reward, start, policy, problems)]
-    for iteration in range(1, recipe.grpo.iterations + 1):
+    for iteration in range(1, recipe.iterations + 1):
+        if iteration > 1:
+            refresh = (recipe.reward, recipe.refresh, policy, problems, list(rewards), iteration - 1)
+            rewards.append(run.stage(f"reward-{iteration - 1}", reward_refresh_flow, *refresh))
         policy = run.stage(f"grpo-{iteration}", grpo_flow, recipe.grpo, policy, rewards[-1], problems, iteration)
         run.stage(f"evaluate-rl-{iteration}", evaluate_flow, recipe.evaluate, policy, problems)
-        rewards.append(run.stage(f"reward-{iteration}", reward_refresh_flow, recipe.reward, policy, problems, list(rewards), iteration))
     stages = {name: made.ref for name, made in run.produced.items()}
     run.stage("report", report_flow, run.record("running"), stages)

@@ -11,11 +11,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from data.config import Config, CrawlConfig, CurateConfig, MineConfig, ProblemsConfig
+from data.config import Config, CrawlConfig, CurateConfig, MineConfig, Positive, ProblemsConfig
 from data.errors import MathQuarryError
-from models.config import EvaluateConfig, GRPOConfig, PretrainConfig, PretrainedModel, RewardConfig, ScratchModel, SFTConfig
+from models.config import EvaluateConfig, GRPOConfig, PretrainConfig, PretrainedModel, RefreshConfig, RewardConfig, ScratchModel, SFTConfig
 
 
 class Recipe(Config):
@@ -23,6 +23,10 @@ class Recipe(Config):
 
     name: str = Field(description="Name of the recipe.")
     description: str = Field("", description="What it is for, in a sentence.")
+    seed: int = Field(0, description="Seed of every section that sets none of its own.")
+    iterations: Positive = Field(
+        2, description="Iterations of GRPO, each with a new reference and a refreshed reward model (paper reports 2)."
+    )
     problems: ProblemsConfig = ProblemsConfig()
     crawl: CrawlConfig = CrawlConfig()
     mine: MineConfig = MineConfig()
@@ -32,7 +36,21 @@ class Recipe(Config):
     sft: SFTConfig = SFTConfig()
     reward: RewardConfig = RewardConfig()
     grpo: GRPOConfig = GRPOConfig()
+    refresh: RefreshConfig = RefreshConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _seed_every_section(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(values.get("seed"), int):
+            return values
+        seeded = dict(values)
+        for name, field in cls.model_fields.items():
+            section = field.annotation
+            if isinstance(section, type) and issubclass(section, Config) and "seed" in section.model_fields:
+                chosen = values.get(name, {})
+                seeded[name] = {"seed": values["seed"], **chosen} if isinstance(chosen, Mapping) else chosen
+        return seeded
 
 
 def recipe_names() -> list[str]:

@@ -6,7 +6,7 @@ from prefect import flow
 
 import tasks.reward
 from data.store import BuildMode
-from models.config import RewardConfig
+from models.config import RefreshConfig, RewardConfig
 from tasks.stage import Produced
 
 
@@ -18,7 +18,14 @@ def reward_flow(store: str, config: RewardConfig, start: str, policy: str, probl
 
 @flow(name="reward-refresh", flow_run_name="reward-refresh-{iteration}")
 def reward_refresh_flow(
-    store: str, config: RewardConfig, policy: str, problems: str, history: list[str], iteration: int, mode: BuildMode = "reuse"
+    store: str,
+    config: RewardConfig,
+    refresh: RefreshConfig,
+    policy: str,
+    problems: str,
+    history: list[str],
+    iteration: int,
+    mode: BuildMode = "reuse",
 ) -> Produced:
     """Continue the newest reward model of `history` (oldest first) on samples of `policy`, mixed with replay of all earlier data."""
-    return tasks.reward.refresh_reward(store, config, policy, problems, history, iteration, mode)
+    return tasks.reward.refresh_reward(store, config, refresh, policy, problems, history, iteration, mode)

@@ -94,7 +94,16 @@ def dry_run(recipe: Recipe) -> None:
     print(f"\nestimates for {size:,.0f} weights; GPU-hours of {GPU_FLOPS / 1e12:.0f} TFLOP/s at {TRAIN_UTILISATION:.0%} in training")
     print(f"{'stage':<12}{'tokens':>12}{'FLOPs':>12}{'GPU-hours':>12}{'disk':>12}")
     for row in estimate(
-        recipe.problems.source, recipe.mine, recipe.model, recipe.pretrain, recipe.sft, recipe.reward, recipe.grpo, recipe.evaluate
+        recipe.problems.source,
+        recipe.mine,
+        recipe.model,
+        recipe.pretrain,
+        recipe.sft,
+        recipe.reward,
+        recipe.grpo,
+        recipe.refresh,
+        recipe.iterations,
+        recipe.evaluate,
     ):
         print(f"{row.stage:<12}{row.tokens:>12.3g}{row.flops:>12.3g}{row.gpu_hours:>12,.1f}{_bytes(row.disk_bytes):>12}")
 

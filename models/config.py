@@ -141,19 +141,21 @@ class RewardConfig(TrainConfig):
     batch_tokens: Positive = Field(256 * 1024, description="Tokens in one optimizer step (our choice).")
     epochs: Positive = Field(1, description="Passes over the first reward data (Math-Shepherd: 1).")
     schedule: ScheduleConfig = ScheduleConfig(kind="cosine", warmup_steps=0)
-    refresh_questions: Positive = Field(8192, description="Questions sampled with the new policy after each iteration (our choice).")
-    refresh_epochs: Positive = Field(1, description="Passes over a refresh's data (our choice).")
-    replay_share: Share = Field(
-        0.1, description="Share of a refresh's training data that is drawn from all earlier reward data (paper: 10 %)."
-    )
     validation_share: Share = Field(0.1, description="Share of questions held out to measure the reward model (our choice).")
     grade: GradeConfig = GradeConfig()
 
 
-class GRPOConfig(Config):
-    """Stage `grpo`: one iteration of Algorithm 1 (paper section 4.1). The pipeline runs `iterations` of them."""
+class RefreshConfig(Config):
+    """How the reward model goes on between two iterations (paper section 4.1.4); the rest is as in its first training."""
 
-    iterations: Positive = Field(2, description="Iterations, each with a new reference and a refreshed reward model (paper reports 2).")
+    questions: Positive = Field(8192, description="Questions sampled with the new policy (our choice).")
+    epochs: Positive = Field(1, description="Passes over a refresh's data (our choice).")
+    replay_share: Share = Field(0.1, description="Share of the training data that is drawn from all earlier reward data (paper: 10 %).")
+
+
+class GRPOConfig(Config):
+    """Stage `grpo`: one iteration of Algorithm 1 (paper section 4.1)."""
+
     steps: Positive = Field(
         4500,
         description="Steps M of one iteration (our choice: half of the paper's 9,000 for an epoch of its questions).",

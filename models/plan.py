@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from data.config import GeneratedProblems, MineConfig, ProblemFiles
-from models.config import EvaluateConfig, GRPOConfig, PretrainConfig, PretrainedModel, RewardConfig, ScratchModel, SFTConfig
+from models.config import EvaluateConfig, GRPOConfig, PretrainConfig, PretrainedModel, RefreshConfig, RewardConfig, ScratchModel, SFTConfig
 
 GPU_FLOPS = 989e12
 """Peak bfloat16 FLOP/s of one H100."""
@@ -53,6 +53,8 @@ def estimate(
     sft: SFTConfig,
     reward: RewardConfig,
     grpo: GRPOConfig,
+    refresh: RefreshConfig,
+    iterations: int,
     evaluate: EvaluateConfig,
 ) -> list[Estimate]:
     """Estimates of the stages that take time or room, in the order of a run."""
@@ -74,7 +76,7 @@ def estimate(
         return SOLUTION_TOKENS_SHARE * longest
 
     first = reward.questions * reward.outputs_per_question
-    refresh = reward.refresh_questions * reward.outputs_per_question
+    again = refresh.questions * reward.outputs_per_question
     outputs = grpo.steps * grpo.questions_per_step * grpo.outputs_per_question
     test = evaluate.questions or (problems.test if isinstance(problems, GeneratedProblems) else problems.test_limit or GSM8K_TEST_QUESTIONS)
     estimates = [
@@ -83,20 +85,20 @@ def estimate(
         trained("sft", sft.steps * sft.batch_tokens, weights + training),
     ]
     for name, count, epochs in [("reward-0", first, reward.epochs)] + [
-        (f"reward-{i}", refresh, reward.refresh_epochs) for i in range(1, grpo.iterations + 1)
+        (f"reward-{i}", again, refresh.epochs) for i in range(1, iterations)
     ]:
         answer = answer_tokens(reward.rollout.max_tokens)
         completions = count * STEPS_PER_SOLUTION * reward.label.completions * answer / 2 if reward.supervision == "process" else 0.0
         estimates.append(
             with_sampling(name, count * answer + completions, 0.0, epochs * count * answer, weights + training + 8 * count * answer)
         )
-    for iteration in range(1, grpo.iterations + 1):
+    for iteration in range(1, iterations + 1):
         tokens = outputs * answer_tokens(grpo.rollout.max_tokens)
         # Scored twice: by the reward model and by the reference.
         estimates.append(
             with_sampling(f"grpo-{iteration}", tokens, 2 * tokens, grpo.updates_per_step * tokens, 2 * weights + training + 8 * tokens)
         )
-    evaluations = 2 + grpo.iterations
+    evaluations = 2 + iterations
     answers = evaluations * test * (evaluate.k + 1) * answer_tokens(evaluate.rollout.max_tokens)
     estimates.append(with_sampling("evaluate", answers, 0.0, 0.0, 8 * answers))
     return estimates

@@ -142,7 +142,7 @@ def draw_replay(history: Sequence[RewardExample], fresh: int, share: float, seed
     Drawn without repetition from (seed, iteration); all of `history` if it is too small. Raises `MathQuarryError` for share 1.
     """
     if share >= 1:
-        raise MathQuarryError("reward.replay_share is 1, which leaves no room for new data. Lower it (paper: 0.1).")
+        raise MathQuarryError("refresh.replay_share is 1, which leaves no room for new data. Lower it (paper: 0.1).")
     count = min(len(history), round(fresh * share / (1 - share)))
     places = np.random.default_rng([seed, iteration]).permutation(len(history))[:count]
     return [history[place] for place in sorted(places.tolist())]

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from data.errors import MathQuarryError
 from data.workspace import Workspace
 from models.checkpoint import load_reward, load_tokenizer, new_reward_model, read_prompt_style, save
-from models.config import RewardConfig
+from models.config import RefreshConfig, RewardConfig
 from models.packing import Epochs, pack
 from models.prompts import Prompter
 from models.questions import read_questions
@@ -54,6 +54,7 @@ def train_reward(
 
 def refresh_reward(
     config: RewardConfig,
+    refresh: RefreshConfig,
     reward: Path,
     policy: Path,
     problems: Path,
@@ -71,12 +72,12 @@ def refresh_reward(
     tokenizer = load_tokenizer(policy)
     _same_vocabulary(tokenizer, load_tokenizer(reward), policy, reward)
     model = load_reward(reward)
-    examples, left_out = _sample(config, policy, problems, config.refresh_questions, iteration, tokenizer, model, space, engine)
+    examples, left_out = _sample(config, policy, problems, refresh.questions, iteration, tokenizer, model, space, engine)
     training, validation = split(examples, config.validation_share)
     earlier, _ = split(list(read_history(history)), config.validation_share)
-    replayed = draw_replay(earlier, len(training), config.replay_share, config.seed, iteration)
+    replayed = draw_replay(earlier, len(training), refresh.replay_share, config.seed, iteration)
     before = measure(model, validation, config)
-    result = _train(config, model, [*training, *replayed], config.refresh_epochs, space)
+    result = _train(config, model, [*training, *replayed], refresh.epochs, space)
     save(model, tokenizer, space.out / "model", read_prompt_style(policy, tokenizer))
     return {
         **_counts(examples, training, validation, left_out),

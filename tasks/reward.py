@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import task
 
 from data.store import BuildMode
-from models.config import RewardConfig
+from models.config import RefreshConfig, RewardConfig
 from tasks.stage import Produced, produce
 
 VERSION = 1
@@ -29,20 +29,28 @@ def train_reward(store: str, config: RewardConfig, start: str, policy: str, prob
 
 @task(name="refresh-reward")
 def refresh_reward(
-    store: str, config: RewardConfig, policy: str, problems: str, history: list[str], iteration: int, mode: BuildMode = "reuse"
+    store: str,
+    config: RewardConfig,
+    refresh: RefreshConfig,
+    policy: str,
+    problems: str,
+    history: list[str],
+    iteration: int,
+    mode: BuildMode = "reuse",
 ) -> Produced:
     """Artifact: the newest reward model of `history` (oldest first), continued on samples of `policy` with replay."""
-    from models.reward_stage import refresh_reward as refresh
+    from models.reward_stage import refresh_reward as go_on
 
     roles = [f"reward-{index}" for index in range(len(history))]
     return produce(
         store,
         "reward",
         VERSION,
-        {"reward": config, "iteration": iteration},
+        {"reward": config, "refresh": refresh, "iteration": iteration},
         {"policy": policy, "problems": problems, **dict(zip(roles, history, strict=True))},
-        lambda space, inputs: refresh(
+        lambda space, inputs: go_on(
             config,
+            refresh,
             inputs[roles[-1]] / "model",
             inputs["policy"] / "model",
             inputs["problems"],

@@ -29,7 +29,7 @@ def test_every_stage_leaves_a_whole_artifact_and_a_ledger_row(finished_store: Pa
     run = Store(finished_store).runs()[-1]
     assert run["status"] == "completed"
     names = {stage["name"] for stage in run["stages"]}
-    assert {"mine", "pretrain", "sft", "reward-0", "grpo-1", "reward-1", "grpo-2", "reward-2", "evaluate-rl-2", "report"} <= names
+    assert {"mine", "pretrain", "sft", "reward-0", "grpo-1", "reward-1", "grpo-2", "evaluate-rl-2", "report"} <= names
     for folder, manifest in Store(finished_store).manifests():
         assert verify_files(folder, manifest) == []
     recorded = {row["key"] for row in Ledger(Store(finished_store)).query("select key from artifacts")}
@@ -49,7 +49,7 @@ def test_changing_one_field_redoes_that_stage_and_what_depends_on_it(command_lin
     command_line.run(*command_line.tiny(copied_store, "--set", "grpo.kl_coef=0.05"))
     after = keys(copied_store)
     changed = {name for name in before if before[name] != after[name]}
-    assert changed == {"grpo-1", "evaluate-rl-1", "reward-1", "grpo-2", "evaluate-rl-2", "reward-2", "report"}
+    assert changed == {"grpo-1", "evaluate-rl-1", "reward-1", "grpo-2", "evaluate-rl-2", "report"}
 
 
 def test_forcing_a_stage_makes_the_same_keys_again(command_line: CommandLine, copied_store: Path) -> None:

@@ -32,12 +32,19 @@ def test_the_paper_recipe_has_the_papers_numbers() -> None:
         1,
     )
     assert recipe.grpo.questions_per_step * recipe.grpo.outputs_per_question == 1024
-    assert (recipe.reward.learning_rate, recipe.reward.replay_share) == (2e-5, 0.1)
+    assert (recipe.reward.learning_rate, recipe.refresh.replay_share) == (2e-5, 0.1)
 
 
 def test_an_override_reaches_a_nested_field() -> None:
     recipe = load_recipe("tiny", ["mine.classifier.dim=8", "mine.token_budgets=[5, 6]", "grpo.supervision=outcome"])
     assert (recipe.mine.classifier.dim, recipe.mine.token_budgets, recipe.grpo.supervision) == (8, [5, 6], "outcome")
+
+
+def test_one_seed_reaches_every_section_that_sets_none() -> None:
+    recipe = load_recipe("tiny", ["seed=7", "sft.seed=3"])
+    assert {recipe.problems.seed, recipe.mine.seed, recipe.pretrain.seed, recipe.grpo.seed, recipe.evaluate.seed} == {7}
+    assert recipe.sft.seed == 3
+    assert load_recipe("tiny").reward.seed == 0
 
 
 @pytest.mark.parametrize(

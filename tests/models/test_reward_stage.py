@@ -10,7 +10,7 @@ import pytest
 from data.errors import MathQuarryError
 from data.workspace import Workspace
 from models.checkpoint import load_reward
-from models.config import LabelConfig, RewardConfig, RolloutConfig, ScheduleConfig
+from models.config import LabelConfig, RefreshConfig, RewardConfig, RolloutConfig, ScheduleConfig
 from models.reward_data import RewardExample, draw_replay, is_validation, read_reward_data, split
 from models.reward_stage import refresh_reward, train_reward
 from models.tokenizer import encode
@@ -26,8 +26,6 @@ CONFIG = RewardConfig(
     batch_tokens=512,
     micro_batch_rows=8,
     epochs=12,
-    refresh_questions=30,
-    refresh_epochs=4,
     validation_share=0.25,
     precision="float32",
     schedule=ScheduleConfig(kind="constant", warmup_steps=0),
@@ -150,8 +148,8 @@ def test_a_refresh_trains_on_fresh_and_replayed_examples_but_never_on_held_out_p
     )
     policy, problems = save_policy(tmp_path / "policy", seed=1), save_problems(tmp_path / "problems", 60)
     space = Workspace.at(tmp_path / "refresh")
-    config = CONFIG.model_copy(update={"replay_share": 0.3})
-    summary = refresh_reward(config, first[0] / "model", policy, problems, [first[0]], 1, space, ScriptedEngine(writes_seven))
+    refresh = RefreshConfig(questions=30, epochs=4, replay_share=0.3)
+    summary = refresh_reward(CONFIG, refresh, first[0] / "model", policy, problems, [first[0]], 1, space, ScriptedEngine(writes_seven))
 
     assert not any(is_validation(e.problem_id, CONFIG.validation_share) for e in seen)
     replayed = [e for e in seen if e.iteration == 0]
