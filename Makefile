@@ -5,6 +5,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 READY := .venv/.ready
 STORE ?= store
+SEED ?= 0
 
 # uv does not read pip's configuration: where pip is given a folder of wheels (a CPU build of torch, say), hand it on.
 export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null || printenv PIP_FIND_LINKS)
@@ -15,7 +16,7 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python $(TORCH)
 .PHONY: demo test test-vllm unit check vllm smollm clean
 
 demo: $(READY)
-	$(BIN)/mathquarry run tiny --store $(STORE)
+	$(BIN)/mathquarry run tiny --store $(STORE) --set seed=$(SEED)
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow and not vllm" -q
