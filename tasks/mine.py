@@ -8,7 +8,7 @@ from data.config import MineConfig
 from data.store import BuildMode
 from tasks.stage import Produced, produce
 
-VERSION = 1
+VERSION = 2
 
 
 @task(name="mine")

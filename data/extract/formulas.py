@@ -4,37 +4,39 @@ A page may carry one formula several times (a script, its rendering, a fallback 
 node of each formula once, with the best source found inside, and the renderings to delete. Nothing is changed here:
 resiliparse forbids changes while it walks the tree. Its collections are searched anew for every item they are asked for,
 so they are always taken whole, with `.values()`.
-
-Not read yet: MathML that has neither annotation nor alttext, renderings without any source (KaTeX or MathJax output alone), AsciiMath.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from urllib.parse import unquote, unquote_plus, urlsplit
 
 from resiliparse.parse.html import ElementNode, HTMLTree
 
-from data.extract.tex import LONGEST, strip_directives, tidy
+from data.extract import asciimath
+from data.extract.images import image_formula
+from data.extract.mathml import Element, to_tex
+from data.extract.rendered import from_chtml, from_katex, from_mathml, from_svg, is_readable
+from data.extract.tex import LONGEST, tidy
 
 
 @dataclass(frozen=True)
 class Formula:
-    """A node that stands for one formula."""
+    """A node that stands for one formula; `kind` names the encoding its TeX was read from."""
 
     node: ElementNode
     tex: str
     display: bool
+    kind: str
 
 
 # MathML with a namespace prefix keeps the prefix in its tag names.
 _MATH = r"math, mml\:math, m\:math"
 _RENDERINGS = ".MathJax_Preview, .MathJax, .MathJax_Display, .MathJax_SVG, .MathJax_SVG_Display, .MathJax_CHTML, .MJXc-display"
-_IMAGE_CLASSES = re.compile(r"(?:^|\s)(?:latex|tex|math|ql-img-\S*|mwe-math-fallback-image-\S*|math-?image|equation-?image)(?:\s|$)")
-_IMAGE_SOURCES = re.compile(r"latex\.php|codecogs\.com|mi[mn]etex|mathtex|tex\.cgi|latex\.cgi|[?&]cht=tx|/render/(?:svg|png)/|media/math")
-_QUERY_FIELD = re.compile(r"(?:^|&)(?:latex|chl|tex|math|eq)=([^&]*(?:&(?:plus|space|amp);[^&]*)*)")
+_DATA = ("data-latex", "data-tex", "data-expr", "data-math", "data-katex", "data-formula", "data-equation")
+_LOOKS_LIKE_TEX = re.compile(r"[\\^_=+<>{}]|^\W*\w\W*$|^[-\d.,\s]+$")
+_CDATA = re.compile(r"^\s*%?\s*<!\[CDATA\[|%?\s*\]\]>\s*$")
 
 
 def collect(tree: HTMLTree) -> tuple[list[Formula], list[ElementNode]]:
@@ -42,14 +44,15 @@ def collect(tree: HTMLTree) -> tuple[list[Formula], list[ElementNode]]:
     body = tree.body
     if body is None:
         return [], []
-    candidates = [formula for finder in (_containers, _scripts, _math_elements, _images) for formula in finder(body)]
+    finders = (_containers, _scripts, _mathjax, _math_elements, _data_attributes, _images)
+    candidates = [formula for finder in finders for formula in finder(body)]
     taken = {hash(formula.node) for formula in candidates}
     outermost: dict[int, Formula] = {}
     for formula in candidates:
         if not _inside(formula.node, taken):
             outermost.setdefault(hash(formula.node), formula)
     # The renderer leaves its output beside the script it was made from; without scripts that output is all there is.
-    repeats = body.query_selector_all(_RENDERINGS).values() if body.query_selector('script[type^="math/tex"]') else []
+    repeats = body.query_selector_all(_RENDERINGS).values() if body.query_selector('script[type^="math/"]') else []
     return list(outermost.values()), [node for node in repeats if hash(node) not in taken and not _inside(node, taken)]
 
 
@@ -62,46 +65,94 @@ def _inside(node: ElementNode, taken: set[int]) -> bool:
     return False
 
 
-def _formula(node: ElementNode, source: str | None, display: bool = False) -> Iterator[Formula]:
+def _formula(node: ElementNode, source: str | None, kind: str, display: bool = False) -> Iterator[Formula]:
     """At most one formula: none when there is no source."""
     tex, marked = tidy(source or "")
     if tex and len(tex) <= LONGEST:
-        yield Formula(node, tex, display or marked)
+        yield Formula(node, tex, display or marked, kind)
 
 
 def _containers(body: ElementNode) -> Iterator[Formula]:
-    """Elements that sites or renderers wrap around one formula: KaTeX, Wikipedia, Stack Exchange, wp-katex, Distill."""
+    """Elements that sites or renderers wrap around one formula: KaTeX, Temml, Wikipedia, Stack Exchange, wp-katex, Distill."""
     for node in body.query_selector_all(".katex").values():
         outer = node.closest(".katex-display")
-        yield from _formula(outer or node, _annotation(node), outer is not None)
+        math, drawn = node.query_selector("math"), node.query_selector(".katex-html")
+        source = math and _math_source(math)
+        if source:
+            yield from _formula(outer or node, source[0], "katex", outer is not None)
+        elif drawn is not None:
+            yield from _formula(outer or node, _read(drawn, from_katex), "katex-html", outer is not None)
     for node in body.query_selector_all(".mwe-math-element").values():
-        image = node.query_selector("img")
-        math = node.query_selector("math")
-        source = (math and _math_source(math)) or (image and image.get_attribute("alt"))
+        image, math = node.query_selector("img"), node.query_selector("math")
+        found = math and _math_source(math)
         display = "mwe-math-element-block" in node.class_list or bool(math and math.get_attribute("display") == "block")
-        yield from _formula(node, source, display)
+        yield from _formula(node, found[0] if found else image and image.get_attribute("alt"), "wikipedia", display)
     for node in body.query_selector_all(".wp-katex-eq").values():
-        yield from _formula(node, node.text, node.get_attribute("data-display") == "true")
+        yield from _formula(node, node.text, "wp-katex", node.get_attribute("data-display") == "true")
     for node in body.query_selector_all("d-math, dt-math").values():
-        yield from _formula(node, node.text, node.has_attribute("block"))
+        yield from _formula(node, node.text, "distill", node.has_attribute("block"))
     for node in body.query_selector_all(".math-container").values():
-        if node.query_selector('script[type^="math/tex"], .katex, math, img') is None:
-            yield from _formula(node, node.text, node.tag == "div")
+        if node.query_selector('script[type^="math/"], .katex, math, img, mjx-container') is None:
+            yield from _formula(node, node.text, "math-container", node.tag == "div")
 
 
 def _scripts(body: ElementNode) -> Iterator[Formula]:
-    for node in body.query_selector_all('script[type^="math/tex"]').values():
-        source = re.sub(r"^\s*%\s*<!\[CDATA\[|%\s*\]\]>\s*$", "", node.text or "")
-        yield from _formula(node, source, "mode=display" in (node.get_attribute("type") or "").replace(" ", ""))
+    for node in body.query_selector_all('script[type^="math/"]').values():
+        kind, _, mode = (node.get_attribute("type") or "").replace(" ", "").lower().partition(";")
+        display, text = "mode=display" in mode, _CDATA.sub("", node.text or "")
+        if kind == "math/tex":
+            yield from _formula(node, text, "mathjax-script", display)
+        elif kind == "math/asciimath":
+            yield from _formula(node, asciimath.to_tex(text), "asciimath", display)
+        elif kind == "math/mml":
+            yield from _formula(node, _parsed_mathml(text), "mathml", display or 'display="block"' in text)
+
+
+def _parsed_mathml(source: str) -> str | None:
+    body = HTMLTree.parse(source).body
+    math = body.query_selector(_MATH) if body is not None else None
+    found = math and _math_source(math)
+    return found[0] if found else None
+
+
+def _mathjax(body: ElementNode) -> Iterator[Formula]:
+    """What MathJax leaves without its scripts: version 2 with the MathML in an attribute, version 3 and later as boxes or paths."""
+    for node in body.query_selector_all("[data-mathml]").values():
+        if not body.query_selector('script[type^="math/"]'):
+            outer = node.closest(".MathJax_Display, .MathJax_SVG_Display, .MJXc-display")
+            yield from _formula(
+                outer or node, _parsed_mathml(node.get_attribute("data-mathml") or ""), "mathjax-rendered", outer is not None
+            )
+    for node in body.query_selector_all("mjx-container").values():
+        math, drawn = node.query_selector("math"), node.query_selector("mjx-math")
+        display = node.get_attribute("display") == "true"
+        if math is not None and (source := _math_source(math)):
+            yield from _formula(node, source[0], "mathjax-assistive", display)
+        elif drawn is not None:
+            yield from _formula(node, _read(drawn, from_chtml), "mathjax-chtml", display)
+        elif (picture := node.query_selector("svg")) is not None:
+            yield from _formula(node, _read(picture, from_svg), "mathjax-svg", display)
 
 
 def _math_elements(body: ElementNode) -> Iterator[Formula]:
     for node in body.query_selector_all(_MATH).values():
-        yield from _formula(node, _math_source(node), node.get_attribute("display") == "block")
+        if source := _math_source(node):
+            yield from _formula(node, source[0], source[1], node.get_attribute("display") == "block" or "display" in node.class_list)
 
 
-def _math_source(node: ElementNode) -> str | None:
-    return _annotation(node) or node.get_attribute("alttext")
+def _math_source(node: ElementNode) -> tuple[str, str] | None:
+    """TeX of a MathML element and where it was found: what the author wrote if the page keeps it, else what the elements say."""
+    if annotation := _annotation(node):
+        return annotation, "mathml-annotation"
+    if alttext := node.get_attribute("alttext"):
+        return alttext, "mathml-alttext"
+    tex = _read(node, lambda math: [from_mathml(math)])
+    return (tex, "mathml") if tex else None
+
+
+def _read(node: ElementNode, reader: Callable[[ElementNode], list[Element]]) -> str:
+    """TeX of a drawn formula; empty when it is nested too deeply."""
+    return to_tex(Element("mrow", children=reader(node))) if is_readable(node) else ""
 
 
 def _annotation(node: ElementNode) -> str | None:
@@ -111,27 +162,18 @@ def _annotation(node: ElementNode) -> str | None:
     return None
 
 
+def _data_attributes(body: ElementNode) -> Iterator[Formula]:
+    """Elements whose formula a script of the page would draw."""
+    for name in _DATA:
+        for node in body.query_selector_all(f"[{name}]").values():
+            source = node.get_attribute(name) or ""
+            if _LOOKS_LIKE_TEX.search(source.strip()) and not source.lstrip().startswith(("{", "[", "<")):
+                display = (node.get_attribute("data-display") or "").lower() in ("true", "block") or node.tag == "div"
+                yield from _formula(node, source, "data-attribute", display)
+
+
 def _images(body: ElementNode) -> Iterator[Formula]:
     for node in body.query_selector_all("img").values():
-        address = node.get_attribute("src") or ""
         classes = node.get_attribute("class") or ""
-        known = _IMAGE_SOURCES.search(address) is not None
-        if known or _IMAGE_CLASSES.search(classes):
-            alt = node.get_attribute("alt") or ""
-            source = alt if _looks_like_tex(alt, address) else _address_source(address) if known else None
-            yield from _formula(node, source, "ql-img-displayed" in classes)
-
-
-def _looks_like_tex(alt: str, address: str) -> bool:
-    """Whether an alternative text is the formula and no description ("equation", "LaTeX formula", the address)."""
-    return bool(alt.strip()) and alt not in address and not re.fullmatch(r"(?i)\W*(latex|equation|formula|math|image|tex)\b[\w\s]*", alt)
-
-
-def _address_source(address: str) -> str | None:
-    try:
-        query = urlsplit(address).query
-    except ValueError:
-        return None
-    field = _QUERY_FIELD.search(query)
-    # A form's field writes a space as "+"; a bare query means the sign.
-    return strip_directives(unquote_plus(field[1]) if field else unquote(query))
+        source = image_formula(node.get_attribute("src") or "", classes, node.get_attribute("alt") or "")
+        yield from _formula(node, source, "image", "ql-img-displayed" in classes)

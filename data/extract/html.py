@@ -10,23 +10,33 @@ The paper says nothing of extraction (its seed, OpenWebMath, keeps formulas); al
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import HTMLTree
 
+from data.extract import asciimath
 from data.extract.formulas import collect
 from data.extract.language import detect_language
+from data.extract.lists import lists, rename
 from data.extract.nesting import is_too_deep, without_tags
+from data.extract.raised import raised
 from data.extract.typed import replace_typed
 
 _OPEN, _CLOSE = "\ue000", "\ue001"
 _PLACEHOLDER = re.compile(rf"{_OPEN}(\d+){_CLOSE}")
 # Delimiters inside code, and the private-use characters that hide them from the search for typed TeX.
-_HIDDEN = str.maketrans({"$": "\ue002", "\\": "\ue003", "[": "\ue004"})
-_SHOWN = str.maketrans({"\ue002": "$", "\ue003": "\\", "\ue004": "["})
+_HIDDEN = str.maketrans({"$": "\ue002", "\\": "\ue003", "[": "\ue004", "`": "\ue005"})
+_SHOWN = str.maketrans({"\ue002": "$", "\ue003": "\\", "\ue004": "[", "\ue005": "`"})
 _CODE = "pre, code, kbd, samp, tt"
-_PRIVATE_USE = re.compile("[\ue000-\ue004]")
+_PRIVATE_USE = re.compile("[\ue000-\ue005]")
+# The tag would hide from every parser what the page's own script shows.
+_TEMPLATE = re.compile(r"</?template\b[^>]*>", re.IGNORECASE)
+_ASCIIMATH = re.compile(
+    r"asciimath2jax|ASCIIMathML(?:_mathjax)?\.js|AM_(?:CHTML|HTMLorMML|SVG)|input/asciimath|asciimath\s*:\s*\{", re.IGNORECASE
+)
+_BACKTICKS = re.compile(r"`([^`\n]{1,400})`")
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,8 @@ class Extracted:
 
     text: str
     formulas: int
+    kinds: dict[str, int]
+    """Formulas by the encoding they were read from."""
     title: str
     language: str
     """ISO 639-1 code, or "unknown"; judged without the formulas."""
@@ -45,21 +57,31 @@ def extract(html: str) -> Extracted:
 
     Never raises on bad HTML: the worst is an empty text.
     """
-    html = _PRIVATE_USE.sub("", html)
+    html = _TEMPLATE.sub("", _PRIVATE_USE.sub("", html))
     tree = HTMLTree.parse(without_tags(html) if is_too_deep(html) else html)
     formulas: list[str] = []
+    kinds: list[str] = []
 
-    def placeholder(tex: str, display: bool) -> str:
+    def placeholder(tex: str, display: bool, kind: str) -> str:
         formulas.append(f"$${tex}$$" if display else f"${tex}$")
+        kinds.append(kind)
         return f"{_OPEN}{len(formulas) - 1}{_CLOSE}"
 
     found, repeats = collect(tree)
     code = tree.body.query_selector_all(_CODE).values() if tree.body else []
+    scripts = raised(tree.body) if tree.body else []
+    content_lists, menus = lists(tree.body) if tree.body else ([], [])
     # From here on the tree changes; nothing is searched any more.
     for formula in found:
-        text_node = tree.create_text_node(placeholder(formula.tex, formula.display))
+        text_node = tree.create_text_node(placeholder(formula.tex, formula.display, formula.kind))
         assert text_node is not None, "only a tree without a document cannot make nodes"
         formula.node.replace_with(text_node)
+    for node, script in scripts:
+        node.text = script
+    for node in menus:
+        node.remove()
+    for node in content_lists:
+        rename(tree, node)
     for node in repeats:
         node.remove()
     for node in code:
@@ -71,7 +93,9 @@ def extract(html: str) -> Extracted:
     if not text.strip():  # a layout that the main-content rules take for boilerplate altogether
         text = extract_plain_text(tree, main_content=False, alt_texts=False)
     text = replace_typed(text, placeholder)
+    if _ASCIIMATH.search(html):
+        text = _BACKTICKS.sub(lambda match: placeholder(asciimath.to_tex(match[1]), False, "asciimath"), text)
     language = detect_language(_PLACEHOLDER.sub(" ", text))
-    kept = len(_PLACEHOLDER.findall(text))
+    kept = Counter(kinds[int(place)] for place in _PLACEHOLDER.findall(text))
     text = _PLACEHOLDER.sub(lambda match: formulas[int(match[1])], text).translate(_SHOWN)
-    return Extracted(text.strip(), kept, " ".join((tree.title or "").split()), language)
+    return Extracted(text.strip(), kept.total(), dict(kept), " ".join((tree.title or "").split()), language)

@@ -31,21 +31,24 @@ _TEX_SIGNS = re.compile(r"[\\^_=+<>{}|*]")
 _PLAIN = {"equation", "displaymath", "math"}
 
 
-def replace_typed(text: str, replacement: Callable[[str, bool], str]) -> str:
-    """Text with every typed formula replaced by `replacement(tex, display)`."""
+def replace_typed(text: str, replacement: Callable[[str, bool, str], str]) -> str:
+    """Text with every typed formula replaced by `replacement(tex, display, kind)`."""
 
     def replace(match: re.Match[str]) -> str:
         if name := match["name"]:
+            kind = "typed-environment"
             inner = match["environment"].strip()
             source = inner if name in _PLAIN else f"\\begin{{{name}{match['star']}}}{inner}\\end{{{name}{match['star']}}}"
             display = name != "math"
         else:
-            source = next(found for key in ("dollars", "bracket", "paren", "forum", "dollar") if (found := match[key]) is not None)
+            kind, source = next(
+                (f"typed-{key}", found) for key in ("dollars", "bracket", "paren", "forum", "dollar") if (found := match[key]) is not None
+            )
             display = match["dollars"] is not None or match["bracket"] is not None
         tex, marked = tidy(source)
         if not tex or len(tex) > LONGEST or (match["dollar"] is not None and _is_prose(tex)):
             return match[0]
-        return replacement(tex, display or marked)
+        return replacement(tex, display or marked, kind)
 
     return _TYPED.sub(replace, text)
 

@@ -1,5 +1,7 @@
 import gzip
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +52,7 @@ INLINE = {
     "codecogs": r'<img src="https://latex.codecogs.com/gif.latex?\dpi{120}&space;\large&space;x&plus;1" title="sum">',
     "mimetex": r'<img src="/cgi-bin/mimetex.cgi?\Large x%2B1">',
     "chart": '<img src="https://chart.example/chart?cht=tx&amp;chl=x%2B1">',
+    "sphinx": '<img class="math" src="_images/math/5a93x+1.png" alt="x+1">',
     "quicklatex": '<img src="/ql-cache/a.png" class="ql-img-inline-formula" alt="&#120;&#43;&#49;">',
     "stack-exchange": '<span class="math-container">$x+1$</span>',
     "wikipedia": (
@@ -62,6 +65,20 @@ INLINE = {
     "old-wikipedia": '<img class="tex" src="/math/1.png" alt="x+1">',
     "wp-katex": '<span class="wp-katex-eq" data-display="false">x+1</span>',
     "distill": "<d-math>x+1</d-math>",
+    "mathml": f"<math>{MATHML}</math>",
+    "mathml-prefixed-presentation": "<m:math><m:mrow><m:mi>x</m:mi><m:mo>+</m:mo><m:mn>1</m:mn></m:mrow></m:math>",
+    "mathml-script": f'<script type="math/mml"><math>{MATHML}</math></script>',
+    "asciimath-script": '<script type="math/asciimath">x+1</script>',
+    "mathjax-2-rendered": (
+        '<span class="MathJax_Preview"></span><span class="MathJax" data-mathml="&lt;math&gt;&lt;mi&gt;x&lt;/mi&gt;&lt;mo&gt;+&lt;/mo&gt;'
+        '&lt;mn&gt;1&lt;/mn&gt;&lt;/math&gt;"><nobr><span>x+1</span></nobr></span>'
+    ),
+    "mathjax-3-assistive": (
+        '<mjx-container jax="CHTML"><mjx-math aria-hidden="true"><mjx-mi><mjx-c class="mjx-c1D465"></mjx-c></mjx-mi></mjx-math>'
+        f'<mjx-assistive-mml display="inline"><math>{MATHML}</math></mjx-assistive-mml></mjx-container>'
+    ),
+    "data-attribute": '<span class="formula" data-latex="x+1">loading</span>',
+    "template": '<template><script type="math/tex">x+1</script></template>',
     "forum-tags": "[tex]x+1[/tex]",
 }
 DISPLAY = {
@@ -86,6 +103,73 @@ def test_an_inline_formula_appears_once_whatever_its_encoding(encoding: str) -> 
 def test_a_displayed_formula_appears_once_whatever_its_encoding(encoding: str) -> None:
     assert middle(DISPLAY[encoding]) == "$$x+1$$"
     assert extract(page(DISPLAY[encoding])).formulas == 1
+
+
+RENDERINGS = json.loads(gzip.decompress((Path(__file__).parent / "renderings.json.gz").read_bytes()))
+"""What KaTeX 0.17, Temml 0.13 and MathJax 3.2 write for some formulas; glyph outlines are left out."""
+
+
+def spelled_alike(tex: str) -> str:
+    """Without what TeX does not need: spaces, and `\\left` and `\\right`."""
+    return re.sub(r"\s|\\,|\\left|\\right|\$", "", tex)
+
+
+@pytest.mark.parametrize("renderer", [name for name in RENDERINGS[0] if name != "tex"])
+def test_what_a_renderer_leaves_reads_as_what_was_written(renderer: str) -> None:
+    read = {entry["tex"]: middle(entry[renderer]) for entry in RENDERINGS}
+    assert {tex: spelled_alike(found) for tex, found in read.items()} == {tex: spelled_alike(tex) for tex in read}
+
+
+def test_an_equation_in_a_table_of_latexml_is_kept() -> None:
+    table = (
+        '<table class="ltx_equation ltx_eqn_table"><tbody><tr class="ltx_eqn_row"><td class="ltx_eqn_cell ltx_align_center">'
+        f'<math alttext="x+1" class="ltx_Math" display="block">{MATHML}</math></td><td class="ltx_eqn_cell">(1)</td></tr></tbody></table>'
+    )
+    assert "$$x+1$$" in extract(page(table)).text
+
+
+def test_the_kinds_of_formulas_are_counted() -> None:
+    found = extract(page(" ".join([INLINE["katex"], INLINE["mathml"], INLINE["dollars"], INLINE["dollars"]])))
+    assert found.kinds == {"katex": 1, "mathml": 1, "typed-dollar": 2}
+
+
+def test_asciimath_is_read_only_where_the_page_says_so() -> None:
+    content = "`sum_(i=1)^n i^3` and <code>`ls`</code>"
+    assert middle(content) == "`sum_(i=1)^n i^3` and `ls`"
+    configured = page(content).replace("<body>", '<body><script src="/js/ASCIIMathML.js"></script>')
+    assert r"at $\sum_{i=1}^ni^3$ and `ls`" in extract(configured).text
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("E = mc<sup>2</sup>", "E = mc^{2}"),
+        ("H<sub>2</sub>O", "H_{2}O"),
+        ("10<sup>-6</sup> m", "10^{-6} m"),
+        ("(a+b)<sup>n+1</sup>", "(a+b)^{n+1}"),
+        ("x<sub><i>i</i></sub>", "x_{i}"),
+        ("the 10<sup>th</sup> term", "the 10th term"),
+        ("a claim<sup>2</sup>", "a claim2"),
+        ('x<sup class="reference"><a href="#n1">[1]</a></sup>', "x[1]"),
+        ('5 km<sup id="fnref1"><a href="#fn1">1</a></sup>', "5 km1"),
+        ("a brand<sup>TM</sup>", "a brandTM"),
+    ],
+)
+def test_raised_and_lowered_text_is_a_power_or_an_index_only_where_it_can_be(content: str, text: str) -> None:
+    assert middle(content) == text
+
+
+def test_unicode_mathematics_is_left_as_it_is() -> None:
+    assert middle("x² + √y and 𝑥 ∈ ℝ") == "x² + √y and 𝑥 ∈ ℝ"
+
+
+def test_lists_of_the_text_are_kept_and_lists_of_links_are_not() -> None:
+    found = extract(
+        "<html><body><main><p>The laws of addition are these two:</p><ul><li>$a+b=b+a$</li><li>$(a+b)+c=a+(b+c)$</li></ul>"
+        "<ul><li><a href='/1'>Chapter one</a></li><li><a href='/2'>Chapter two</a></li></ul></main></body></html>"
+    )
+    assert found.formulas == 2
+    assert "Chapter" not in found.text
 
 
 def test_several_formulas_keep_their_places() -> None:
@@ -174,6 +258,12 @@ def test_bad_html_never_raises(html: str) -> None:
         r"$\$" * 100_000,
         "$" + "ab " * 500_000,
         '<img class="latex" alt="x^2">' * 2_000,
+        "<math>" + "<mrow>" * 400 + "x" + "</mrow>" * 400 + "</math>",
+        "<math>" + "<msup><mi>x</mi>" * 300,
+        "<mjx-container><mjx-math>" + "<mjx-msup>" * 400,
+        '<span class="katex"><span class="katex-html">' + '<span class="mord">' * 400,
+        "<ul><li>words" * 200,
+        "x<sup>2" * 400,
         '<script type="math/tex">x</script>' * 2_000,
         "<code>$x$</code>" * 2_000,
     ],
@@ -204,12 +294,16 @@ def test_most_formulas_of_real_pages_are_kept_and_none_invented(shared_data) -> 
     with gzip.open(shared_data / "web" / "labels.jsonl.gz", "rt") as file:
         labels = {label["url"]: label for label in map(json.loads, file)}
     labelled = kept = invented = 0
+    recalls = []
     for found in read_pages(str(shared_data / "web" / "sample.warc.gz"), 5_000_000):
         assert isinstance(found, Page)
         formulas, label = extract(found.html).formulas, labels[found.url]
         labelled += label["formulas"]
         kept += min(formulas, label["formulas"])
         invented += formulas > 0 and label["label"] == "nonmath"
-    # 0.90 and 5 pages when written; presentation-only MathML and images without TeX are not read yet.
-    assert kept / labelled > 0.88
+        if label["label"] == "math":
+            recalls.append(min(1.0, formulas / label["formulas"]))
+    # 0.948, 0.942 and 6 pages when written. The labels count formulas in scripts and in repeated images, too.
+    assert kept / labelled > 0.93
+    assert sum(recalls) / len(recalls) > 0.93
     assert invented <= 8

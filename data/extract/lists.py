@@ -1,0 +1,36 @@
+"""Lists that belong to the text.
+
+resiliparse's main-content rules drop every `<ul>`, since most of them are menus, and leave its indentation behind. So a list whose text
+is mostly in links is taken out before, and any other is renamed to `<menu>`, which those rules keep and print with bullets all the same.
+"""
+
+from __future__ import annotations
+
+from resiliparse.parse.html import ElementNode, HTMLTree
+
+MOST_LINKED = 0.5
+"""Share of a list's characters in links from which it is a menu."""
+
+
+def lists(body: ElementNode) -> tuple[list[ElementNode], list[ElementNode]]:
+    """(content, menus): the `<ul>` elements whose text is mostly not in links, and the others."""
+    content: list[ElementNode] = []
+    menus: list[ElementNode] = []
+    for node in body.query_selector_all("ul").values():
+        (content if _is_content(node) else menus).append(node)
+    return content, menus
+
+
+def _is_content(node: ElementNode) -> bool:
+    length = len((node.text or "").strip())
+    linked = sum(len((link.text or "").strip()) for link in node.query_selector_all("a").values())
+    return length > 0 and linked < MOST_LINKED * length
+
+
+def rename(tree: HTMLTree, node: ElementNode) -> None:
+    """Put what is in `node` into a `<menu>` in its place."""
+    menu = tree.create_element("menu")
+    assert menu is not None, "only a tree without a document cannot make nodes"
+    while (child := node.first_child) is not None:
+        menu.append_child(child)
+    node.replace_with(menu)
