@@ -1,4 +1,4 @@
-"""The command line: `mathquarry run|stages|report|ledger`."""
+"""The command line: `mathquarry run|stages|report|why|ledger`."""
 
 from __future__ import annotations
 
@@ -52,6 +52,11 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("of", nargs="?", metavar="RUN", help="run id (default: the newest run)")
     report.add_argument("-o", "--output", default="report.html", help="file to write (default: %(default)s)")
     report.set_defaults(run=_report)
+
+    why = command(commands, "why", "Say why a page is in a corpus or not: round, score, or the rule that dropped it.")
+    why.add_argument("url", help="address of the page, in any spelling")
+    why.add_argument("--corpus", default="mine", metavar="ARTIFACT", help="key or its beginning (default: the newest corpus)")
+    why.set_defaults(run=_ledger("why"))
 
     ledger = commands.add_parser("ledger", help="Ask what was made, from what, and whether it is whole.").add_subparsers(
         required=True, metavar="COMMAND"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from pathlib import Path
 
 from data.errors import MathQuarryError
 from data.ledger import Ledger
@@ -57,12 +58,21 @@ def lineage(options: argparse.Namespace) -> None:
 
 
 def _print_warcs(folder: str, pad: str) -> None:
-    from pathlib import Path
-
     from data.files import read_json
 
     for file in read_json(Path(folder) / "warcs.json")["files"]:
         print(f"{pad}    warc {file['path']}  sha256 {file['sha256'][:16]}  {file['bytes']:,} bytes")
+
+
+def why(options: argparse.Namespace) -> None:
+    """Print what mining did with every capture of a page."""
+    from data.mine.why import why as verdicts
+
+    row = Ledger(Store(options.store)).resolve(options.corpus)
+    if row["stage"] != "mine":
+        raise MathQuarryError(f"{options.corpus} is an artifact of stage {row['stage']}; name one of stage mine.")
+    for verdict in verdicts(Path(row["path"]), options.url):
+        print(f"{'kept   ' if verdict.kept else 'dropped'}  {verdict.url}\n         {verdict.reason}: {verdict.detail}")
 
 
 def sync(options: argparse.Namespace) -> None:

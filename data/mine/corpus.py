@@ -24,13 +24,14 @@ CORPUS_SCHEMA = pa.schema(
         ("score", pa.float32()),
         ("tokens", pa.int32()),
         ("formulas", pa.int32()),
+        ("formula_kinds", pa.map_(pa.string(), pa.int32())),
         ("language", pa.string()),
         ("round", pa.int8()),
     ]
 )
 DROPPED_SCHEMA = pa.schema([("url", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
 
-_COLUMNS = ["url", "host", "text", "tokens", "formulas", "language"]
+_COLUMNS = ["url", "host", "text", "tokens", "formulas", "formula_kinds", "language"]
 _PAGES_A_PART = 50_000
 _ROWS_A_CHUNK = 10_000
 

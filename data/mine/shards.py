@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from data.config import DedupConfig, MineConfig
 from data.crawl.warc import Dropped, read_pages
 from data.errors import MathQuarryError
-from data.extract.html import extract
+from data.extract.html import Extracted, extract
 from data.files import atomic_path, read_json
 from data.mine.dedup import Signatures, minhash
 from data.mine.pool import WorkerPool
@@ -43,6 +43,7 @@ _SCHEMA = pa.schema(
         ("title", pa.string()),
         ("text", pa.large_string()),
         ("formulas", pa.int32()),
+        ("formula_kinds", pa.map_(pa.string(), pa.int32())),
         ("language", pa.string()),
         ("bytes", pa.int64()),
         ("tokens", pa.int32()),
@@ -121,20 +122,21 @@ def _page_rows(file: WarcFile, config: MineConfig) -> Iterator[dict]:
         elif len(text) < config.min_characters:
             yield where | {"reason": "too-short", "detail": f"{len(text)} characters of text, fewer than {config.min_characters}"}
         else:
-            yield where | _kept_row(address, text, found.title, found.formulas, found.language, config.dedup)
+            yield where | _kept_row(address, text, found, config.dedup)
 
 
-def _kept_row(address: Address, text: str, title: str, formulas: int, language: str, dedup: DedupConfig) -> dict:
+def _kept_row(address: Address, text: str, found: Extracted, dedup: DedupConfig) -> dict:
     encoded = text.encode("utf-8", "replace")
     return {
         "canonical_url": address.canonical,
         "host": address.host,
         "domain": address.domain,
         "path": address.path,
-        "title": title,
+        "title": found.title,
         "text": encoded.decode(),  # lone surrogates cannot be stored
-        "formulas": formulas,
-        "language": language,
+        "formulas": found.formulas,
+        "formula_kinds": list(found.kinds.items()),
+        "language": found.language,
         "bytes": len(encoded),
         "tokens": token_estimate(len(encoded)),
         "digest": hashlib.blake2b(encoded, digest_size=16).digest(),

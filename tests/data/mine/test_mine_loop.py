@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,6 +18,7 @@ from data.files import read_json
 from data.mine import loop, rounds, shards
 from data.mine.classifier import Classifier
 from data.mine.loop import mine
+from data.mine.why import why
 from data.workspace import Workspace
 
 
@@ -38,8 +40,10 @@ def test_the_corpus_is_the_mathematics_of_the_crawl(mine_config: MineConfig, cra
     assert len(urls) >= 38  # of 44: 24 questions and 20 notes
     assert summary["pages"] == len(urls)
     assert summary["tokens"] == sum(corpus["tokens"].to_pylist()) <= 8500
-    assert corpus.schema.names == ["url", "host", "text", "score", "tokens", "formulas", "language", "round"]
-    assert [str(kind) for kind in corpus.schema.types] == ["string", "string", "large_string", "float", "int32", "int32", "string", "int8"]
+    assert corpus.schema.names == ["url", "host", "text", "score", "tokens", "formulas", "formula_kinds", "language", "round"]
+    assert corpus.schema.field("formula_kinds").type == pa.map_(pa.string(), pa.int32())
+    for formulas, kinds in zip(corpus["formulas"].to_pylist(), corpus["formula_kinds"].to_pylist(), strict=True):
+        assert formulas == sum(count for _, count in kinds)
     assert set(corpus["round"].to_pylist()) <= {1, 2, 3, 4}
 
 
@@ -59,6 +63,25 @@ def test_every_page_is_kept_or_dropped_with_a_reason(mine_config: MineConfig, cr
     assert [step["pages"] for step in record["funnel"]][:6] == [140, 139, 138, 138, 137, 136]
     assert record["funnel"][-1] == {"step": "collected", "pages": summary["pages"], "tokens": summary["tokens"]}
     assert record["contamination"] == [{"benchmark": "bakery", "n": 10, "pages": 1}]
+
+
+def test_every_page_has_an_answer_to_why(mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path) -> None:
+    space = Workspace.at(tmp_path / "run")
+    mine(mine_config, crawl, problems, space)
+    kept = pq.read_table(space.out / "corpus").to_pylist()[0]
+    (verdict,) = why(space.out, kept["url"] + "#top")
+    assert (verdict.kept, verdict.reason) == (True, "collected")
+    assert f"round {kept['round']}, score {kept['score']:.6f}" in verdict.detail
+    assert [(found.kept, found.reason) for found in why(space.out, "http://THIN.example.org")] == [(False, "too-short")]
+    # One address, captured twice in two spellings.
+    assert sorted(found.reason for found in why(space.out, "https://notes.example.net/n3.html")) == [
+        "near-duplicate",
+        "url-duplicate",
+    ]
+    with pytest.raises(MathQuarryError, match=r"has no page https://nowhere.example.org/"):
+        why(space.out, "https://nowhere.example.org/")
+    with pytest.raises(MathQuarryError, match="is no http"):
+        why(space.out, "n3.html")
 
 
 def test_rounds_find_the_folder_of_mathematics_and_enlarge_the_seed(
