@@ -158,6 +158,10 @@ class MineConfig(Config):
     )
     min_characters: Count = Field(100, description="Pages with less text are dropped (our choice).")
     max_page_bytes: Positive = Field(5_000_000, description="Larger HTML bodies are dropped unread (our choice).")
+    page_seconds: float = Field(30.0, gt=0, description="Longest time that extracting one page may take; then it is dropped (our choice).")
+    page_memory_gib: float = Field(
+        2.0, ge=0.5, description="Most memory of the process that extracts a page; then it is dropped (our choice)."
+    )
     workers: Positive = Field(2, description="Processes that read WARC files.")
     seed: int = Field(0, description="Seed of the negative sample and of the classifier.")
 

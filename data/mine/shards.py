@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from data.config import DedupConfig, MineConfig
 from data.crawl.warc import Dropped, read_pages
 from data.errors import MathQuarryError
-from data.extract.html import Extracted, extract
+from data.extract.html import Extracted
+from data.extract.limited import ExtractionStopped, Extractor
 from data.files import atomic_path, read_json
 from data.mine.dedup import Signatures, minhash
 from data.mine.pool import WorkerPool
@@ -103,6 +104,11 @@ def extract_warc(file: WarcFile, shard: Path, config: MineConfig) -> None:
 
 
 def _page_rows(file: WarcFile, config: MineConfig) -> Iterator[dict]:
+    with Extractor(config.page_seconds, round(config.page_memory_gib * 2**30)) as extractor:
+        yield from _rows(file, config, extractor)
+
+
+def _rows(file: WarcFile, config: MineConfig, extractor: Extractor) -> Iterator[dict]:
     for page in read_pages(file.path, config.max_page_bytes):
         if isinstance(page, Dropped):
             detail = page.detail.replace(file.path, file.name)
@@ -115,7 +121,11 @@ def _page_rows(file: WarcFile, config: MineConfig) -> Iterator[dict]:
         if address is None:
             yield where | {"reason": "bad-url", "detail": "not an http(s) address with a host"}
             continue
-        found = extract(page.html)
+        try:
+            found = extractor.extract(page.html)
+        except ExtractionStopped as stop:
+            yield where | {"reason": "extraction-stopped", "detail": str(stop)}
+            continue
         text = found.text.strip()
         if not text:
             yield where | {"reason": "no-text", "detail": "no text in the page's main content"}

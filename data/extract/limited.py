@@ -1,0 +1,112 @@
+"""Extraction within limits: a page that takes too long or too much memory costs its own text and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from data.errors import MathQuarryError
+from data.extract.html import Extracted
+from data.extract.worker import LENGTH
+
+START_SECONDS = 60.0
+"""Time for a new process to import what it needs."""
+
+
+class ExtractionStopped(Exception):
+    """A page went over a limit; the message says over which."""
+
+
+class Extractor:
+    """Extracts pages in a process of its own, which is killed at a limit and started anew for the next page.
+
+    Used as a context manager, or closed. One page at a time; not for several threads.
+    """
+
+    def __init__(self, seconds: float, memory_bytes: int) -> None:
+        self._seconds, self._memory_bytes = seconds, memory_bytes
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def extract(self, html: str) -> Extracted:
+        """The main text of a page (see `data.extract.html.extract`). Raises `ExtractionStopped` at a limit."""
+        process = self._running()
+        content = html.encode("utf-8", "replace")
+        deadline = time.monotonic() + self._seconds
+        try:
+            process.stdin.write(LENGTH.pack(len(content)) + content)  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
+            reply = self._reply(process, deadline)
+        except TimeoutError:
+            self.close()
+            raise ExtractionStopped(f"extraction took longer than {self._seconds:g} s") from None
+        except (BrokenPipeError, EOFError):
+            self.close()
+            raise ExtractionStopped(
+                f"the extracting process died, most likely at its limit of {self._memory_bytes / 2**30:.1f} GiB of memory"
+            ) from None
+        except BaseException:
+            self.close()  # its pipes are in an unknown state
+            raise
+        return Extracted(**json.loads(reply))
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            self.close()
+            root = str(Path(__file__).resolve().parents[2])
+            path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "data.extract.worker", str(self._seconds), str(self._memory_bytes)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": path},
+            )
+            try:
+                self._reply(self._process, time.monotonic() + START_SECONDS)
+            except (TimeoutError, EOFError):
+                self.close()
+                raise MathQuarryError(
+                    "the process that extracts pages did not start. Try `python -m data.extract.worker 1 1073741824` to see why."
+                ) from None
+        return self._process
+
+    def _reply(self, process: subprocess.Popen[bytes], deadline: float) -> bytes:
+        (length,) = LENGTH.unpack(self._read(process, LENGTH.size, deadline))
+        return self._read(process, length, deadline)
+
+    def _read(self, process: subprocess.Popen[bytes], count: int, deadline: float) -> bytes:
+        assert process.stdout is not None
+        descriptor, content = process.stdout.fileno(), bytearray()
+        while len(content) < count:
+            ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise TimeoutError
+            part = os.read(descriptor, count - len(content))
+            if not part:
+                raise EOFError
+            content += part
+        return bytes(content)
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is None:
+            return
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            with suppress(BrokenPipeError):  # what was not sent is of no use any more
+                stream.close()  # type: ignore[union-attr]
+        self._process = None
+
+    def __enter__(self) -> Extractor:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,46 @@
+"""The process in which pages are extracted. `Extractor` starts it, feeds it and kills it.
+
+Protocol, on standard input and output: a length (4 bytes, little-endian) and so many bytes; the page as UTF-8 one way, `Extracted` as
+JSON the other. A reply of length 0 says that the imports are done. Arguments: seconds a page, bytes of memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import struct
+import sys
+from dataclasses import asdict
+
+from data.extract.html import extract
+
+LENGTH = struct.Struct("<I")
+
+
+def main(seconds: float, memory_bytes: int) -> None:
+    """Answer requests until standard input closes."""
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not look like a reply
+    if sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's affair; it closes standard input
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # kills: behind the caller's own clock, for when the caller is gone
+    _reply(replies, b"")
+    while head := sys.stdin.buffer.read(LENGTH.size):
+        page = sys.stdin.buffer.read(*LENGTH.unpack(head))
+        signal.setitimer(signal.ITIMER_REAL, 2 * seconds + 5)
+        found = extract(page.decode())
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _reply(replies, json.dumps(asdict(found)).encode())
+
+
+def _reply(replies, content: bytes) -> None:  # type: ignore[no-untyped-def]
+    replies.write(LENGTH.pack(len(content)) + content)
+    replies.flush()
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]), int(sys.argv[2]))
