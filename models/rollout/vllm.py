@@ -20,6 +20,7 @@ import os
 import shutil
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ from models.rollout.engine import Output, budgets, context_limit, end_tokens
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+# vLLM looks at every name in torch.distributed, the retired ones too; nothing a user could mend.
+warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\.")
 
 _set_num_threads = torch.set_num_threads
 
