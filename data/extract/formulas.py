@@ -117,12 +117,10 @@ def _parsed_mathml(source: str) -> str | None:
 
 def _mathjax(body: ElementNode) -> Iterator[Formula]:
     """What MathJax leaves without its scripts: version 2 with the MathML in an attribute, version 3 and later as boxes or paths."""
-    for node in body.query_selector_all("[data-mathml]").values():
-        if not body.query_selector('script[type^="math/"]'):
-            outer = node.closest(".MathJax_Display, .MathJax_SVG_Display, .MJXc-display")
-            yield from _formula(
-                outer or node, _parsed_mathml(node.get_attribute("data-mathml") or ""), "mathjax-rendered", outer is not None
-            )
+    rendered = [] if body.query_selector('script[type^="math/"]') else body.query_selector_all("[data-mathml]").values()
+    for node in rendered:
+        outer = node.closest(".MathJax_Display, .MathJax_SVG_Display, .MJXc-display")
+        yield from _formula(outer or node, _parsed_mathml(node.get_attribute("data-mathml") or ""), "mathjax-rendered", outer is not None)
     for node in body.query_selector_all("mjx-container").values():
         math, drawn = node.query_selector("math"), node.query_selector("mjx-math")
         display = node.get_attribute("display") == "true"
@@ -164,12 +162,11 @@ def _annotation(node: ElementNode) -> str | None:
 
 def _data_attributes(body: ElementNode) -> Iterator[Formula]:
     """Elements whose formula a script of the page would draw."""
-    for name in _DATA:
-        for node in body.query_selector_all(f"[{name}]").values():
-            source = node.get_attribute(name) or ""
-            if _LOOKS_LIKE_TEX.search(source.strip()) and not source.lstrip().startswith(("{", "[", "<")):
-                display = (node.get_attribute("data-display") or "").lower() in ("true", "block") or node.tag == "div"
-                yield from _formula(node, source, "data-attribute", display)
+    for node in body.query_selector_all(", ".join(f"[{name}]" for name in _DATA)).values():
+        source = next(value for name in _DATA if (value := node.get_attribute(name)) is not None)
+        if _LOOKS_LIKE_TEX.search(source.strip()) and not source.lstrip().startswith(("{", "[", "<")):
+            display = (node.get_attribute("data-display") or "").lower() in ("true", "block") or node.tag == "div"
+            yield from _formula(node, source, "data-attribute", display)
 
 
 def _images(body: ElementNode) -> Iterator[Formula]:

@@ -21,7 +21,7 @@ START_SECONDS = 60.0
 
 
 class ExtractionStopped(Exception):
-    """A page went over a limit; the message says over which."""
+    """A page went over a limit, or extraction failed on it; the message says which."""
 
 
 class Extractor:
@@ -35,7 +35,7 @@ class Extractor:
         self._process: subprocess.Popen[bytes] | None = None
 
     def extract(self, html: str) -> Extracted:
-        """The main text of a page (see `data.extract.html.extract`). Raises `ExtractionStopped` at a limit."""
+        """The main text of a page (see `data.extract.html.extract`). Raises `ExtractionStopped` at a limit or a failure."""
         process = self._running()
         content = html.encode("utf-8", "replace")
         deadline = time.monotonic() + self._seconds
@@ -54,7 +54,10 @@ class Extractor:
         except BaseException:
             self.close()  # its pipes are in an unknown state
             raise
-        return Extracted(**json.loads(reply))
+        found = json.loads(reply)
+        if "error" in found:
+            raise ExtractionStopped(f"extraction failed: {found['error']}")
+        return Extracted(**found)
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:

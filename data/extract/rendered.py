@@ -189,7 +189,7 @@ _KATEX_ALPHABETS = {"mathbb": "double-struck", "mathcal": "script", "mathscr": "
 
 
 def _classes(node: ElementNode) -> set[str]:
-    """Class names of KaTeX; from version 0.17 on most begin with `katex-`."""
+    """Class names of KaTeX; in newer versions (0.19.1, say) some begin with `katex-`."""
     return {name.removeprefix("katex-") for name in node.class_list}
 
 

@@ -1,7 +1,7 @@
 """The process in which pages are extracted. `Extractor` starts it, feeds it and kills it.
 
 Protocol, on standard input and output: a length (4 bytes, little-endian) and so many bytes; the page as UTF-8 one way, `Extracted` as
-JSON the other. A reply of length 0 says that the imports are done. Arguments: seconds a page, bytes of memory.
+JSON the other, or `{"error": ...}`. A reply of length 0 says that the imports are done. Arguments: seconds a page, bytes of memory.
 """
 
 from __future__ import annotations
@@ -32,9 +32,12 @@ def main(seconds: float, memory_bytes: int) -> None:
     while head := sys.stdin.buffer.read(LENGTH.size):
         page = sys.stdin.buffer.read(*LENGTH.unpack(head))
         signal.setitimer(signal.ITIMER_REAL, 2 * seconds + 5)
-        found = extract(page.decode())
+        try:
+            found = asdict(extract(page.decode()))
+        except Exception as error:  # whatever a page brings about is told, counted, and costs that page alone
+            found = {"error": f"{type(error).__name__}: {error}"}
         signal.setitimer(signal.ITIMER_REAL, 0)
-        _reply(replies, json.dumps(asdict(found)).encode())
+        _reply(replies, json.dumps(found).encode())
 
 
 def _reply(replies, content: bytes) -> None:  # type: ignore[no-untyped-def]
