@@ -72,10 +72,38 @@ class CrawlFiles(Config):
     warcs: list[str] = Field(description="Paths, globs or fsspec URLs of WARC files.")
 
 
+class ClientConfig(Config):
+    """How files are fetched over HTTP (all our choice). What is fetched does not depend on it."""
+
+    connections: Positive = Field(4, description="Connections to one host at a time, over all processes of this machine.")
+    attempts: Positive = Field(8, description="Attempts in a row that bring nothing new before a file is given up.")
+    first_wait_seconds: float = Field(1.0, gt=0, description="Longest wait before the second attempt; doubles with each further one.")
+    longest_wait_seconds: float = Field(120.0, gt=0, description="Longest wait between attempts that the server did not ask for.")
+    cooldown_seconds: float = Field(
+        300.0, gt=0, description="Pause of every connection to a host after 403; the second one is twice as long."
+    )
+    timeout_seconds: float = Field(30.0, gt=0, description="A connection that brings nothing for so long is dropped.")
+    contact: str = Field("", description="Address or URL that the User-Agent names, for the server's owners.")
+
+
+class CommonCrawl(Config):
+    """Files of a Common Crawl snapshot, by its list of paths."""
+
+    kind: Literal["common-crawl"] = "common-crawl"
+    crawl: str = Field(pattern=r"^[\w.-]+$", description="Crawl id, for example CC-MAIN-2026-10.")
+    files: Literal["warc", "wet"] = Field("warc", description="`warc`: pages as HTML; `wet`: their plain text, without formulas.")
+    base_url: str = Field("https://data.commoncrawl.org", pattern="^https?://", description="Where the crawls lie; a mirror will do.")
+    begin: Count = Field(0, description="First file of the slice of the list that is used.")
+    end: Positive | None = Field(None, description="File before which the slice ends; none is the end of the list.")
+    sample: Positive | None = Field(None, description="Use so many files of the slice, drawn at random by `crawl.seed`; none is all.")
+    max_file_gib: float = Field(4.0, gt=0, description="A larger file is refused (our choice; Common Crawl's have about 1 GiB).")
+    client: ClientConfig = ClientConfig()
+
+
 class CrawlConfig(Config):
     """Stage `crawl`: the WARC files that mining reads."""
 
-    source: GeneratedCrawl | CrawlFiles = Field(GeneratedCrawl(), discriminator="kind", description="Where they come from.")
+    source: GeneratedCrawl | CrawlFiles | CommonCrawl = Field(GeneratedCrawl(), discriminator="kind", description="Where they come from.")
     seed: int = Field(0, description="Seed of generation.")
 
 

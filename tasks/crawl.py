@@ -1,10 +1,10 @@
-"""Task `crawl`: the WARC files that mining reads, generated or already here."""
+"""Task `crawl`: the WARC files that mining reads, generated, already here, or fetched."""
 
 from __future__ import annotations
 
 from prefect import task
 
-from data.config import CrawlConfig, CrawlFiles
+from data.config import CrawlConfig
 from data.store import BuildMode
 from tasks.stage import Produced, produce
 
@@ -13,16 +13,16 @@ VERSION = 1
 
 @task(name="crawl")
 def crawl(store: str, config: CrawlConfig, problems: str, mode: BuildMode = "reuse") -> Produced:
-    """Artifact: `warcs.json`; for the generated mini-web also the WARC files and `truth.jsonl`."""
-    from data.crawl.build import build_crawl
+    """Artifact: `warcs.json`; fetched and generated WARC files too, and for the mini-web `truth.jsonl`."""
+    from data.crawl.build import build_crawl, identity, outside_sources
 
     return produce(
         store,
         "crawl",
         VERSION,
-        {"crawl": config},
+        {"crawl": identity(config)},
         {"problems": problems},
         lambda space, inputs: build_crawl(config, inputs["problems"], space),
-        sources=config.source.warcs if isinstance(config.source, CrawlFiles) else [],
+        sources=outside_sources(config),
         mode=mode,
     )

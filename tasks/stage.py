@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from prefect.context import FlowRunContext
 from data.config import Config
 from data.errors import MathQuarryError
 from data.ledger import Ledger
-from data.sources import identify
+from data.sources import Source, identify
 from data.store import Artifact, BuildMode, Identity, Store
 from data.workspace import Progress, Workspace
 
@@ -53,13 +53,13 @@ def produce(
     inputs: Mapping[str, str],
     work: Callable[[Workspace, dict[str, Path]], dict[str, Any]],
     *,
-    sources: list[str] | None = None,
+    sources: Sequence[str | Source] = (),
     mode: BuildMode = "reuse",
 ) -> Produced:
     """Make a stage's artifact, or find that it exists, and write its ledger rows.
 
     `inputs` maps roles to references ("stage/key"); `work` gets the workspace and the input folders by role. `sources` are names of files
-    outside the store that the config mentions; their content is part of the artifact's identity.
+    outside the store that the config mentions (or what they were found to be); their content is part of the artifact's identity.
     """
     store = Store(store_url)
     artifacts = {role: store.get(*reference.split("/")) for role, reference in inputs.items()}
@@ -68,7 +68,7 @@ def produce(
         version=version,
         config={name: value.model_dump(mode="json") if isinstance(value, Config) else value for name, value in config.items()},
         inputs={role: artifact.key for role, artifact in artifacts.items()},
-        sources=tuple(source for name in sources or [] for source in identify(name)),
+        sources=tuple(source for name in sources for source in ([name] if isinstance(name, Source) else identify(name))),
     )
     folders = {role: artifact.path for role, artifact in artifacts.items()}
     progress = Progress([_UIProgress()] if FlowRunContext.get() else [])
