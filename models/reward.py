@@ -13,8 +13,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from models.config import Precision
-from models.rl.logprobs import SequenceBatch
-from models.rl.update import plan_micro_batches
+from models.rl.sequences import lay_out
 from models.train import Batch
 
 
@@ -40,15 +39,14 @@ class RewardModel:
     def _token_scores(self, sequences: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[list[float]]:
         """Scores of all tokens of the output of each (prompt, output)."""
         scores: list[list[float]] = [[] for _ in sequences]
-        for rows in plan_micro_batches([len(prompt) + len(output) for prompt, output in sequences], self.micro_batch_tokens):
-            prompts, outputs = [sequences[row][0] for row in rows], [sequences[row][1] for row in rows]
-            batch = SequenceBatch.pad(prompts, outputs, self.model.device)
+        prompts, outputs = [prompt for prompt, _ in sequences], [output for _, output in sequences]
+        for batch in lay_out(prompts, outputs, self.model, self.micro_batch_tokens):
             autocast = torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
             with torch.no_grad(), autocast:
-                logits_BT = self.model(input_ids=batch.input_ids_BT, use_cache=False).logits[..., 0]
-            all_scores = logits_BT.float().sigmoid()[batch.is_output_BT].split([len(output) for output in outputs])
-            for row, token_scores in zip(rows, all_scores, strict=True):
-                scores[row] = token_scores.tolist()
+                logits_BT = self.model(**batch.model_inputs(), use_cache=False).logits[..., 0]
+            all_scores = logits_BT.float().sigmoid().flatten()[batch.token_N].split([len(outputs[member]) for member in batch.members])
+            for member, token_scores in zip(batch.members, all_scores, strict=True):
+                scores[member] = token_scores.tolist()
         return scores
 
 

@@ -1,44 +1,21 @@
 """Log-probabilities of output tokens under a causal language model, without ever holding all logits.
 
-Shape suffixes: B sequences, T tokens, N output tokens of all sequences in row order, D hidden, V vocabulary.
+Shape suffixes: B rows, T tokens, N output tokens, C output tokens of a chunk, D hidden, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-CHUNK_LOGITS = 1 << 26
-"""Logits held at once: 256 MiB of float32."""
+from models.rl.sequences import SequenceBatch
 
-
-@dataclass(frozen=True)
-class SequenceBatch:
-    """Prompt + output sequences, padded on the right. `is_output_BT` marks the output tokens; their order is that of N.
-
-    There is no attention mask: in a causal model no token sees the padding behind it, and attention without a mask is faster.
-    """
-
-    input_ids_BT: torch.Tensor
-    is_output_BT: torch.Tensor
-
-    @classmethod
-    def pad(cls, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]], device: torch.device) -> SequenceBatch:
-        """Put prompts and outputs together. Padding is token 0."""
-        longest = max(len(prompt) + len(output) for prompt, output in zip(prompts, outputs, strict=True))
-        ids_BT = torch.zeros(len(prompts), longest, dtype=torch.long)
-        is_output_BT = torch.zeros(len(prompts), longest, dtype=torch.bool)
-        for row, (prompt, output) in enumerate(zip(prompts, outputs, strict=True)):
-            end = len(prompt) + len(output)
-            ids_BT[row, :end] = torch.tensor([*prompt, *output])
-            is_output_BT[row, len(prompt) : end] = True
-        return cls(ids_BT.to(device), is_output_BT.to(device))
+CHUNK_LOGITS = 1 << 24
+"""Logits held at once: 64 MiB of float32. Larger chunks are no faster (measured on a CPU), smaller ones are."""
 
 
 def output_logprobs(model: PreTrainedModel, batch: SequenceBatch, temperature: float = 1.0) -> torch.Tensor:
@@ -46,37 +23,89 @@ def output_logprobs(model: PreTrainedModel, batch: SequenceBatch, temperature: f
 
     `temperature` divides the logits, so that it is the sampling distribution whose probabilities these are. Every prompt needs a token.
     """
-    hidden_BTD = model.base_model(input_ids=batch.input_ids_BT, use_cache=False).last_hidden_state
-    is_next_BT = batch.is_output_BT[:, 1:]
-    return head_logprobs(hidden_BTD[:, :-1][is_next_BT], model.get_output_embeddings(), batch.input_ids_BT[:, 1:][is_next_BT], temperature)
+    # use_cache: with a key-value cache, transformers does not look at position ids, and sequences of a row would see each other
+    hidden_BTD = model.base_model(**batch.model_inputs(), use_cache=False).last_hidden_state
+    hidden_ND = hidden_BTD.flatten(0, 1)[batch.predictor_N]
+    return head_logprobs(hidden_ND, model.get_output_embeddings(), batch.input_ids_BT.flatten()[batch.token_N], temperature)
 
 
 def head_logprobs(
     hidden_ND: torch.Tensor, head: nn.Linear, targets_N: torch.Tensor, temperature: float = 1.0, chunk_logits: int = CHUNK_LOGITS
 ) -> torch.Tensor:
-    """log softmax(head(hidden) / temperature)[target], in chunks of at most `chunk_logits` logits.
+    """log softmax(head(hidden) / temperature)[target], in chunks of at most `chunk_logits` logits; their logits are computed again for
+    the gradient.
 
-    The head runs in float32 also under autocast: log-probabilities of trainer and rollout engine are compared and their ratio is trained
-    on, and bfloat16 logits are too coarse for that. With several chunks each one's logits are computed again for its gradient.
+    The head runs in float32 also under autocast and with bfloat16 weights: log-probabilities of trainer and rollout engine are compared
+    and their ratio is trained on, and bfloat16 logits are too coarse for that. Gradients of all chunks are added up in float32, too.
     """
-    weight_VD, bias_V = head.weight, head.bias
-    rows = max(1, chunk_logits // weight_VD.shape[0])
-    chunks = list(zip(hidden_ND.split(rows), targets_N.split(rows), strict=True))
-    if len(chunks) == 1:
-        return _chunk_logprobs(hidden_ND, weight_VD, bias_V, targets_N, temperature)
-    return torch.cat(
-        [
-            checkpoint(_chunk_logprobs, hidden_CD, weight_VD, bias_V, targets_C, temperature, use_reentrant=False)
-            for hidden_CD, targets_C in chunks
-        ]
-    )
+    rows = max(1, chunk_logits // head.weight.shape[0])
+    return _HeadLogprobs.apply(hidden_ND, head.weight, head.bias, targets_N, temperature, rows)
 
 
-def _chunk_logprobs(
-    hidden_CD: torch.Tensor, weight_VD: torch.Tensor, bias_V: torch.Tensor | None, targets_C: torch.Tensor, temperature: float
-) -> torch.Tensor:
-    with torch.autocast(hidden_CD.device.type, enabled=False):
-        logits_CV = functional.linear(hidden_CD.float(), weight_VD.float(), None if bias_V is None else bias_V.float())
-        if temperature != 1.0:
-            logits_CV = logits_CV / temperature
-        return -functional.cross_entropy(logits_CV, targets_C, reduction="none")
+class _HeadLogprobs(torch.autograd.Function):
+    """d log p[target] / d logits = (onehot(target) - p) / temperature; only log sum exp is kept for it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_ND: torch.Tensor,
+        weight_VD: torch.Tensor,
+        bias_V: torch.Tensor | None,
+        targets_N: torch.Tensor,
+        temperature: float,
+        rows: int,
+    ) -> torch.Tensor:
+        with torch.autocast(hidden_ND.device.type, enabled=False):
+            wide_VD, wide_V = _wide(weight_VD), None if bias_V is None else _wide(bias_V)
+            logprobs_N = torch.empty(len(targets_N), dtype=wide_VD.dtype, device=hidden_ND.device)
+            log_sums_N = torch.empty_like(logprobs_N)
+            for start in range(0, len(targets_N), rows):
+                chunk = slice(start, start + rows)
+                logits_CV = _logits(hidden_ND[chunk], wide_VD, wide_V, temperature)
+                torch.logsumexp(logits_CV, dim=-1, out=log_sums_N[chunk])
+                logprobs_N[chunk] = logits_CV.gather(1, targets_N[chunk, None])[:, 0] - log_sums_N[chunk]
+                del logits_CV
+        ctx.save_for_backward(hidden_ND, weight_VD, bias_V, targets_N, log_sums_N)
+        ctx.temperature, ctx.rows = temperature, rows
+        return logprobs_N
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        hidden_ND, weight_VD, bias_V, targets_N, log_sums_N = ctx.saved_tensors
+        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        scale_N = gradients[0] / ctx.temperature
+        with torch.autocast(hidden_ND.device.type, enabled=False):
+            wide_VD, wide_V = _wide(weight_VD), None if bias_V is None else _wide(bias_V)
+            d_hidden_ND = torch.empty_like(hidden_ND) if needs_hidden else None
+            d_weight_VD = torch.zeros_like(wide_VD) if needs_weight else None
+            d_bias_V = torch.zeros_like(wide_V) if wide_V is not None and needs_bias else None
+            for start in range(0, len(targets_N), ctx.rows):
+                chunk = slice(start, start + ctx.rows)
+                d_logits_CV = _logits(hidden_ND[chunk], wide_VD, wide_V, ctx.temperature)
+                d_logits_CV.sub_(log_sums_N[chunk, None]).exp_().mul_(-scale_N[chunk, None])
+                d_logits_CV.scatter_add_(1, targets_N[chunk, None], scale_N[chunk, None])
+                if d_hidden_ND is not None:
+                    d_hidden_ND[chunk] = (d_logits_CV @ wide_VD).to(d_hidden_ND.dtype)
+                if d_weight_VD is not None:
+                    d_weight_VD.addmm_(d_logits_CV.T, hidden_ND[chunk].to(wide_VD.dtype))
+                if d_bias_V is not None:
+                    d_bias_V += d_logits_CV.sum(dim=0)
+                del d_logits_CV
+        return (
+            d_hidden_ND,
+            None if d_weight_VD is None else d_weight_VD.to(weight_VD.dtype),
+            None if d_bias_V is None else d_bias_V.to(bias_V.dtype),
+            None,
+            None,
+            None,
+        )
+
+
+def _logits(hidden_CD: torch.Tensor, weight_VD: torch.Tensor, bias_V: torch.Tensor | None, temperature: float) -> torch.Tensor:
+    logits_CV = functional.linear(hidden_CD.to(weight_VD.dtype), weight_VD, bias_V)
+    return logits_CV if temperature == 1.0 else logits_CV.div_(temperature)
+
+
+def _wide(tensor: torch.Tensor) -> torch.Tensor:
+    """At least float32."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()

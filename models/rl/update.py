@@ -13,8 +13,9 @@ from transformers import PreTrainedModel
 
 from data.errors import MathQuarryError
 from models.config import GRPOConfig
-from models.rl.logprobs import SequenceBatch, output_logprobs
+from models.rl.logprobs import output_logprobs
 from models.rl.objectives import grpo_token_loss, kl_estimate, token_weights
+from models.rl.sequences import SequenceBatch, lay_out
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def update_policy(
     estimates it while they come from this policy), clip_fraction (share of tokens whose clipped ratio cuts the gradient), ratio_mean,
     ratio_min, ratio_max and gradient_norm (before clipping). Raises `MathQuarryError` when the gradient is not finite.
     """
-    batches = list(_micro_batches(experience, config.micro_batch_tokens, policy.device))
+    batches = list(_micro_batches(experience, config.micro_batch_tokens, policy))
     figures: dict[str, float] = {}
     for update in range(config.updates_per_step):
         optimizer.zero_grad(set_to_none=True)
@@ -82,20 +83,7 @@ def update_policy(
     return figures
 
 
-def plan_micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-    """Group sequences of like length so that each group, padded to its longest, holds at most `token_budget` tokens.
-
-    A sequence longer than the budget is a group of its own. Returns indices into `lengths`; ties keep their order.
-    """
-    groups: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
-        if not groups or (len(groups[-1]) + 1) * lengths[index] > token_budget:
-            groups.append([])
-        groups[-1].append(index)
-    return groups
-
-
-def _micro_batches(experience: Experience, token_budget: int, device: torch.device) -> Iterator[_MicroBatch]:
+def _micro_batches(experience: Experience, token_budget: int, policy: PreTrainedModel) -> Iterator[_MicroBatch]:
     """The experience in forward passes. Equal outputs of a question with equal advantages are computed once and weigh as many.
 
     A small or well-trained policy repeats itself so much that this saves most of the work; the sum over outputs is the same.
@@ -108,14 +96,16 @@ def _micro_batches(experience: Experience, token_budget: int, device: torch.devi
         copies.setdefault((tuple(prompt), tuple(output), advantages), []).append(row)
     groups = list(copies.values())
     firsts = [group[0] for group in groups]
-    for places in plan_micro_batches([len(experience.prompts[row]) + lengths[row] for row in firsts], token_budget):
-        rows = [firsts[place] for place in places]
-        count_N = torch.cat([torch.full((lengths[firsts[place]],), float(len(groups[place]))) for place in places])
+    for sequences in lay_out(
+        [experience.prompts[row] for row in firsts], [experience.outputs[row] for row in firsts], policy, token_budget
+    ):
+        rows = [firsts[place] for place in sequences.members]
+        count_N = torch.cat([torch.full((lengths[firsts[place]],), float(len(groups[place]))) for place in sequences.members])
         yield _MicroBatch(
-            SequenceBatch.pad([experience.prompts[row] for row in rows], [experience.outputs[row] for row in rows], device),
-            torch.cat([experience.advantages_BT[row, : lengths[row]] for row in rows]).to(device),
-            (count_N * torch.cat([torch.full((lengths[row],), weights[row]) for row in rows])).to(device),
-            count_N.to(device),
+            sequences,
+            torch.cat([experience.advantages_BT[row, : lengths[row]] for row in rows]).to(policy.device),
+            (count_N * torch.cat([torch.full((lengths[row],), weights[row]) for row in rows])).to(policy.device),
+            count_N.to(policy.device),
         )
 
 

@@ -87,3 +87,18 @@ def test_process_advantages_equal_the_definition_written_as_loops() -> None:
             for t in range(lengths[row]):
                 expected = sum((reward - mean) / std for reward, end in zip(rewards[row], ends[row], strict=True) if end >= t)
                 assert float(advantages_BT[row, t]) == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_a_truncated_output_is_judged_at_its_last_token_like_any_other() -> None:
+    # Output 1 was cut in the middle of its second step, after token 3; output 2 ended by itself. Rewards 0.5, 0.1 and 0.9:
+    # mean 0.5, deviations 0, -0.4, 0.4, variance 0.32 / 3.
+    std = math.sqrt(0.32 / 3)
+    advantages_BT = process_advantages(pad_steps([[0.5, 0.1], [0.9]], 0.0), pad_steps([[1, 3], [2]], -1), torch.tensor([4, 3]), 2)
+    expected = torch.tensor([[-0.4, -0.4, -0.4, -0.4], [0.4, 0.4, 0.4, 0]]) / std
+    torch.testing.assert_close(advantages_BT, expected)
+
+
+def test_an_output_without_steps_has_no_advantage() -> None:
+    # Cut before its first token: no step, no token. The others are normalised among themselves: 1 and 0, mean 1/2, std 1/2.
+    advantages_BT = process_advantages(pad_steps([[], [1.0], [0.0]], 0.0), pad_steps([[], [1], [0]], -1), torch.tensor([0, 2, 1]), 3)
+    torch.testing.assert_close(advantages_BT, torch.tensor([[0.0, 0.0], [1.0, 1.0], [-1.0, 0.0]]))

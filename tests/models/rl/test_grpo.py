@@ -142,8 +142,9 @@ def test_training_raises_the_reward(inputs: tuple[Path, Path, Path], tmp_path: P
         "steps": 20,
         "learning_rate": 2e-2,
         "kl_coef": 0.0,
-        "questions_per_step": 6,
-        "outputs_per_question": 8,
+        "questions_per_step": 8,
+        "outputs_per_question": 16,
+        "micro_batch_tokens": 2048,
     }
     grpo.grpo_iteration(CONFIG.model_copy(update=changes), *inputs, 1, space)
     rewards = [record["values"]["reward"] for record in space.metrics.read()]

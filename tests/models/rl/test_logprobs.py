@@ -4,66 +4,119 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from models.rl.logprobs import SequenceBatch, head_logprobs, output_logprobs
+from models.rl.logprobs import head_logprobs, output_logprobs
+from models.rl.sequences import arrange
 from tests.models.rl.tiny import tiny_policy
 
-PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
-OUTPUTS = [[20, 21], [22, 23, 24, 25, 1], [26]]
+CHUNKS = [1, 300 * 3, 1 << 24]
 
 
-def plain_logprobs(model: PreTrainedModel, temperature: float = 1.0) -> torch.Tensor:
-    """One sequence at a time, no padding, softmax over everything."""
-    values = []
-    for prompt, output in zip(PROMPTS, OUTPUTS, strict=True):
-        logits = model(torch.tensor([prompt + output])).logits[0].float() / temperature
-        values += [logits[len(prompt) + t - 1].log_softmax(-1)[token] for t, token in enumerate(output)]
-    return torch.stack(values)
+def plain_logprobs(hidden_ND: torch.Tensor, head: nn.Linear, targets_N: torch.Tensor, temperature: float) -> torch.Tensor:
+    return (head(hidden_ND) / temperature).log_softmax(-1)[torch.arange(len(targets_N)), targets_N]
 
 
-def other_architectures() -> list[PreTrainedModel]:
-    torch.manual_seed(3)
-    qwen = Qwen2Config(
-        vocab_size=50,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        tie_word_embeddings=True,
-        initializer_range=0.3,
-    )
-    gpt = GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2, n_positions=64, initializer_range=0.3)
-    return [Qwen2ForCausalLM(qwen).eval(), GPT2LMHeadModel(gpt).eval()]
+def gradients(logprobs_N: torch.Tensor, hidden_ND: torch.Tensor, head: nn.Linear) -> tuple[torch.Tensor, ...]:
+    weights_N = torch.linspace(-1, 2, len(logprobs_N), dtype=logprobs_N.dtype)
+    return torch.autograd.grad((weights_N * logprobs_N).sum(), [hidden_ND, *head.parameters()])
 
 
+@pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_padded_output_logprobs_equal_the_softmax_of_each_sequence_alone(temperature: float) -> None:
-    for model in [tiny_policy(), *other_architectures()]:
-        batch = SequenceBatch.pad(PROMPTS, OUTPUTS, torch.device("cpu"))
-        torch.testing.assert_close(output_logprobs(model, batch, temperature), plain_logprobs(model, temperature), rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("chunk_logits", [1, 300 * 3, 1 << 26])
-def test_chunks_change_neither_values_nor_gradients(chunk_logits: int) -> None:
+@pytest.mark.parametrize("chunk_logits", CHUNKS)
+def test_in_float64_chunks_give_the_plain_values_and_gradients(chunk_logits: int, temperature: float, bias: bool) -> None:
     torch.manual_seed(0)
-    head = torch.nn.Linear(16, 300)
-    hidden_ND, targets_N, weights_N = torch.randn(10, 16, requires_grad=True), torch.randint(0, 300, (10,)), torch.rand(10)
+    head = nn.Linear(16, 300, bias=bias).double()
+    hidden_ND, targets_N = torch.randn(10, 16, dtype=torch.float64, requires_grad=True), torch.randint(0, 300, (10,))
+    chunked_N = head_logprobs(hidden_ND, head, targets_N, temperature, chunk_logits)
+    plain_N = plain_logprobs(hidden_ND, head, targets_N, temperature)
+    torch.testing.assert_close(chunked_N, plain_N, rtol=1e-12, atol=1e-12)
+    for ours, theirs in zip(gradients(chunked_N, hidden_ND, head), gradients(plain_N, hidden_ND, head), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("chunk_logits", CHUNKS)
+def test_a_bfloat16_head_gives_the_float32_values_and_gradients_of_its_weights(chunk_logits: int) -> None:
+    torch.manual_seed(0)
+    head = nn.Linear(16, 300).bfloat16()
+    wide = nn.Linear(16, 300)
+    wide.load_state_dict(head.state_dict())
+    hidden_ND, targets_N = torch.randn(10, 16, dtype=torch.bfloat16, requires_grad=True), torch.randint(0, 300, (10,))
+    wide_ND = hidden_ND.detach().float().requires_grad_()
     chunked_N = head_logprobs(hidden_ND, head, targets_N, 1.0, chunk_logits)
-    plain_N = head(hidden_ND).log_softmax(-1)[torch.arange(10), targets_N]
-    torch.testing.assert_close(chunked_N, plain_N)
-    inputs = [hidden_ND, head.weight, head.bias]
-    chunked = torch.autograd.grad((weights_N * chunked_N).sum(), inputs)
-    plain = torch.autograd.grad((weights_N * plain_N).sum(), inputs)
-    for ours, theirs in zip(chunked, plain, strict=True):
+    plain_N = plain_logprobs(wide_ND, wide, targets_N, 1.0)
+    assert chunked_N.dtype == torch.float32
+    torch.testing.assert_close(chunked_N, plain_N, rtol=0, atol=1e-5)
+    for ours, theirs in zip(gradients(chunked_N, hidden_ND, head), gradients(plain_N, wide_ND, wide), strict=True):
+        # Each element is rounded to bfloat16 once, at the end, however many chunks there were.
+        torch.testing.assert_close(ours.float(), theirs, rtol=2**-8, atol=1e-6)
+
+
+def test_many_chunks_add_up_the_head_gradient_in_float32() -> None:
+    torch.manual_seed(0)
+    head = nn.Linear(8, 50, bias=False).bfloat16()
+    hidden_ND, targets_N = torch.randn(4000, 8, dtype=torch.bfloat16), torch.randint(0, 50, (4000,))
+    (many,) = torch.autograd.grad(head_logprobs(hidden_ND, head, targets_N, 1.0, 50).sum(), [head.weight])
+    (one,) = torch.autograd.grad(head_logprobs(hidden_ND, head, targets_N, 1.0, 50 * 4000).sum(), [head.weight])
+    # In bfloat16, sums of 4000 terms would be off by several percent.
+    torch.testing.assert_close(many.float(), one.float(), rtol=2**-7, atol=1e-3)
+
+
+@pytest.mark.parametrize("chunk_logits", CHUNKS)
+def test_the_head_stays_float32_under_autocast(chunk_logits: int) -> None:
+    head = nn.Linear(16, 300)
+    hidden_ND, targets_N = torch.randn(4, 16, requires_grad=True), torch.randint(0, 300, (4,))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logprobs_N = head_logprobs(hidden_ND, head, targets_N, 1.0, chunk_logits)
+    assert logprobs_N.dtype == torch.float32
+    plain_N = plain_logprobs(hidden_ND, head, targets_N, 1.0)
+    torch.testing.assert_close(logprobs_N, plain_N)
+    for ours, theirs in zip(gradients(logprobs_N, hidden_ND, head), gradients(plain_N, hidden_ND, head), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_the_head_stays_float32_under_autocast() -> None:
-    head = torch.nn.Linear(16, 300)
-    hidden_ND, targets_N = torch.randn(4, 16), torch.randint(0, 300, (4,))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logprobs_N = head_logprobs(hidden_ND, head, targets_N)
-    assert logprobs_N.dtype == torch.float32
-    torch.testing.assert_close(logprobs_N, head_logprobs(hidden_ND, head, targets_N))
+def test_only_the_hidden_states_of_what_needs_a_gradient_get_one() -> None:
+    head = nn.Linear(16, 300).requires_grad_(False)
+    hidden_ND, targets_N = torch.randn(4, 16, requires_grad=True), torch.randint(0, 300, (4,))
+    head_logprobs(hidden_ND, head, targets_N).sum().backward()
+    assert hidden_ND.grad is not None
+    assert head.weight.grad is None
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the most elements of any tensor that an operation made, in the forward and the backward pass."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        made = func(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, (tuple, list)) else [made]:
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return made
+
+
+def test_no_tensor_of_tokens_times_vocabulary_is_ever_made() -> None:
+    vocabulary, chunk_logits = 5000, 5000 * 4
+    model = tiny_policy(0, vocabulary)
+    prompts, outputs = [[5, 6, 7]] * 8, [list(range(100, 120))] * 8
+    (batch,) = arrange(prompts, outputs, "shared", 1000, 1000, torch.device("cpu"))
+    with LargestTensor() as largest:
+        hidden_BTD = model.base_model(**batch.model_inputs(), use_cache=False).last_hidden_state
+        hidden_ND = hidden_BTD.flatten(0, 1)[batch.predictor_N]
+        targets_N = batch.input_ids_BT.flatten()[batch.token_N]
+        head_logprobs(hidden_ND, model.get_output_embeddings(), targets_N, 1.0, chunk_logits).sum().backward()
+    weights = model.get_output_embeddings().weight.numel()
+    assert largest.elements <= max(weights, chunk_logits) < 160 * vocabulary
+    with LargestTensor() as plain:
+        model(**batch.model_inputs(), use_cache=False)
+    assert plain.elements >= 160 * vocabulary
+
+
+def test_output_logprobs_have_the_gradient_of_the_whole_model() -> None:
+    model = tiny_policy()
+    (batch,) = arrange([[5, 6, 7]], [[20, 21]], "shared", 100, 100, torch.device("cpu"))
+    output_logprobs(model, batch).sum().backward()
+    assert all(weights.grad is not None and weights.grad.abs().sum() > 0 for weights in model.parameters())

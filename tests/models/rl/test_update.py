@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from data.errors import MathQuarryError
 from models.config import GRPOConfig, OptimizerConfig
-from models.rl.update import Experience, make_optimizer, plan_micro_batches, update_policy
+from models.rl.update import Experience, make_optimizer, update_policy
 from tests.models.rl.tiny import tiny_policy
 
 CONFIG = GRPOConfig(precision="float32", learning_rate=1e-3)
@@ -129,11 +129,3 @@ def test_a_gradient_that_is_not_finite_stops_the_run() -> None:
     policy = tiny_policy(0)
     with pytest.raises(MathQuarryError, match="gradient norm nan"):
         update_policy(policy, tiny_policy(1), make_optimizer(policy, CONFIG), experience, CONFIG)
-
-
-def test_micro_batches_hold_every_sequence_once_within_the_budget() -> None:
-    lengths = [7, 3, 12, 3, 40, 1, 8, 8]
-    groups = plan_micro_batches(lengths, 24)
-    assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
-    for group in groups:
-        assert len(group) == 1 or len(group) * max(lengths[index] for index in group) <= 24
