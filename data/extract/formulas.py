@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from resiliparse.parse.html import ElementNode, HTMLTree
 
 from data.extract import asciimath
-from data.extract.images import image_formula
+from data.extract.images import image_formula, may_be_formula
 from data.extract.mathml import Element, to_tex
 from data.extract.rendered import from_chtml, from_katex, from_mathml, from_svg, is_readable
 from data.extract.tex import LONGEST, tidy
@@ -35,6 +35,10 @@ class Formula:
 _MATH = r"math, mml\:math, m\:math"
 _RENDERINGS = ".MathJax_Preview, .MathJax, .MathJax_Display, .MathJax_SVG, .MathJax_SVG_Display, .MathJax_CHTML, .MJXc-display"
 _DATA = ("data-latex", "data-tex", "data-expr", "data-math", "data-katex", "data-formula", "data-equation")
+_ENCODED = (
+    f"{_MATH}, {', '.join(f'[{name}]' for name in _DATA)}, .katex, .mwe-math-element, .wp-katex-eq, d-math, dt-math, .math-container, "
+    'script[type^="math/"], [data-mathml], mjx-container'
+)
 _LOOKS_LIKE_TEX = re.compile(r"[\\^_=+<>{}]|^\W*\w\W*$|^[-\d.,\s]+$")
 _CDATA = re.compile(r"^\s*%?\s*<!\[CDATA\[|%?\s*\]\]>\s*$")
 
@@ -44,7 +48,8 @@ def collect(tree: HTMLTree) -> tuple[list[Formula], list[ElementNode]]:
     body = tree.body
     if body is None:
         return [], []
-    finders = (_containers, _scripts, _mathjax, _math_elements, _data_attributes, _images)
+    encoded = body.query_selector(_ENCODED) is not None  # most pages have none: one search instead of a dozen
+    finders = (_containers, _scripts, _mathjax, _math_elements, _data_attributes, _images) if encoded else (_images,)
     candidates = [formula for finder in finders for formula in finder(body)]
     taken = {hash(formula.node) for formula in candidates}
     outermost: dict[int, Formula] = {}
@@ -52,7 +57,7 @@ def collect(tree: HTMLTree) -> tuple[list[Formula], list[ElementNode]]:
         if not _inside(formula.node, taken):
             outermost.setdefault(hash(formula.node), formula)
     # The renderer leaves its output beside the script it was made from; without scripts that output is all there is.
-    repeats = body.query_selector_all(_RENDERINGS).values() if body.query_selector('script[type^="math/"]') else []
+    repeats = body.query_selector_all(_RENDERINGS).values() if encoded and body.query_selector('script[type^="math/"]') else []
     return list(outermost.values()), [node for node in repeats if hash(node) not in taken and not _inside(node, taken)]
 
 
@@ -171,6 +176,8 @@ def _data_attributes(body: ElementNode) -> Iterator[Formula]:
 
 def _images(body: ElementNode) -> Iterator[Formula]:
     for node in body.query_selector_all("img").values():
-        classes = node.get_attribute("class") or ""
-        source = image_formula(node.get_attribute("src") or "", classes, node.get_attribute("alt") or "")
+        classes, address = node.get_attribute("class") or "", node.get_attribute("src") or ""
+        if not may_be_formula(address, classes):
+            continue
+        source = image_formula(address, node.get_attribute("alt") or "")
         yield from _formula(node, source, "image", "ql-img-displayed" in classes)

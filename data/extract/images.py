@@ -15,14 +15,16 @@ _SHORT = 3
 _DESCRIPTION = re.compile(r"(?i)\W*(latex|equation|formula|math|image|tex)\b[\w\s]*")
 
 
-def image_formula(address: str, classes: str, alt: str) -> str | None:
-    """TeX of an image; None for a picture of something else, or one that says nothing of its formula."""
-    known = _SOURCES.search(address) is not None
-    if not known and not _CLASSES.search(classes):
-        return None
+def may_be_formula(address: str, classes: str) -> bool:
+    """Whether an image comes from a service that draws formulas, or is said to be one."""
+    return _SOURCES.search(address) is not None or _CLASSES.search(classes) is not None
+
+
+def image_formula(address: str, alt: str) -> str | None:
+    """TeX of an image that may be a formula; None for one that says nothing of it."""
     if _looks_like_tex(alt, address):
         return alt
-    return _address_source(address) if known else None
+    return _address_source(address) if _SOURCES.search(address) else None
 
 
 def _looks_like_tex(alt: str, address: str) -> bool:

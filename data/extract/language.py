@@ -13,6 +13,7 @@ _SAMPLE = 4000
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 _KANA = re.compile(r"[\u3040-\u30ff]")
 _HANGUL = re.compile(r"[\uac00-\ud7af]")
+_EAST_ASIAN = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
 _LETTER = re.compile(r"[^\W\d_]")
 _EAST_ASIAN_SHARE = 0.2
 
@@ -24,9 +25,11 @@ def detect_language(text: str) -> str:
     Latin ones); kana tell Japanese from Chinese. Everything else goes by resiliparse's n-gram detector.
     """
     sample = text[:_SAMPLE]
-    letters = len(_LETTER.findall(sample))
-    if not letters:
+    if not _LETTER.search(sample):
         return UNKNOWN
+    if sample.isascii() or not _EAST_ASIAN.search(sample):
+        return detect_fast(sample)[0]
+    letters = len(_LETTER.findall(sample))
     han, kana, hangul = (len(script.findall(sample)) for script in (_HAN, _KANA, _HANGUL))
     if max(han + kana, hangul) >= _EAST_ASIAN_SHARE * letters:
         if hangul > han + kana:

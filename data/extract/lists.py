@@ -13,18 +13,29 @@ MOST_LINKED = 0.5
 
 
 def lists(body: ElementNode) -> tuple[list[ElementNode], list[ElementNode]]:
-    """(content, menus): the `<ul>` elements whose text is mostly not in links, and the others."""
+    """(content, menus): the `<ul>` elements whose text is mostly not in links, and the others. A list in a menu is not looked at."""
     content: list[ElementNode] = []
     menus: list[ElementNode] = []
-    for node in body.query_selector_all("ul").values():
-        (content if _is_content(node) else menus).append(node)
+    inside: set[int] = set()  # menus, and lists in them
+    for node in body.query_selector_all("ul").values():  # outer lists come first
+        parent = node.parent_element
+        outer = parent.closest("ul") if parent is not None else None
+        if outer is not None and hash(outer) in inside:
+            inside.add(hash(node))
+        elif _is_content(node):
+            content.append(node)
+        else:
+            menus.append(node)
+            inside.add(hash(node))
     return content, menus
 
 
 def _is_content(node: ElementNode) -> bool:
     length = len((node.text or "").strip())
+    if not length:
+        return False
     linked = sum(len((link.text or "").strip()) for link in node.query_selector_all("a").values())
-    return length > 0 and linked < MOST_LINKED * length
+    return linked < MOST_LINKED * length
 
 
 def rename(tree: HTMLTree, node: ElementNode) -> None:

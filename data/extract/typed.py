@@ -13,14 +13,15 @@ from collections.abc import Callable
 from data.extract.tex import LONGEST, tidy
 
 _ENVIRONMENTS = "equation|align|alignat|gather|multline|eqnarray|flalign|displaymath|math"
+# Every alternative begins with its delimiter, and looks behind only then: so the search jumps from delimiter to delimiter.
 _TYPED = re.compile(
     rf"""
       \\begin\{{(?P<name>{_ENVIRONMENTS})(?P<star>\*?)\}}(?P<environment>(?:(?!\n\n|\\begin\{{(?P=name)).){{1,{LONGEST}}}?)\\end\{{(?P=name)(?P=star)\}}
-    | (?<!\\)\$\$(?P<dollars>(?:(?!\n\n|\$\$).){{1,{LONGEST}}}?)\$\$
-    | (?<!\\)\\\[(?P<bracket>(?:(?!\n\n|\\[][]).){{1,{LONGEST}}}?)\\\]
-    | (?<!\\)\\\((?P<paren>(?:(?!\n\n|\\[()]).){{1,{LONGEST}}}?)\\\)
+    | \$(?<!\\\$)\$(?P<dollars>(?:(?!\n\n|\$\$).){{1,{LONGEST}}}?)\$\$
+    | \\(?<!\\\\)\[(?P<bracket>(?:(?!\n\n|\\[][]).){{1,{LONGEST}}}?)\\\]
+    | \\(?<!\\\\)\((?P<paren>(?:(?!\n\n|\\[()]).){{1,{LONGEST}}}?)\\\)
     | \[(?P<tag>tex|itex|latex|math)\](?P<forum>(?:(?!\n\n|\[(?P=tag)\]).){{1,{LONGEST}}}?)\[/(?P=tag)\]
-    | (?<![\\$\w])\$(?P<dollar>[^\s$](?:(?:\\\$|[^$\n]){{0,{LONGEST}}}?[^\s\\$])?)\$(?![\d$])
+    | \$(?<![\\$\w]\$)(?P<dollar>[^\s$](?:(?:\\\$|[^$\n]){{0,{LONGEST}}}?[^\s\\$])?)\$(?![\d$])
     """,
     re.DOTALL | re.VERBOSE,
 )
