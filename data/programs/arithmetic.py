@@ -7,6 +7,7 @@ therefore a process that can be confined and killed.
 Departures from Python, all on purpose:
 1. Arithmetic is exact (fractions), so `0.1+0.2` is 0.3.
 2. A whole number prints without `.0`, so `48/2` prints 24.
+`python_output` gives what Python prints.
 """
 
 from __future__ import annotations
@@ -31,6 +32,16 @@ _OPERATORS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] =
     ast.Div: operator.truediv,
     ast.FloorDiv: lambda left, right: Fraction(left // right),
     ast.Mod: operator.mod,
+}
+
+_PYTHON_OPERATORS: dict[type[ast.operator], Callable[[int | float, int | float], int | float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
 }
 
 
@@ -64,6 +75,39 @@ def run_program(source: str) -> str:
             case _:
                 raise _refused(statement)
     return "\n".join(printed)
+
+
+def python_output(source: str) -> str:
+    """What Python itself prints for a program that `run_program` accepts: 48/2 is `24.0`, 0.1+0.2 is `0.30000000000000004`.
+
+    The model sees such outputs from the sandbox, so it learns from such outputs. Raises `ProgramError` as `run_program` does.
+    """
+    run_program(source)
+    values: dict[str, int | float] = {}
+    printed: list[str] = []
+    for statement in ast.parse(source).body:
+        if isinstance(statement, ast.Assign):
+            target = statement.targets[0]
+            assert isinstance(target, ast.Name), "run_program accepts no other"
+            values[target.id] = _in_floats(statement.value, values)
+        elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+            printed.append(str(_in_floats(statement.value.args[0], values)))
+    return "\n".join(printed)
+
+
+def _in_floats(node: ast.expr, values: dict[str, int | float]) -> int | float:
+    match node:
+        case ast.Constant(value=int() | float() as number):
+            return number
+        case ast.Name(id=name):
+            return values[name]
+        case ast.UnaryOp(op=op, operand=operand):
+            value = _in_floats(operand, values)
+            return -value if isinstance(op, ast.USub) else value
+        case ast.BinOp(left=left, op=op, right=right):
+            apply = _PYTHON_OPERATORS[type(op)]
+            return apply(_in_floats(left, values), _in_floats(right, values))
+    raise _refused(node)
 
 
 def evaluate(node: ast.expr, values: dict[str, Fraction], depth: int = 0) -> Fraction:

@@ -1,19 +1,45 @@
-"""Calculator marks (`<<48/2=24>>`, GSM8K) -> a program whose every line is one step of the solution."""
+"""Worked solutions -> programs, one line a step, that are run and compared with the gold answer.
+
+GSM8K marks its calculations (`<<48/2=24>>`); where marks are missing or calculate nothing (`x=<<20=20>>20`), the equations in the text
+are read (`data/programs/steps.py`). A program follows the solution: no line is a bare number, and no line gets the gold answer out of
+itself (`30*1`), so the answer is always computed.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from fractions import Fraction
+from typing import Literal, get_args
 
-from data.programs.arithmetic import ProgramError, evaluate, run_program
+from data.programs.arithmetic import ProgramError, run_program
+from data.programs.equations import computes, parse_expression, read_tokens, source_of, value_of
+from data.programs.steps import Step, mark_steps, text_steps
 
-_MARK = re.compile(r"<<([^<>]*)>>")
-_NUMBER = re.compile(r"\d+(?:\.\d*)?|\.\d+")
+Reuse = Literal["all", "exact"]
+_MARK = re.compile(r"<<[^<>]*>>")
+_ROUNDS = re.compile(
+    r"\bround|\bwhole\b|\bhalf an?\b|\bcan(?:no|')?t\b|\bcan not\b|\bneeds?\b|\bleast\b|\bmost\b|\bmore than\b|\bfull\b", re.I
+)
+_CONVERSIONS = [
+    ("dollar|\\$", "cent", 100),
+    ("hour", "minute", 60),
+    ("minute", "second", 60),
+    ("year", "month", 12),
+    ("dozen", "", 12),
+    ("f(?:ee|oo)t", "inch", 12),
+    ("week", "day", 7),
+    ("day", "hour", 24),
+    ("cup", "pint", 2),
+]
+"""Units of which one makes so many of the other."""
+_ALWAYS_GIVEN = {Fraction(number) for number in (7, 12, 24, 30, 52, 60, 100, 365, 1000)}
+"""Numbers that a question need not mention: days of a week, months of a year, ..."""
 
 
 class AnswerDiffersError(ProgramError):
-    """A program that runs and prints something other than the gold answer."""
+    """Programs that run, and none of them prints the gold answer by computing it."""
 
 
 def strip_marks(solution: str) -> str:
@@ -21,56 +47,65 @@ def strip_marks(solution: str) -> str:
     return _MARK.sub("", solution)
 
 
-def program_from_marks(solution: str, reuse: bool = True) -> str | None:
-    """A program with one assignment a mark that prints the last; `None` when the solution has no marks.
+def verified_program(solution: str, answer: str, question: str = "") -> str | None:
+    """A program of the solution's own calculations that prints the gold answer; `None` when the solution has no calculation.
 
-    With `reuse`, a number equal to the result of an earlier step is written as that step's variable, the latest such step first:
-    `<<48/2=24>><<48+24=72>>` becomes `a=48/2`, `b=48+a`, `print(b)`. That is a guess by value, so verify the program.
-    Raises `ProgramError` for a mark that is not `expression=number`.
+    Tried in turn: all calculations, then the marked ones only. Earlier results are reused as variables; where rounding between steps
+    spoils the answer, rounded results stay as written. When the last calculation is not the answer, one that the solution names at its
+    end is printed, or the last is rounded or converted as the text says (percent, minutes, cents).
+
+    `question` tells which numbers are given. Raises `AnswerDiffersError` when there are programs but none prints the gold answer, and
+    `ProgramError` when the gold answer is no number.
     """
-    marks = _MARK.findall(solution)
-    if not marks:
+    try:
+        gold = Fraction(answer.replace(",", ""))
+    except (ValueError, ZeroDivisionError):
+        raise ProgramError(f"the answer {answer} is not a number") from None
+    given = set(_numbers_in_order(question)) | _ALWAYS_GIVEN
+    printed: list[str] = []
+    found = False
+    for steps, definitions in _readings(solution):
+        found = found or bool(steps)
+        for program in _programs(steps, definitions, solution, question, gold):
+            try:
+                printed.append(run_program(program))
+            except ProgramError:
+                continue
+            if same_number(printed[-1], answer) and not _begs_the_question(program, gold, given):
+                return program
+    if not found:
         return None
-    names: dict[Fraction, str] = {}
-    lines: list[str] = []
-    name = ""
-    for step, mark in enumerate(marks):
-        expression, equals, result = mark.replace(",", "").replace("$", "").rpartition("=")
-        if not equals:
-            raise ProgramError(f"the mark <<{mark}>> has no `=`")
-        name = variable(step)
-        lines.append(f"{name}={_rewrite(expression, names if reuse else {})}")
-        names[_number(result, mark)] = name
-    return "\n".join([*lines, f"print({name})"])
+    raise AnswerDiffersError(f"the program prints {printed[0] if printed else 'nothing'}, the answer is {answer}")
 
 
-def verified_program(solution: str, answer: str) -> str | None:
-    """A program from the solution's marks that prints the gold answer; `None` when the solution has no marks.
+def program_of(steps: list[Step], reuse: Reuse = "all", closing: str = "") -> str:
+    """One assignment a step, and a print of the last.
 
-    Earlier results are reused where that leads to the gold answer; where rounding between steps spoils it, the written numbers are kept.
-    Raises `AnswerDiffersError` when a program runs but none prints the gold answer, and `ProgramError` when none runs.
+    With `reuse` = "all", a number equal to the result of an earlier step is written as that step's variable, the latest such step first:
+    48/2=24, 48+24=72 becomes `a=48/2`, `b=48+a`, `print(b)`. "exact" does so only for results that the solution did not round. That is
+    a guess by value, so verify the program. `closing` is a last calculation on the result so far, `{}`.
     """
-    failure: ProgramError | None = None
-    for reuse in (True, False):
-        program = program_from_marks(solution, reuse)
-        if program is None:
-            return None
-        try:
-            printed = run_program(program)
-        except ProgramError as error:
-            failure = failure or error
-            continue
-        if same_number(printed, answer):
-            return program
-        failure = AnswerDiffersError(f"the program prints {printed}, the answer is {answer}")
-    assert failure is not None, "both programs either returned or left a failure"
-    raise failure
+    lines: list[str] = []
+    names: dict[Fraction, str] = {}
+    unknowns: dict[str, str] = {}
+    for number, step in enumerate(steps):
+        name = variable(number)
+        lines.append(f"{name}={_rewritten(step.expression, unknowns, names)}")
+        if reuse == "all" or (reuse == "exact" and step.exact):
+            names[step.value] = name
+        if step.unknown:
+            unknowns[step.unknown] = name
+    last = variable(len(steps) - 1)
+    if closing:
+        last = variable(len(steps))
+        lines.append(f"{last}={closing.format(variable(len(steps) - 1))}")
+    return "\n".join([*lines, f"print({last})"])
 
 
 def same_number(printed: str, answer: str) -> bool:
     """Whether both are numbers of one value: 3.50 and 3.5."""
     try:
-        return Fraction(printed) == Fraction(answer)
+        return Fraction(printed) == Fraction(answer.replace(",", ""))
     except (ValueError, ZeroDivisionError):
         return False
 
@@ -81,23 +116,89 @@ def variable(step: int) -> str:
     return f"{letter}{turn}" if turn else letter
 
 
-def _rewrite(expression: str, names: dict[Fraction, str]) -> str:
-    """The expression without spaces, numbers in Python's form (no leading zeros), known values as names."""
+def _rewritten(expression: ast.expr, unknowns: dict[str, str], names: dict[Fraction, str]) -> str:
+    """Source of an expression with unknowns and known results as variables.
 
-    def write(match: re.Match[str]) -> str:
-        value = Fraction(match[0])
-        return names.get(value) or _plain(match[0])
+    A number that stands there twice is a result only once: in `60/60` it is the minutes, not the minutes of an hour.
+    """
+    node = parse_expression(source_of(expression))
+    assert node is not None, "what was parsed before is written again"
+    divisors = {id(part.right) for part in ast.walk(node) if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Div)}
+    numbers = [part for part in ast.walk(node) if isinstance(part, ast.Constant)]
+    chosen: dict[Fraction, ast.Constant] = {}
+    for number in sorted(numbers, key=lambda part: (id(part) in divisors, part.col_offset)):
+        chosen.setdefault(Fraction(str(number.value)), number)
+    results = {id(number): names[value] for value, number in chosen.items() if value in names}
 
-    return _NUMBER.sub(write, "".join(expression.split()))
+    class Rewriter(ast.NodeTransformer):
+        def visit_Constant(self, part: ast.Constant) -> ast.expr:
+            return ast.Name(results[id(part)]) if id(part) in results else part
+
+        def visit_Name(self, part: ast.Name) -> ast.expr:
+            return ast.Name(unknowns.get(part.id, part.id))
+
+    return source_of(Rewriter().visit(node))
 
 
-def _plain(number: str) -> str:
-    whole, point, part = number.partition(".")
-    return (whole.lstrip("0") or "0") + (point + part if part else "")
+def _readings(solution: str) -> Iterator[tuple[list[Step], list[Step]]]:
+    yield text_steps(solution, percent_is_hundredth=False)
+    if "%" in solution:
+        yield text_steps(solution, percent_is_hundredth=True)
+    yield mark_steps(solution), []
 
 
-def _number(result: str, mark: str) -> Fraction:
-    try:
-        return evaluate(ast.parse(_rewrite(result, {}), mode="eval").body, {})
-    except (SyntaxError, ProgramError):
-        raise ProgramError(f"the result of the mark <<{mark}>> is not a number") from None
+def _programs(steps: list[Step], definitions: list[Step], solution: str, question: str, gold: Fraction) -> Iterator[str]:
+    """Programs to try, the plainest first."""
+    if not steps:
+        return
+    modes = get_args(Reuse)
+    yield from (program_of(steps, mode) for mode in modes)
+    numbers = _numbers_in_order(strip_marks(solution))
+    ends_in_answer = bool(numbers) and numbers[-1] == gold
+    if ends_in_answer:
+        named = [place for place, step in enumerate(steps) if step.value == gold]
+        yield from (program_of(steps[: place + 1], mode) for place in reversed(named) for mode in modes)
+        yield from (program_of([*steps, last]) for last in definitions if last.value == gold)
+    for closing in _closings(f"{question} {solution}", ends_in_answer and _ROUNDS.search(solution) is not None):
+        yield from (program_of(steps, mode, closing) for mode in modes)
+
+
+def _closings(text: str, rounds: bool) -> list[str]:
+    """Last calculations that the text may leave to words: percent, another unit, rounding up or down."""
+    closings = ["{}*100"] if "%" in text or "percent" in text else []
+    for large, small, factor in _CONVERSIONS:
+        if re.search(large, text, re.I) and re.search(small, text, re.I):
+            closings += [f"{{}}*{factor}", f"{{}}/{factor}"]
+    if rounds:
+        closings += [f"{sign}({sign}{closing}//1)" if sign else f"{closing}//1" for closing in ["{}", *closings] for sign in ("-", "")]
+    return closings
+
+
+def _numbers_in_order(text: str) -> list[Fraction]:
+    return [Fraction(token.text) for token in read_tokens(text) if token.kind in ("number", "percent") and "(" not in token.text]
+
+
+def _begs_the_question(program: str, gold: Fraction, given: set[Fraction]) -> bool:
+    """Whether a line is a bare number, or gets the gold answer out of itself: `30*1`, when 30 is not given."""
+    values: dict[str, Fraction] = {}
+    for line in ast.parse(program).body:
+        if not isinstance(line, ast.Assign):
+            continue
+        if not computes(line.value):
+            return True
+        if gold not in given and any(_is_idle(part, gold, values) for part in ast.walk(line.value)):
+            return True
+        target, value = line.targets[0], value_of(line.value, values)
+        assert isinstance(target, ast.Name)
+        assert value is not None, "the program ran"
+        values[target.id] = value
+    return False
+
+
+def _is_idle(part: ast.AST, number: Fraction, values: dict[str, Fraction]) -> bool:
+    """Whether an operation leaves a written number as it is: `30*1`, `30+0`."""
+    if not isinstance(part, ast.BinOp):
+        return False
+    neutral = {ast.Add: 0, ast.Sub: 0, ast.Mult: 1, ast.Div: 1}.get(type(part.op))
+    sides = [(part.left, part.right), (part.right, part.left)]
+    return any(isinstance(a, ast.Constant) and Fraction(str(a.value)) == number and value_of(b, values) == neutral for a, b in sides)

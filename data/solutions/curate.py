@@ -1,7 +1,8 @@
 """Stage `curate`: training problems -> solutions in the three formats of the paper's section 3.1.
 
 Simplifications against the paper: 1. every solution comes from the problem's own worked solution; none is written by a model. 2. Programs
-come from calculator marks, so only problems that have them (GSM8K, generated ones) get program-of-thought and tool-integrated solutions.
+come from the calculations in it, so only problems whose solutions calculate in numbers (GSM8K, generated ones) get program-of-thought
+and tool-integrated solutions.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from data.errors import MathQuarryError
 from data.files import write_json_lines
 from data.problems.build import TRAIN
 from data.problems.generated import SOURCE as GENERATED
+from data.problems.math import SOURCE as MATH
 from data.problems.problem import Problem, read_problems
 from data.programs.arithmetic import ProgramError
 from data.programs.calculator import AnswerDiffersError, verified_program
@@ -24,7 +26,7 @@ from data.solutions.formats import chain_of_thought, program_of_thought, tool_in
 from data.workspace import Workspace
 
 EXAMPLES, DROPPED = "examples.jsonl", "dropped.jsonl"
-DropReason = Literal["no-solution", "answer-not-boxed", "no-calculator-marks", "program-refused", "program-differs-from-answer"]
+DropReason = Literal["no-solution", "answer-not-boxed", "no-calculation", "answer-not-a-number", "program-differs-from-answer"]
 FORMATS: tuple[SolutionFormat, ...] = get_args(SolutionFormat)
 
 
@@ -81,14 +83,16 @@ def _solution(problem: Problem, format: SolutionFormat, wrong: bool) -> list[Seg
         if segments is None:
             raise _Dropped("answer-not-boxed")
         return segments
+    if problem.source == MATH:
+        raise _Dropped("no-calculation", "its solutions calculate in LaTeX; sample programs from a model instead")
     try:
-        program = verified_program(problem.solution, problem.answer)
+        program = verified_program(problem.solution, problem.answer, problem.question)
     except AnswerDiffersError as error:
         raise _Dropped("program-differs-from-answer", str(error)) from None
     except ProgramError as error:
-        raise _Dropped("program-refused", str(error)) from None
+        raise _Dropped("answer-not-a-number", str(error)) from None
     if program is None:
-        raise _Dropped("no-calculator-marks")
+        raise _Dropped("no-calculation")
     return program_of_thought(program) if format == "pot" else tool_integrated(problem, program)
 
 

@@ -11,7 +11,7 @@ import re
 from data.problems.generated import SOURCE as GENERATED
 from data.problems.math import SOURCE as MATH
 from data.problems.problem import Problem
-from data.programs.arithmetic import run_program
+from data.programs.arithmetic import python_output
 from data.programs.calculator import strip_marks
 from data.solutions.answers import extract_answer
 from data.solutions.example import Segment
@@ -57,7 +57,7 @@ def tool_integrated(problem: Problem, program: str) -> list[Segment]:
     opening = "" if problem.source == GENERATED else strip_marks(problem.solution).split("\n", 1)[0] + "\n"
     return [
         Segment(f"{opening}```python\n{program}\n```\n"),
-        Segment(f"```output\n{run_program(program)}\n```\n", trained=False),
+        Segment(f"```output\n{python_output(program)}\n```\n", trained=False),
         Segment(_boxed(problem.answer)),
     ]
 

@@ -1,8 +1,11 @@
 """The interpreter for curated programs: exact, small, and deaf to everything but arithmetic."""
 
+import subprocess
+import sys
+
 import pytest
 
-from data.programs.arithmetic import MAX_CHARACTERS, ProgramError, run_program
+from data.programs.arithmetic import MAX_CHARACTERS, ProgramError, python_output, run_program
 
 
 @pytest.mark.parametrize(
@@ -72,3 +75,23 @@ def test_programs_print_exact_values_and_whole_numbers_as_such(program, printed)
 def test_anything_but_bounded_arithmetic_is_refused_with_the_reason(program, reason):
     with pytest.raises(ProgramError, match=reason):
         run_program(program)
+
+
+@pytest.mark.parametrize(
+    ("program", "printed"),
+    [
+        ("a=48/2\nb=48+a\nprint(b)", "72.0"),
+        ("a=2*3\nprint(a)", "6"),
+        ("a=0.1+0.2\nprint(a)", "0.30000000000000004"),
+        ("a=-(-7//2)\nprint(a)", "4"),
+    ],
+)
+def test_python_output_is_what_python_itself_prints(program, printed):
+    assert python_output(program) == printed
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert out == printed + "\n"
+
+
+def test_python_output_refuses_what_run_program_refuses():
+    with pytest.raises(ProgramError, match="Call is not allowed"):
+        python_output("a=__import__('os')")
