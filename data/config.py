@@ -157,6 +157,12 @@ class DecontaminationConfig(Config):
         description="An n-gram with fewer different words of two letters or more (1 2 3 4 5 .., x 1 x 2 x 3 ..) quotes nobody "
         "and is not matched (our choice; 0 is the paper literally).",
     )
+    remove: Literal["page", "segment"] = Field(
+        "page", description="What goes: the whole page (our choice), or only the segments that quote (paper: text segments)."
+    )
+    longest_segment: Positive = Field(
+        1000, description="A block between blank lines is a segment; longer ones, in characters, are split at sentences (our choice)."
+    )
 
 
 class MineConfig(Config):

@@ -7,7 +7,6 @@ stay.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,21 +17,22 @@ from numpy.typing import NDArray
 
 from data.config import MineConfig
 from data.files import atomic_path
-from data.mine.decontaminate import find_contaminated
+from data.mine.decontaminate import Contamination, decontaminate
 from data.mine.dedup import find_near_duplicates, find_repeated
 from data.mine.pool import WorkerPool
 from data.mine.shards import Mask, Pages
 
 STEPS = ("url-duplicate", "exact-duplicate", "near-duplicate", "contaminated")
 
-_SCHEMA = pa.schema([("page", pa.int64()), ("reason", pa.string()), ("detail", pa.string()), ("benchmark", pa.string()), ("n", pa.int32())])
+_SCHEMA = pa.schema([("page", pa.int64()), ("reason", pa.string()), ("detail", pa.string())])
 
 
 @dataclass(frozen=True)
 class Cleaning:
-    """Pages that were removed: columns page, reason, detail, and for contaminated ones benchmark and n."""
+    """Pages that were removed: columns page, reason and detail. And what quotes the benchmarks."""
 
     removed: pa.Table
+    contamination: Contamination
 
     def pool(self, pages: Pages) -> Mask:
         """The pages that remain."""
@@ -48,28 +48,35 @@ class Cleaning:
         for step in ("extracted", *STEPS):
             alive[position[reason == step]] = False
             name = step if step == "extracted" else f"without {step}s" if step.endswith("duplicate") else f"not {step}"
-            steps.append({"step": name, "pages": int(alive.sum()), "tokens": int(pages.tokens[alive].sum(dtype=np.int64))})
+            before = 0 if step == "contaminated" else self.contamination.tokens_cut
+            steps.append({"step": name, "pages": int(alive.sum()), "tokens": before + int(pages.tokens[alive].sum(dtype=np.int64))})
         return steps
 
-    def contamination(self) -> list[dict[str, int | str]]:
-        """Removed pages by benchmark and length of the match."""
-        hits = [row for row in self.removed.to_pylist() if row["reason"] == "contaminated"]
-        counts = Counter((hit["benchmark"], hit["n"]) for hit in hits)
-        return [{"benchmark": benchmark, "n": n, "pages": count} for (benchmark, n), count in sorted(counts.items())]
+
+def clean(pages: Pages, problems: Path, config: MineConfig, folder: Path, pool: WorkerPool) -> tuple[Pages, Cleaning]:
+    """Find what to remove. The duplicates are kept in `folder` and found again after a kill, and so is each shard compared with benchmarks.
+
+    Returns the pages with the text that is left of them, and what was removed.
+    """
+    duplicates = _duplicates(pages, config, folder / "duplicates.parquet")
+    alive = np.ones(len(pages), dtype=bool)
+    alive[duplicates["page"].to_numpy()] = False
+    found = decontaminate(pages, alive, problems, config.decontamination, config.min_characters, folder / "benchmarks", pool)
+    rows = [{"page": page, "reason": "contaminated", "detail": detail} for page, detail in found.dropped]
+    removed = pa.concat_tables([duplicates, pa.Table.from_pylist(rows, schema=_SCHEMA)])
+    return found.apply(pages), Cleaning(removed, found)
 
 
-def clean(pages: Pages, problems: Path, config: MineConfig, folder: Path, pool: WorkerPool) -> Cleaning:
-    """Find what to remove; the result is kept in `folder` and found again after a kill."""
-    result = folder / "removed.parquet"
+def _duplicates(pages: Pages, config: MineConfig, result: Path) -> pa.Table:
     if result.exists():
-        return Cleaning(pq.read_table(result))
+        return pq.read_table(result)
     alive = np.ones(len(pages), dtype=bool)
     rows: list[dict] = []
 
     def drop(pairs: list[tuple[int, int]], reason: str) -> None:
         for page, keep in pairs:
             alive[page] = False
-            rows.append({"page": page, "reason": reason, "detail": f"repeats {pages.url[keep]}", "benchmark": "", "n": 0})
+            rows.append({"page": page, "reason": reason, "detail": f"repeats {pages.url[keep]}"})
 
     def remaining() -> NDArray[np.int64]:
         return np.flatnonzero(alive)
@@ -78,10 +85,7 @@ def clean(pages: Pages, problems: Path, config: MineConfig, folder: Path, pool: 
     drop(find_repeated(pages.digest, remaining(), order=pages.canonical_url), "exact-duplicate")
     signatures = pages.signatures()[alive]
     drop(find_near_duplicates(signatures, remaining(), pages.canonical_url, config.dedup), "near-duplicate")
-    contaminated = find_contaminated(pages, alive, problems, config.decontamination, folder / "benchmarks", pool)
-    for page, (benchmark, n, detail) in sorted(contaminated.items()):
-        rows.append({"page": page, "reason": "contaminated", "detail": detail, "benchmark": benchmark, "n": n})
     table = pa.Table.from_pylist(rows, schema=_SCHEMA)
     with atomic_path(result) as temporary:
         pq.write_table(table, temporary)
-    return Cleaning(table)
+    return table

@@ -1,179 +1,250 @@
-"""Benchmark decontamination (paper section 2.1): pages that quote a benchmark do not enter the corpus.
+"""Benchmark decontamination of a crawl's pages (paper section 2.1): what quotes a benchmark does not enter the corpus.
 
-A page is dropped when it shares an n-gram of `ngram` (10) words with a benchmark question or solution, or holds a
-whole benchmark text of 3 to 9 words. Departures and choices, where the paper is silent or departed from:
+What a quotation is says `benchmarks.py`. The paper removes "any text segment" with one; `remove = "segment"` does
+that (`segments.py`), and a page goes whole when less than `min_characters` remain. Our default is `remove = "page"`:
+who quotes one problem often discusses it in the next paragraph in other words. Both count pages and segments.
 
-1. A gram is a lower-cased word or number, a single character in Chinese; punctuation and symbols do not count, so
-   `$x$` and `\\(x\\)` match.
-2. The whole page goes, where the paper speaks of a text segment.
-3. Answers shorter than `ngram` words are matched with `short_answers` only: three-word answers occur in ordinary
-   text.
-4. An n-gram must have `distinct_words` (3) different words of two letters or more, or Chinese characters. Otherwise
-   every page that counts from 1 to 10 quotes a benchmark that does. A longer text without any such n-gram is matched
-   whole.
-5. Training problems made from a held-out problem's template share its constant words. Where those run to `ngram`
-   words, a page with a training problem is dropped too; the detail of each dropped page shows the words that matched.
+With `remove = "segment"` a shard's copy without the segments takes its place for all later steps, so neither the
+classifier nor the corpus sees them. Text, bytes and tokens are those of what remains; the number of formulas and the
+signatures for duplicates are still the whole page's.
 """
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from data.config import DecontaminationConfig
 from data.files import atomic_path
-from data.mine.hashing import Hashes, gram_hashes, token_hashes, words
+from data.mine.benchmarks import BenchmarkIndex, Hit, benchmark_texts, read_benchmarks
+from data.mine.hashing import words
 from data.mine.pool import WorkerPool
-from data.mine.shards import Mask, Pages, iter_texts
-from data.problems.problem import Problem, read_problems
+from data.mine.segments import join_without, split_segments
+from data.mine.shards import Mask, Pages, iter_texts, token_estimate
 
-_CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")
-_HIT_SCHEMA = pa.schema([("row", pa.int64()), ("source", pa.string()), ("n", pa.int32()), ("detail", pa.string())])
+_QUOTE = pa.struct(
+    [
+        ("benchmark", pa.string()),
+        ("problem", pa.string()),
+        ("part", pa.string()),
+        ("n", pa.int32()),
+        ("segments", pa.int32()),
+        ("quote", pa.string()),
+    ]
+)
+_HIT_SCHEMA = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("segments", pa.int32()),
+        ("dropped", pa.string()),
+        ("tokens", pa.int32()),
+        ("tokens_left", pa.int32()),
+        ("quotes", pa.list_(_QUOTE)),
+    ]
+)
+QUOTES_SCHEMA = pa.schema([("url", pa.string()), ("removed", pa.string()), *_QUOTE])
+"""Columns of `contamination.parquet`: a row for each benchmark text that a page quotes. `removed` is `page` or `segment`;
+`segments` counts the page's segments with that text, `quote` is the first run of words that matched."""
+
+
+class Quotation(NamedTuple):
+    """What a page quotes, and what is left of it."""
+
+    hits: list[Hit]
+    """The first match of every benchmark text that the page quotes, longest n first."""
+    segments: list[int]
+    """For each of `hits`: in how many segments the page quotes that text."""
+    removed: int
+    """Number of segments with any match."""
+    total: int
+    """Number of segments of the page."""
+    text: str
+    """The page without the segments that quote."""
+
+
+def examine(text: str, index: BenchmarkIndex, longest_segment: int) -> Quotation | None:
+    """Compare a page with the benchmarks; None when it quotes none.
+
+    A quotation that runs over the end of a segment is in both segments.
+    """
+    if not index.find(words(text)):
+        return None
+    segments = split_segments(text, longest_segment)
+    tokens = [words(segment) for segment in segments]
+    ends = np.cumsum([len(part) for part in tokens])
+    first: dict[int, Hit] = {}
+    quoted: dict[int, set[int]] = defaultdict(set)
+    for hit in index.find([word for part in tokens for word in part]):
+        begin, end = np.searchsorted(ends, [hit.start, hit.start + hit.n - 1], side="right").tolist()
+        first.setdefault(id(hit.text), hit)
+        quoted[id(hit.text)].update(part for part in range(begin, end + 1) if tokens[part])
+    removed = set().union(*quoted.values())
+    return Quotation(
+        list(first.values()), [len(quoted[text]) for text in first], len(removed), len(segments), join_without(segments, removed)
+    )
 
 
 @dataclass(frozen=True)
-class BenchmarkText:
-    """One text that must not occur in the corpus, as words."""
+class Contamination:
+    """What the comparison of a crawl with the benchmarks found."""
 
-    source: str
-    problem: str
-    part: str
-    words: tuple[str, ...]
-
-
-class Hit(NamedTuple):
-    """A page's first match: what matched, with how many words, and where the words come from."""
-
-    text: BenchmarkText
-    n: int
-    quote: str
+    remove: str
+    pages: dict[int, dict[str, Any]]
+    """By page position: segments, dropped (the reason, or an empty string), tokens, tokens_left, quotes."""
+    shards: list[Path]
+    """The crawl's shards; where segments were taken out, the copies without them."""
 
     @property
-    def detail(self) -> str:
-        """One line for the list of dropped pages."""
-        return f"{self.text.source} {self.text.problem} {self.text.part}, {self.n}-gram: {self.quote}"
+    def dropped(self) -> Iterator[tuple[int, str]]:
+        """(page, detail) of every page that goes whole, in the crawl's order."""
+        yield from ((page, found["dropped"]) for page, found in self.pages.items() if found["dropped"])
+
+    def apply(self, pages: Pages) -> Pages:
+        """The pages with their remaining text and tokens."""
+        tokens = pages.tokens.copy()
+        for page, found in self.pages.items():
+            if not found["dropped"]:
+                tokens[page] = found["tokens_left"]
+        return replace(pages, shards=self.shards, tokens=tokens)
+
+    @property
+    def tokens_cut(self) -> int:
+        """Estimated tokens of the segments taken out of pages that stay."""
+        return sum(found["tokens"] - found["tokens_left"] for found in self.pages.values() if not found["dropped"])
+
+    def counts(self) -> list[dict[str, int | str]]:
+        """Pages and segments that quote, by benchmark and n; a page that quotes two benchmarks counts for both."""
+        pages: dict[tuple[str, int], set[int]] = defaultdict(set)
+        segments: dict[tuple[str, int], int] = defaultdict(int)
+        for page, found in self.pages.items():
+            for quote in found["quotes"]:
+                pages[quote["benchmark"], quote["n"]].add(page)
+                segments[quote["benchmark"], quote["n"]] += quote["segments"]
+        return [{"benchmark": name, "n": n, "pages": len(pages[name, n]), "segments": segments[name, n]} for name, n in sorted(pages)]
+
+    def totals(self) -> dict[str, int | str]:
+        """What was found and what was removed: pages that quote, their segments that do, pages dropped, estimated tokens removed."""
+        found = self.pages.values()
+        return {
+            "remove": self.remove,
+            "pages_hit": len(found),
+            "segments_hit": sum(page["segments"] for page in found),
+            "pages_dropped": sum(bool(page["dropped"]) for page in found),
+            "tokens_removed": self.tokens_cut + sum(page["tokens"] for page in found if page["dropped"]),
+        }
+
+    def write(self, urls: Sequence[str], path: Path) -> None:
+        """Write `contamination.parquet`, see `QUOTES_SCHEMA`."""
+        rows = [
+            {"url": urls[page], "removed": "page" if found["dropped"] else "segment", **quote}
+            for page, found in self.pages.items()
+            for quote in found["quotes"]
+        ]
+        with atomic_path(path) as temporary:
+            pq.write_table(pa.Table.from_pylist(rows, schema=QUOTES_SCHEMA), temporary, compression="zstd")
 
 
-def benchmark_texts(problems: Iterable[Problem], config: DecontaminationConfig) -> list[BenchmarkText]:
-    """Questions, answers and solutions as words, without those too short to match and short answers (unless `config.short_answers`)."""
-    texts = []
-    for problem in problems:
-        parts = {"question": problem.question, "solution": _CALCULATOR_MARK.sub("", problem.solution), "answer": problem.answer}
-        for part, text in parts.items():
-            found = tuple(words(text))
-            shortest = config.shortest if part == "question" or config.short_answers else config.ngram
-            if len(found) >= shortest:
-                texts.append(BenchmarkText(problem.source or "unnamed", problem.id, part, found))
-    return texts
-
-
-def read_benchmarks(problems: Path) -> list[Problem]:
-    """The held-out problems of a problems artifact and its further benchmarks."""
-    further = problems / "benchmarks.jsonl"
-    found = read_problems(problems / "test.jsonl")
-    return found + (read_problems(further) if further.exists() and further.stat().st_size else [])
-
-
-class _Table(NamedTuple):
-    """Grams of one n, sorted by hash: where each comes from, and how many words must be equal from its first on."""
-
-    hashes: Hashes
-    text: NDArray[np.int32]
-    position: NDArray[np.int32]
-    length: NDArray[np.int32]
-
-
-class BenchmarkIndex:
-    """The n-grams that no page may hold, by hash: 20 bytes a gram beside the words."""
-
-    def __init__(self, texts: list[BenchmarkText], config: DecontaminationConfig) -> None:
-        self.texts = texts
-        grouped: dict[int, dict[tuple[int, int], tuple[int, int]]] = defaultdict(dict)
-        for number, text in enumerate(texts):
-            n = min(config.ngram, len(text.words))
-            hashes = gram_hashes(token_hashes(text.words), n).tolist()
-            grams = [text.words[at : at + n] for at in range(len(hashes))]
-            telling = [at for at, gram in enumerate(grams) if n < config.ngram or _is_telling(gram, config.distinct_words)]
-            # Of equal n-grams the first text's stands for all. A text without a telling n-gram is found by its first, and compared whole.
-            for at in telling:
-                grouped[n].setdefault((hashes[at], n), (number, at))
-            if not telling:
-                grouped[n].setdefault((hashes[0], len(text.words)), (number, 0))
-        self._tables: dict[int, _Table] = {}
-        for n in sorted(grouped, reverse=True):
-            entries = sorted((value, number, at, length) for (value, length), (number, at) in grouped[n].items())
-            values, numbers, places, lengths = zip(*entries, strict=True)
-            self._tables[n] = _Table(
-                np.asarray(values, dtype=np.uint64),
-                np.asarray(numbers, dtype=np.int32),
-                np.asarray(places, dtype=np.int32),
-                np.asarray(lengths, dtype=np.int32),
-            )
-
-    def find(self, page: str) -> Hit | None:
-        """The first match in a page, longest n first; None when there is none. A match of hashes counts only if the words are equal."""
-        tokens = tuple(words(page))
-        hashed = token_hashes(tokens)
-        for n, table in self._tables.items():
-            grams = gram_hashes(hashed, n)
-            first = np.searchsorted(table.hashes, grams, side="left")
-            last = np.searchsorted(table.hashes, grams, side="right")
-            for start in np.flatnonzero(last > first).tolist():
-                for entry in range(first[start], last[start]):
-                    text, at, length = self.texts[table.text[entry]], int(table.position[entry]), int(table.length[entry])
-                    if tokens[start : start + length] == text.words[at : at + length]:
-                        return Hit(text, length, " ".join(tokens[start : start + length]))
-        return None
-
-
-def _is_telling(gram: tuple[str, ...], distinct_words: int) -> bool:
-    """Whether an n-gram has enough different words to be a quotation: words of two letters or more, and Chinese characters."""
-    return len({word for word in gram if not word[0].isdigit() and (len(word) > 1 or word >= "\u3040")}) >= distinct_words
-
-
-def find_contaminated(
-    pages: Pages, alive: Mask, problems: Path, config: DecontaminationConfig, folder: Path, pool: WorkerPool
-) -> dict[int, tuple[str, int, str]]:
-    """Scan the pages of `alive`: page position -> (benchmark, n, detail) of every page that quotes a benchmark.
+def decontaminate(
+    pages: Pages, alive: Mask, problems: Path, config: DecontaminationConfig, min_characters: int, folder: Path, pool: WorkerPool
+) -> Contamination:
+    """Compare the pages of `alive` with the held-out problems and the benchmarks of a problems artifact.
 
     Finished shards are kept in `folder` and found again after a kill.
     """
     results = [folder / f"{number:06d}.parquet" for number in range(len(pages.shards))]
     jobs = [
-        (shard, pages.rows_of(number, alive), problems, config, result)
+        (shard, pages.rows_of(number, alive), problems, config, min_characters, result)
         for number, (shard, result) in enumerate(zip(pages.shards, results, strict=True))
         if not result.exists()
     ]
     pool.run("compare with benchmarks", "shard", scan_shard, jobs)
-    contaminated: dict[int, tuple[str, int, str]] = {}
+    found: dict[int, dict[str, Any]] = {}
     for first, result in zip(pages.first[:-1].tolist(), results, strict=True):
         for hit in pq.read_table(result).to_pylist():
-            contaminated[first + hit["row"]] = (hit["source"], hit["n"], hit["detail"])
-    return contaminated
+            found[first + hit.pop("row")] = hit
+    cleaned = [_cleaned(result) for result in results]
+    shards = [copy if copy.exists() else shard for copy, shard in zip(cleaned, pages.shards, strict=True)]
+    return Contamination(config.remove, found, shards)
 
 
-def scan_shard(shard: Path, rows: Mask, problems: Path, config: DecontaminationConfig, result: Path) -> None:
-    """Write the matches of one shard's pages: row within the shard's kept pages, benchmark, n, detail."""
+def scan_shard(shard: Path, rows: Mask, problems: Path, config: DecontaminationConfig, min_characters: int, result: Path) -> None:
+    """Write what one shard's pages quote, and with `remove = "segment"` the shard's copy without it."""
     index = _load_index(problems, config)
     numbers = iter(np.flatnonzero(rows).tolist())
-    found = []
+    found: list[dict[str, Any]] = []
+    remaining: dict[int, str] = {}
     for texts in iter_texts(shard, rows):
         for text in texts:
             row = next(numbers)
-            if hit := index.find(text):
-                found.append({"row": row, "source": hit.text.source, "n": hit.n, "detail": hit.detail})
+            quotation = examine(text, index, config.longest_segment)
+            if quotation is None:
+                continue
+            dropped = _why_dropped(quotation, config, min_characters)
+            if not dropped:
+                remaining[row] = quotation.text
+            found.append({"row": row, "dropped": dropped, **_hit_row(quotation, text, "" if dropped else quotation.text)})
+    if remaining:
+        _copy_shard(shard, remaining, _cleaned(result))
     with atomic_path(result) as temporary:
         pq.write_table(pa.Table.from_pylist(found, schema=_HIT_SCHEMA), temporary)
+
+
+def _why_dropped(quotation: Quotation, config: DecontaminationConfig, min_characters: int) -> str:
+    detail = quotation.hits[0].detail
+    if config.remove == "page":
+        return detail
+    if len(quotation.text) < max(1, min_characters):
+        gone = f"without {quotation.removed} of {quotation.total} segments {len(quotation.text)} characters are left"
+        return f"{detail}; {gone}, fewer than {min_characters}"
+    return ""
+
+
+def _hit_row(quotation: Quotation, before: str, after: str) -> dict[str, Any]:
+    return {
+        "segments": quotation.removed,
+        "tokens": token_estimate(len(before.encode())),
+        "tokens_left": token_estimate(len(after.encode())),
+        "quotes": [
+            {
+                "benchmark": hit.text.source,
+                "problem": hit.text.problem,
+                "part": hit.text.part,
+                "n": hit.n,
+                "segments": parts,
+                "quote": hit.quote,
+            }
+            for hit, parts in zip(quotation.hits, quotation.segments, strict=True)
+        ],
+    }
+
+
+def _cleaned(result: Path) -> Path:
+    return result.with_suffix(".pages.parquet")
+
+
+def _copy_shard(shard: Path, texts: dict[int, str], target: Path) -> None:
+    """Copy a shard with other texts for some of its kept pages, in bounded memory."""
+    kept = 0
+    file = pq.ParquetFile(shard)
+    with atomic_path(target) as temporary, pq.ParquetWriter(temporary, file.schema_arrow, compression="zstd") as writer:
+        for batch in file.iter_batches(batch_size=512):
+            rows = batch.to_pylist()
+            for row in rows:
+                if row["reason"]:
+                    continue
+                if (text := texts.get(kept)) is not None:
+                    size = len(text.encode())
+                    row |= {"text": text, "bytes": size, "tokens": token_estimate(size)}
+                kept += 1
+            writer.write_table(pa.Table.from_pylist(rows, schema=file.schema_arrow))
 
 
 @lru_cache(maxsize=1)

@@ -6,6 +6,7 @@ Neither tokenizer folds numbers or joins lines: "2 + 3 = 5" and "4 + 7 = 11" mus
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,8 +18,8 @@ Hashes = NDArray[np.uint64]
 # Scripts written without spaces: every character is a word (kana, CJK ideographs, and their compatibility block).
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _SHINGLE_TOKEN = re.compile(rf"[^\W\d_{_UNSPACED}]+|\S")
-_NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?"
-_WORD = re.compile(rf"{_NUMBER}|[^\W\d_{_UNSPACED}]+|[{_UNSPACED}]")
+_WORD = re.compile(rf"\d+(?:\.\d+)?|[^\W\d_{_UNSPACED}]+|[{_UNSPACED}]")
+_THOUSANDS = re.compile(r",(?<=\d,)(?=\d{3}(?!\d))")  # the comma first: the search for it is quick
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xFF51AFD7ED558CCD)
@@ -33,10 +34,12 @@ def shingle_tokens(text: str) -> list[str]:
 def words(text: str) -> list[str]:
     """Lower-cased words and whole numbers; punctuation and symbols are left out, Chinese goes by character.
 
-    Leaving symbols out makes `$x^2$`, `\\(x^2\\)` and `x^2` the same, so a page quotes a benchmark whatever
-    mathematics markup it uses.
+    Leaving symbols out makes `$x^2$`, `\\(x^2\\)` and `x^2` the same, so a page quotes a benchmark whatever mathematics
+    markup it uses. So do full-width letters and digits, superscripts and mathematical alphabets (Unicode NFKC), and
+    the comma in 1,000.
     """
-    return _WORD.findall(text.lower())
+    folded = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return _WORD.findall(_THOUSANDS.sub("", folded.lower()))
 
 
 class _WordHashes(dict[str, int]):

@@ -41,16 +41,16 @@ def mine(config: MineConfig, crawl: Path, problems: Path, space: Workspace) -> S
     """Mine the WARC files of a crawl artifact.
 
     Writes to `space.out`: corpus/part-NNNN.parquet, rounds.json (rounds, funnel, dropped by reason, contamination by
-    benchmark), domains.parquet, dropped.parquet, classifier.bin (the last round's, collapsed). Metrics: pages,
-    tokens, overlap and threshold by round. Raises `MathQuarryError` when the crawl has no pages with text, when
-    cleaning leaves none, or when there is no seed.
+    benchmark and n), domains.parquet, dropped.parquet, contamination.parquet (every quotation), classifier.bin (the
+    last round's, collapsed). Metrics: pages, tokens, overlap and threshold by round. Raises `MathQuarryError` when
+    the crawl has no pages with text, when cleaning leaves none, or when there is no seed.
     """
     if config.annotations:
         Annotations.read(Path(config.annotations))  # a mistake in the file should not wait for the first round
     with WorkerPool(config.workers, space.progress) as workers:
         shards = extract_crawl(warc_files(crawl), space.scratch / "pages", config, workers)
         pages = Pages.load(shards)
-        cleaning = clean(pages, problems, config, space.scratch, workers)
+        pages, cleaning = clean(pages, problems, config, space.scratch, workers)
         pool = cleaning.pool(pages)
         if not pool.any():
             raise MathQuarryError(
@@ -93,6 +93,7 @@ def _write_results(
     corpus, dropped = space.out / "corpus", space.out / "dropped.parquet"
     write_corpus(pages, last, first_rounds([done.collected for done in rounds]), corpus)
     reasons = write_dropped(pages, cleaning, pool, last, dropped)
+    cleaning.contamination.write(pages.url, space.out / "contamination.parquet")
     judgement = judge(pages, pool, last.collected, config)
     with atomic_path(space.out / "domains.parquet") as temporary:
         pq.write_table(to_arrow(judgement.table, judgement.accepted), temporary, compression="zstd")
@@ -105,7 +106,14 @@ def _write_results(
     ]
     write_json(
         space.out / "rounds.json",
-        {"rounds": records, "stopped": stopped, "dropped": reasons, "contamination": cleaning.contamination(), "funnel": funnel},
+        {
+            "rounds": records,
+            "stopped": stopped,
+            "dropped": reasons,
+            "contamination": cleaning.contamination.counts(),
+            "decontamination": cleaning.contamination.totals(),
+            "funnel": funnel,
+        },
     )
     summary: Summary = {
         "pages": last.record.pages,
@@ -118,6 +126,8 @@ def _write_results(
     if last.record.overlap is not None:
         summary["overlap"] = last.record.overlap
     summary |= {f"dropped_{reason.replace('-', '_')}": count for reason, count in reasons.items()}
+    summary |= {f"quoting_{hit['benchmark']}_{hit['n']}_gram": hit["pages"] for hit in cleaning.contamination.counts()}
+    summary["segments_quoting_benchmarks"] = int(cleaning.contamination.totals()["segments_hit"])
     truth = crawl / "truth.jsonl"
     if truth.exists():
         summary |= measure(truth, corpus, dropped)

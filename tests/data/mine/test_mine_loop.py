@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.config import MineConfig, SeedConfig
+from data.config import DecontaminationConfig, MineConfig, SeedConfig
 from data.errors import MathQuarryError
 from data.files import read_json
 from data.mine import loop, rounds, shards
@@ -20,6 +20,7 @@ from data.mine.classifier import Classifier
 from data.mine.loop import mine
 from data.mine.why import why
 from data.workspace import Workspace
+from tests.data.mine.conftest import MATH_WORDS, QUOTED, crawl_pages, prose
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -62,7 +63,58 @@ def test_every_page_is_kept_or_dropped_with_a_reason(mine_config: MineConfig, cr
     assert sum(record["dropped"].values()) == len(dropped)
     assert [step["pages"] for step in record["funnel"]][:6] == [140, 139, 138, 138, 137, 136]
     assert record["funnel"][-1] == {"step": "collected", "pages": summary["pages"], "tokens": summary["tokens"]}
-    assert record["contamination"] == [{"benchmark": "bakery", "n": 10, "pages": 1}]
+    assert record["contamination"] == [{"benchmark": "bakery", "n": 10, "pages": 1, "segments": 1}]
+    assert {name: record["decontamination"][name] for name in ("remove", "pages_hit", "segments_hit", "pages_dropped")} == {
+        "remove": "page",
+        "pages_hit": 1,
+        "segments_hit": 1,
+        "pages_dropped": 1,
+    }
+    assert summary["quoting_bakery_10_gram"] == 1
+
+
+QUOTING = "https://quotes.example.org/long.html"
+
+
+def quoting_crawl(write_crawl) -> Path:
+    """The small crawl, with a page of mathematics whose third paragraph quotes a held-out question."""
+    paragraphs = [prose(MATH_WORDS, 950), prose(MATH_WORDS, 951), f"Try this: {QUOTED.question}", "And so $x^2 + y^2 = 1$ holds."]
+    html = f"<html><body><main>{''.join(f'<p>{text}</p>' for text in paragraphs)}</main></body></html>"
+    return write_crawl([*crawl_pages(), (QUOTING, html)])
+
+
+def test_removing_segments_keeps_the_page_without_its_quotation_in_corpus_and_classifier(
+    mine_config: MineConfig, write_crawl, problems: Path, tmp_path: Path
+) -> None:
+    space = Workspace.at(tmp_path / "run")
+    config = mine_config.model_copy(update={"decontamination": DecontaminationConfig(remove="segment"), "token_budgets": [9500]})
+    summary = mine(config, quoting_crawl(write_crawl), problems, space)
+    corpus = pq.read_table(space.out / "corpus")
+    (page,) = [row for row in corpus.to_pylist() if row["url"] == QUOTING]
+    assert page["text"] == "\n\n".join([prose(MATH_WORDS, 950), prose(MATH_WORDS, 951), "And so $x^2 + y^2 = 1$ holds."])
+    assert page["tokens"] == len(page["text"]) // 4
+    assert not any("nineteen trays" in text for text in corpus["text"].to_pylist())
+    # Scores are those of the texts as they stand in the corpus.
+    assert np.array_equal(Classifier(space.out / "classifier.bin").score(corpus["text"].to_pylist()), corpus["score"].to_numpy())
+    record = read_json(space.out / "rounds.json")
+    assert record["decontamination"]["segments_hit"] == 2
+    assert record["contamination"] == [{"benchmark": "bakery", "n": 10, "pages": 2, "segments": 2}]
+    assert summary["segments_quoting_benchmarks"] == 2
+    quotes = {row["url"]: row for row in pq.read_table(space.out / "contamination.parquet").to_pylist()}
+    assert (quotes[QUOTING]["removed"], quotes[QUOTING]["segments"]) == ("segment", 1)
+    assert quotes[QUOTING]["quote"] == "a baker fills nineteen trays with fourteen almond buns each"
+
+
+def test_a_page_with_too_little_left_beside_its_quotations_goes_whole(
+    mine_config: MineConfig, write_crawl, problems: Path, tmp_path: Path
+) -> None:
+    space = Workspace.at(tmp_path / "run")
+    config = mine_config.model_copy(update={"decontamination": DecontaminationConfig(remove="segment"), "max_rounds": 1})
+    html = f"<html><body><p>{QUOTED.question}</p><p>That is not hard, is it?</p></body></html>"
+    mine(config, write_crawl([*crawl_pages(), (QUOTING, html)]), problems, space)
+    (dropped,) = [row for row in pq.read_table(space.out / "dropped.parquet").to_pylist() if row["url"] == QUOTING]
+    assert dropped["reason"] == "contaminated"
+    assert dropped["detail"].endswith("; without 1 of 2 segments 24 characters are left, fewer than 100")
 
 
 def test_every_page_has_an_answer_to_why(mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path) -> None:
