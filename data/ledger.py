@@ -59,11 +59,6 @@ class Ledger:
         with self.connect() as connection:
             _insert_artifact(connection, artifact.path, artifact.manifest)
 
-    def record_run(self, run: dict[str, Any]) -> None:
-        """Write a run's rows, replacing earlier ones of the same id."""
-        with self.connect() as connection:
-            _insert_run(connection, run)
-
     def sync(self) -> dict[str, int]:
         """Rebuild every row from the manifests and run files. Returns the row counts by table."""
         with self.connect() as connection:
@@ -77,6 +72,19 @@ class Ledger:
             connection.execute("commit")
             counted = connection.execute(" union all ".join(f"select '{table}', count(*) from {table}" for table in TABLES)).fetchall()
         return dict(counted)
+
+    def catch_up(self) -> int:
+        """Write rows that are missing: of artifacts published while the ledger was locked or away, and of runs. Returns how many."""
+        with self.connect() as connection:
+            known = {row[0] for row in connection.execute("select key from artifacts").fetchall()}
+            told = set(connection.execute("select id, status from runs").fetchall())
+            missing = [(folder, manifest) for folder, manifest in self.store.manifests() if manifest["key"] not in known]
+            runs = [run for run in self.store.runs() if (run["id"], run["status"]) not in told]
+            for folder, manifest in missing:
+                _insert_artifact(connection, folder, manifest)
+            for run in runs:
+                _insert_run(connection, run)
+        return len(missing) + len(runs)
 
     def query(self, sql: str, parameters: list[Any] | None = None) -> list[dict[str, Any]]:
         """Rows of a read-only query as dictionaries."""

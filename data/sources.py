@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from dataclasses import dataclass
 from functools import cache
@@ -75,13 +76,13 @@ def _remote(url: str) -> Source:
 
 @cache
 def code_revision() -> str:
-    """Commit of the checkout this code runs from, with `+changes` if it was edited; "installed" outside a checkout."""
+    """Commit of the checkout this code runs from, with `+changes` if it was edited; elsewhere $MATHQUARRY_REVISION or "installed"."""
     folder = Path(__file__).parent
     try:
         commit = _git(folder, "rev-parse", "--short=12", "HEAD")
         return commit + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
-        return "installed"
+        return os.environ.get("MATHQUARRY_REVISION", "installed")
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -35,7 +35,7 @@ def chain(tmp_path: Path) -> tuple[Ledger, list[Artifact]]:
     run = {"id": "r1", "recipe": "tiny", "started": "2024-02-05T00:00:00Z", "ended": None, "status": "running", "config": {}}
     run["stages"] = [{"name": "sft", "stage": "sft", "key": sft.key, "reused": False}]
     store.write_run(run)
-    ledger.record_run(run)
+    ledger.catch_up()
     return ledger, [crawl, mine, sft]
 
 
@@ -126,3 +126,22 @@ def test_a_ledger_that_stays_locked_is_a_clear_error(tmp_path: Path) -> None:
 def test_asking_before_anything_was_recorded_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(MathQuarryError, match="ledger sync"):
         Ledger(Store(tmp_path)).query("select 1")
+
+
+def test_catching_up_writes_only_what_is_missing(chain: tuple[Ledger, list[Artifact]]) -> None:
+    ledger, (_, mine, _) = chain
+    before = rows(ledger)
+    assert ledger.catch_up() == 0
+    with ledger.connect() as connection:
+        for table in ("artifacts", "inputs", "metrics"):
+            connection.execute(f"delete from {table} where key = ?", [mine.key])
+    assert ledger.catch_up() == 1
+    assert rows(ledger) == before
+
+
+def test_catching_up_from_nothing_rebuilds_the_ledger(chain: tuple[Ledger, list[Artifact]]) -> None:
+    ledger, _ = chain
+    before = rows(ledger)
+    ledger.store.ledger_path.unlink()
+    ledger.catch_up()
+    assert rows(ledger) == before

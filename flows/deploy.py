@@ -1,0 +1,207 @@
+"""`mathquarry deploy`: everything the Prefect server has to know, created or brought up to date; running it again changes nothing.
+
+Two work pools. `cpu` runs the pipeline and the stages without a model as processes of its worker. `gpu` starts one Docker container for
+each stage with a model; what such a container may do (image, volumes, network, memory, GPUs, environment) is written into the pool itself,
+which offers no job variables, so a run cannot ask for more. On a host without a GPU the same deployments run with the CPU image.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any, cast
+
+import httpx
+from prefect import Flow
+from prefect.automations import Automation
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, StateType
+from prefect.deployments.runner import EntrypointType, RunnerDeployment
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.schedules import Schedule
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from data.errors import MathQuarryError
+from flows.crawl import crawl_flow
+from flows.curate import curate_flow
+from flows.evaluate import evaluate_flow
+from flows.grpo import grpo_flow
+from flows.mine import mine_flow
+from flows.pretrain import pretrain_flow
+from flows.problems import problems_flow
+from flows.report import report_flow
+from flows.reward import reward_flow, reward_refresh_flow
+from flows.served import grpo_iteration_flow, mine_snapshots_flow, served_pipeline
+from flows.sft import sft_flow
+
+CPU_POOL, GPU_POOL = "cpu", "gpu"
+CPU_STAGES: tuple[Flow[..., Any], ...] = (problems_flow, crawl_flow, mine_flow, curate_flow, report_flow)
+GPU_STAGES: tuple[Flow[..., Any], ...] = (pretrain_flow, sft_flow, reward_flow, reward_refresh_flow, grpo_flow, evaluate_flow)
+HEARTBEAT_AUTOMATION = "crash runs without a heartbeat"
+SERVER_SECONDS = 180
+
+
+class DeploySettings(BaseSettings):
+    """What `mathquarry deploy` reads from the environment (`docker/compose.yaml` sets it)."""
+
+    model_config = SettingsConfigDict(env_prefix="MATHQUARRY_")
+
+    stage_image: str = Field(description="Image of the stages with a model, with its tag.")
+    network: str = Field("mathquarry", description="Docker network that the stages share with the server.")
+    store_volume: str = Field("mathquarry-store", description="Volume, or folder of the host, that is mounted as /store.")
+    data_volume: str = Field("mathquarry-data", description="Volume, or folder of the host, that is mounted read-only as /data.")
+    gpus: int = Field(0, ge=0, description="GPUs of the host. A stage gets all of them.")
+    stages_at_once: int = Field(1, ge=1, description="Containers at a time on a host without a GPU; with GPUs it is one.")
+    memory: str = Field("8g", description="Memory of a stage's container.")
+    shared_memory: str = Field("1g", description="Shared memory of a stage's container.")
+    processes: int = Field(4096, ge=64, description="Most processes and threads in a stage's container.")
+    heartbeat_seconds: int = Field(30, ge=30, description="Time between the heartbeats of a run.")
+    reports_url: str = Field("", description="Where a browser finds the reports.")
+
+
+def deploy(settings: DeploySettings) -> list[str]:
+    """Bring the server up to date. Returns a line for each thing, as the command prints them."""
+    with get_client(sync_client=True) as client:
+        _wait_for_server(client)
+        _work_pool(client, CPU_POOL, "process", process_template(settings), limit=None)
+        _work_pool(client, GPU_POOL, "docker", container_template(settings), limit=1 if settings.gpus else settings.stages_at_once)
+        lines = [f"work pool {CPU_POOL}: processes", f"work pool {GPU_POOL}: {settings.stage_image}, {settings.gpus or 'no'} GPUs"]
+        lines += [_deploy(deployment) for deployment in deployments()]
+        _heartbeat_automation(client, settings.heartbeat_seconds)
+        return [*lines, f"automation: {HEARTBEAT_AUTOMATION}"]
+
+
+def deployments() -> list[RunnerDeployment]:
+    """The pipeline, every stage, and the two that run on a schedule; schedules are off until somebody switches them on."""
+    once = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
+    weekly: dict[str, Any] = {"go_on": {"recipe": None, "overrides": []}}
+    nightly: dict[str, Any] = {"snapshots": {"recipe": "smollm", "snapshots": "/data/crawls", "overrides": []}}
+    return [
+        _deployment(served_pipeline, CPU_POOL, tags=["start here"]),
+        _deployment(
+            grpo_iteration_flow,
+            CPU_POOL,
+            concurrency_limit=once,
+            schedules=[Schedule(cron="0 3 * * 1", timezone="UTC", active=False, slug="weekly", parameters=weekly)],
+        ),
+        _deployment(
+            mine_snapshots_flow,
+            CPU_POOL,
+            concurrency_limit=once,
+            schedules=[Schedule(cron="0 1 * * *", timezone="UTC", active=False, slug="nightly", parameters=nightly)],
+        ),
+        *(_deployment(stage, CPU_POOL, parameters={"store": "/store"}, tags=["stage"]) for stage in CPU_STAGES),
+        *(_deployment(stage, GPU_POOL, parameters={"store": "/store"}, tags=["stage", "model"]) for stage in GPU_STAGES),
+    ]
+
+
+def process_template(settings: DeploySettings) -> dict[str, Any]:
+    """Base job template of the `cpu` pool: a process in its worker's container, without job variables."""
+    return {
+        "variables": {"type": "object", "properties": {}, "additionalProperties": False},
+        "job_configuration": {"env": _environment(settings), "stream_output": True},
+    }
+
+
+def container_template(settings: DeploySettings) -> dict[str, Any]:
+    """Base job template of the `gpu` pool: every right of a stage's container, and no job variables to change one."""
+    kwargs: dict[str, Any] = {
+        "shm_size": settings.shared_memory,
+        "pids_limit": settings.processes,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+    }
+    if settings.gpus:
+        kwargs["device_requests"] = [{"driver": "nvidia", "count": -1, "capabilities": [["gpu"]]}]
+    return {
+        "variables": {"type": "object", "properties": {}, "additionalProperties": False},
+        "job_configuration": {
+            "image": settings.stage_image,
+            "image_pull_policy": "IfNotPresent",
+            "networks": [settings.network],
+            "volumes": [f"{settings.store_volume}:/store", f"{settings.data_volume}:/data:ro"],
+            "mem_limit": settings.memory,
+            "privileged": False,
+            "auto_remove": True,
+            "stream_output": True,
+            "env": _environment(settings),
+            "labels": {"mathquarry": "stage"},
+            "container_create_kwargs": kwargs,
+        },
+    }
+
+
+def _environment(settings: DeploySettings) -> dict[str, str]:
+    return {
+        "MATHQUARRY_STORE": "/store",
+        "MATHQUARRY_REPORTS_URL": settings.reports_url,
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(settings.heartbeat_seconds),
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "mathquarry",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def _deployment(flow: Flow[..., Any], pool: str, **options: Any) -> RunnerDeployment:
+    return RunnerDeployment.from_flow(
+        flow,
+        name=flow.name,
+        work_pool_name=pool,
+        description=(flow.description or "").partition("Args:")[0].strip(),
+        entrypoint_type=EntrypointType.MODULE_PATH,
+        **options,
+    )
+
+
+def _deploy(deployment: RunnerDeployment) -> str:
+    deployment.apply()
+    return f"deployment {deployment.flow_name}/{deployment.name} on {deployment.work_pool_name}"
+
+
+def _wait_for_server(client: SyncPrefectClient) -> None:
+    deadline = time.monotonic() + SERVER_SECONDS
+    while (error := client.api_healthcheck()) is not None:
+        if time.monotonic() > deadline:
+            raise MathQuarryError(f"the Prefect server at {client.api_url} does not answer: {error}. Is it up (`make up`)?")
+        time.sleep(1)
+    try:
+        client.read_work_pools()
+    except httpx.HTTPStatusError as refused:
+        raise MathQuarryError(
+            f"the Prefect server at {client.api_url} refused: {refused.response.status_code}. Is PREFECT_API_AUTH_STRING the server's?"
+        ) from None
+
+
+def _work_pool(client: SyncPrefectClient, name: str, kind: str, template: dict[str, Any], limit: int | None) -> None:
+    try:
+        client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=template, concurrency_limit=limit))
+    except ObjectAlreadyExists:
+        client.update_work_pool(name, WorkPoolUpdate(base_job_template=template, concurrency_limit=limit))
+
+
+def _heartbeat_automation(client: SyncPrefectClient, frequency: int) -> None:
+    """Crash a run whose heartbeats stop. Three missed ones, since one can be late on a busy host."""
+    automation = Automation(
+        name=HEARTBEAT_AUTOMATION,
+        description="A worker that dies with its run leaves the run Running; this notices.",
+        trigger=EventTrigger(
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            after={"prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.*"},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=3 * frequency),
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="No heartbeat: the process or its host is gone. Retry resumes it.")],
+    )
+    try:
+        automation.id = cast(Automation, Automation.read(name=HEARTBEAT_AUTOMATION)).id
+        automation.update()
+    except (ValueError, ObjectNotFound):
+        automation.create()

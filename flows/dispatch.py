@@ -1,0 +1,93 @@
+"""Where a stage runs: in this process, or from its deployment, in a process or container of its own.
+
+A pipeline that was started from a deployment runs its stages from theirs. Each is a child run with a key of the pipeline run's id and the
+stage's name, so a retried pipeline finds the children it had: finished ones are passed over, one that still runs is waited for, and one
+that failed is resumed as the same run. Only references travel; the artifacts are in the store.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect import Flow, get_run_logger
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext
+from prefect.deployments import run_deployment
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.states import AwaitingRetry
+from pydantic_core import to_jsonable_python
+
+from data.errors import MathQuarryError
+from flows.stage import produced_by
+from tasks.stage import Produced
+
+POLL_SECONDS = 2.0
+SERVER_PATIENCE_SECONDS = 1800.0
+"""How long the server may be away before a pipeline gives up; its children go on without it."""
+
+
+def run_stage(name: str, stage_flow: Flow[..., Produced], store: str, *arguments: Any, **options: Any) -> Produced:
+    """Run the stage called `name` in the current flow run, here or from its deployment.
+
+    Raises what the stage raises when it runs here, and `MathQuarryError` naming the child run when it failed elsewhere.
+    """
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or context.flow_run.deployment_id is None:
+        return stage_flow(store, *arguments, **options)
+    bound = inspect.signature(stage_flow.fn).bind(store, *arguments, **options)
+    child = _child_run(name, deployment_of(stage_flow), f"{context.flow_run.id}/{name}", to_jsonable_python(bound.arguments))
+    assert child.state is not None
+    if not child.state.is_completed():
+        raise MathQuarryError(
+            f"stage {name}, flow run {child.name} ({child.id}), ended {child.state.name}: {child.state.message}. "
+            "When the cause is mended, retry this run: it resumes there."
+        )
+    return produced_by(child.state, store)
+
+
+def deployment_of(stage_flow: Flow[..., Any]) -> str:
+    """Full name of the flow's deployment (`flows/deploy.py` creates it)."""
+    return f"{stage_flow.name}/{stage_flow.name}"
+
+
+def _child_run(name: str, deployment: str, key: str, parameters: dict[str, Any]) -> FlowRun:
+    """Start, resume or find the child run of `key`, and wait until it has ended. A suspended run has not ended."""
+    log = get_run_logger()
+    started = _patiently(run_deployment, deployment, parameters=parameters, flow_run_name=name, idempotency_key=key, timeout=0)
+    with get_client(sync_client=True) as client:
+        _patiently(_resume, client, started.id)
+        state = None
+        while True:
+            child: FlowRun = _patiently(client.read_flow_run, started.id)
+            if child.state is not None and child.state.name != state:
+                state = child.state.name
+                log.info("%s: %s (flow run %s)", name, state, child.id)
+            if child.state is not None and child.state.is_final():
+                return child
+            time.sleep(POLL_SECONDS)
+
+
+def _resume(client: SyncPrefectClient, child_id: UUID) -> None:
+    """Schedule a child again that ended without completing."""
+    state = client.read_flow_run(child_id).state
+    if state is not None and state.is_final() and not state.is_completed():
+        client.set_flow_run_state(child_id, AwaitingRetry(message="Resumed by the pipeline."), force=True)
+
+
+def _patiently(request: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Repeat a request while the server is away. Every request here may be repeated."""
+    deadline = time.monotonic() + SERVER_PATIENCE_SECONDS
+    while True:
+        try:
+            return request(*arguments, **options)
+        except (httpx.TransportError, PrefectHTTPStatusError) as error:
+            refused = isinstance(error, PrefectHTTPStatusError) and error.response.status_code < 500
+            if refused or time.monotonic() > deadline:
+                raise
+            time.sleep(POLL_SECONDS)

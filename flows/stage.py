@@ -1,0 +1,55 @@
+"""A stage as a flow: what makes it callable here, runnable from a deployment, and readable in the Prefect UI."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from typing import Annotated, ParamSpec, cast
+
+from prefect import Flow, flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+from pydantic import Field
+
+from data.errors import MathQuarryError
+from data.store import Store
+from tasks.stage import Produced
+
+P = ParamSpec("P")
+
+ArtifactRef = Annotated[str, Field(pattern=r"^[a-z]+/[0-9a-f]{20}$", examples=["sft/0123456789abcdef0123"])]
+"""Reference of an artifact, `stage/key`, as a stage's summary in the UI and `mathquarry ledger ls` show it."""
+
+_MESSAGE = re.compile(r"(made|found) ([a-z]+)/([0-9a-f]{20})")
+
+
+def stage_flow(name: str, run_name: str | None = None) -> Callable[[Callable[P, Produced]], Flow[P, Produced]]:
+    """A flow that ends Completed with a message naming its artifact: "made sft/<key>".
+
+    The message is all that a pipeline gets from a stage that ran elsewhere. It arrives with the state, so there is no state without it.
+    """
+
+    def decorate(function: Callable[P, Produced]) -> Flow[P, Produced]:
+        @functools.wraps(function)
+        def run(*arguments: P.args, **keywords: P.kwargs) -> State[Produced]:
+            produced = function(*arguments, **keywords)
+            return Completed(message=f"{'found' if produced.reused else 'made'} {produced.ref}", data=produced)
+
+        # Prefect looks names up where `run` is defined, so the annotations are given to it resolved.
+        run.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]
+        run.__annotations__ = inspect.get_annotations(function, eval_str=True)
+        # Prefect hands the state's data to whoever calls the flow in this process.
+        return flow(name=name, flow_run_name=run_name or name)(cast(Callable[P, Produced], run))
+
+    return decorate
+
+
+def produced_by(state: State, store_url: str) -> Produced:
+    """What a stage that ran elsewhere made, from its final state and the artifact's manifest."""
+    match = _MESSAGE.fullmatch(state.message or "")
+    if not match:
+        raise MathQuarryError(f"a stage ended {state.name} without naming its artifact: {state.message!r}.")
+    artifact = Store(store_url).get(match[2], match[3])
+    return Produced(f"{match[2]}/{match[3]}", match[1] == "found", artifact.seconds, artifact.summary)

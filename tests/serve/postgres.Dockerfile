@@ -1,0 +1,9 @@
+# Postgres as compose.yaml uses it, for hosts that reach Debian but no image registry: the official image's variables, one by one.
+ARG BASE_IMAGE=debian:bookworm-slim
+FROM ${BASE_IMAGE}
+RUN apt-get update && apt-get install -y --no-install-recommends postgresql && rm -rf /var/lib/apt/lists/*
+COPY postgres-entrypoint.sh /
+ENV PATH=/usr/lib/postgresql/15/bin:$PATH PGDATA=/var/lib/postgresql/data
+RUN install -d -o postgres -g postgres "$PGDATA"
+USER postgres
+ENTRYPOINT ["sh", "/postgres-entrypoint.sh"]
