@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 import tasks.crawl
 from data.config import CrawlConfig
 from data.store import BuildMode
+from flows.stage import ArtifactRef, stage_flow
 from tasks.stage import Produced
 
 
-@flow(name="crawl", flow_run_name="crawl")
-def crawl_flow(store: str, config: CrawlConfig, problems: str, mode: BuildMode = "reuse") -> Produced:
-    """Generate the mini-web, or register WARC files that are already here."""
+@stage_flow("crawl")
+def crawl_flow(store: str, config: CrawlConfig, problems: ArtifactRef, mode: BuildMode = "reuse") -> Produced:
+    """Generate the mini-web, or register WARC files that are already here.
+
+    Args:
+        store: Folder or fsspec URL of the artifacts.
+        config: Settings of the stage; the defaults are the paper's.
+        problems: `problems` artifact; the mini-web plants its held-out questions.
+        mode: reuse: make it only if it is missing; rebuild: make it again; require: fail if it is missing.
+    """
     return tasks.crawl.crawl(store, config, problems, mode)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 import tasks.evaluate
 from data.store import BuildMode
+from flows.stage import ArtifactRef, stage_flow
 from models.config import EvaluateConfig
 from tasks.stage import Produced
 
 
-@flow(name="evaluate", flow_run_name="evaluate")
-def evaluate_flow(store: str, config: EvaluateConfig, policy: str, problems: str, mode: BuildMode = "reuse") -> Produced:
-    """Score a policy on the held-out questions of a `problems` artifact."""
+@stage_flow("evaluate")
+def evaluate_flow(store: str, config: EvaluateConfig, policy: ArtifactRef, problems: ArtifactRef, mode: BuildMode = "reuse") -> Produced:
+    """Score a policy on the held-out questions of a `problems` artifact.
+
+    Args:
+        store: Folder or fsspec URL of the artifacts.
+        config: Settings of the stage; the defaults are the paper's.
+        policy: `pretrain`, `sft` or `grpo` artifact.
+        problems: `problems` artifact with the held-out questions.
+        mode: reuse: make it only if it is missing; rebuild: make it again; require: fail if it is missing.
+    """
     return tasks.evaluate.evaluate(store, config, policy, problems, mode)

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 import tasks.grpo
+from data.config import Positive
 from data.store import BuildMode
+from flows.stage import ArtifactRef, stage_flow
 from models.config import GRPOConfig
 from tasks.stage import Produced
 
 
-@flow(name="grpo", flow_run_name="grpo")
+@stage_flow("grpo")
 def grpo_flow(
-    store: str, config: GRPOConfig, policy: str, reward: str, problems: str, iteration: int, mode: BuildMode = "reuse"
+    store: str,
+    config: GRPOConfig,
+    policy: ArtifactRef,
+    reward: ArtifactRef,
+    problems: ArtifactRef,
+    iteration: Positive,
+    mode: BuildMode = "reuse",
 ) -> Produced:
-    """Improve an `sft` or `grpo` artifact against a `reward` artifact."""
+    """Improve an `sft` or `grpo` artifact against a `reward` artifact.
+
+    Args:
+        store: Folder or fsspec URL of the artifacts.
+        config: Settings of the stage; the defaults are the paper's.
+        policy: `sft` artifact, or `grpo` artifact of the iteration before.
+        reward: `reward` artifact.
+        problems: `problems` artifact.
+        iteration: Number of the iteration, from 1.
+        mode: reuse: make it only if it is missing; rebuild: make it again; require: fail if it is missing.
+    """
     return tasks.grpo.grpo(store, config, policy, reward, problems, iteration, mode)

@@ -6,18 +6,24 @@ and a run that was interrupted anywhere picks up at the stage, and inside it at 
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
-from prefect import flow
+from prefect import Flow, flow
+from prefect.context import FlowRunContext
 
+from data.errors import MathQuarryError
 from data.ledger import Ledger
 from data.store import BuildMode, Store
 from flows.crawl import crawl_flow
 from flows.curate import curate_flow
+from flows.dispatch import run_stage
 from flows.evaluate import evaluate_flow
 from flows.grpo import grpo_flow
 from flows.mine import mine_flow
@@ -30,8 +36,18 @@ from flows.sft import sft_flow
 from flows.stages import STAGES, dependents
 from tasks.stage import Produced
 
+logger = logging.getLogger("mathquarry")
+
 Announce = Callable[[str, Produced | None], None]
 """Called with a stage's name when it starts (None) and when it is there."""
+
+
+def run_id() -> str:
+    """Time and a few digits; the same again when the current flow run is retried."""
+    context = FlowRunContext.get()
+    current = context.flow_run if context else None
+    created = current.created if current and current.created else datetime.now(UTC)
+    return f"{created:%Y%m%d-%H%M%S}-{(current.id if current else uuid.uuid4()).hex[-6:]}"
 
 
 @dataclass
@@ -43,11 +59,11 @@ class Run:
     begin_at: str | None
     rebuild: frozenset[str]
     announce: Announce
-    id: str = field(default_factory=lambda: time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + uuid.uuid4().hex[:6])
+    id: str = field(default_factory=run_id)
     produced: dict[str, Produced] = field(default_factory=dict)
     started: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
 
-    def stage(self, name: str, stage_flow: Callable[..., Produced], *arguments: Any) -> str:
+    def stage(self, name: str, stage_flow: Flow[..., Produced], *arguments: Any) -> str:
         """Run the flow of the stage called `name` in this run; returns the reference of its artifact."""
         stage = next(stage for stage in STAGES if name == stage or name.startswith(f"{stage}-"))
         self.announce(name, None)
@@ -56,7 +72,7 @@ class Run:
             mode = "rebuild"
         elif self.begin_at and stage not in dependents(self.begin_at):
             mode = "require"
-        result = stage_flow(self.store, *arguments, mode=mode)
+        result = run_stage(name, stage_flow, self.store, *arguments, mode=mode)
         self.produced[name] = result
         self.announce(name, result)
         self.save("running")
@@ -77,6 +93,21 @@ class Run:
             ],
         }
 
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Record how the run ended, in its file and in the ledger; rows that stages could not write are written too."""
+        try:
+            yield
+        except BaseException:
+            self.save("failed")
+            raise
+        self.save("completed")
+        try:
+            Ledger(Store(self.store)).catch_up()
+        except MathQuarryError as error:
+            # The files of the store are the truth, and the next run catches up on the rows.
+            logger.warning("%s", error)
+
     def save(self, status: str) -> None:
         """Write the run's file."""
         Store(self.store).write_run(self.record(status))
@@ -86,17 +117,13 @@ class Run:
 def pipeline(recipe: Recipe, store: str, begin_at: str | None, force: str | None, announce: Announce) -> Run:
     """Run every stage of `recipe` in order. Raises what the failing stage raises, after recording the run as failed."""
     run = Run(store, recipe, begin_at, dependents(force) if force else frozenset(), announce)
-    try:
-        _stages(run, recipe)
-    except BaseException:
-        run.save("failed")
-        raise
-    run.save("completed")
-    Ledger(Store(store)).record_run(run.record("completed"))
+    with run.recorded():
+        whole_path(run, recipe)
     return run
 
 
-def _stages(run: Run, recipe: Recipe) -> None:
+def whole_path(run: Run, recipe: Recipe) -> None:
+    """Every stage of the recipe, in order."""
     # Algorithm 1 ends each iteration with the reward model's refresh. Here the refresh comes when the next iteration starts, which is the
     # same order; after the last iteration there is none, since nothing would use it.
     problems = run.stage("problems", problems_flow, recipe.problems)

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 import tasks.pretrain
 from data.store import BuildMode
+from flows.stage import ArtifactRef, stage_flow
 from models.config import PretrainConfig, PretrainedModel, ScratchModel
 from tasks.stage import Produced
 
 
-@flow(name="pretrain", flow_run_name="pretrain")
+@stage_flow("pretrain")
 def pretrain_flow(
-    store: str, model: ScratchModel | PretrainedModel, config: PretrainConfig, corpus: str, problems: str, mode: BuildMode = "reuse"
+    store: str,
+    model: ScratchModel | PretrainedModel,
+    config: PretrainConfig,
+    corpus: ArtifactRef,
+    problems: ArtifactRef,
+    mode: BuildMode = "reuse",
 ) -> Produced:
-    """Train the base model on a `mine` artifact."""
+    """Train the base model on a `mine` artifact.
+
+    Args:
+        store: Folder or fsspec URL of the artifacts.
+        model: What to start from.
+        config: Settings of the stage; the defaults are the paper's.
+        corpus: `mine` artifact.
+        problems: `problems` artifact.
+        mode: reuse: make it only if it is missing; rebuild: make it again; require: fail if it is missing.
+    """
     return tasks.pretrain.pretrain(store, model, config, corpus, problems, mode)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import tomllib
@@ -77,6 +78,17 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
         return Recipe.model_validate(_expand(values, path))
     except ValidationError as error:
         raise MathQuarryError(_explain(name, error)) from None
+
+
+def override_recipe(values: Mapping[str, Any], overrides: list[str]) -> Recipe:
+    """A recipe as a run recorded it, with `section.field=value` overrides. Raises `MathQuarryError` naming every field that is wrong."""
+    changed = json.loads(json.dumps(values))
+    for override in overrides:
+        _apply(changed, override)
+    try:
+        return Recipe.model_validate(changed)
+    except ValidationError as error:
+        raise MathQuarryError(_explain(str(changed.get("name")), error)) from None
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

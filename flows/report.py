@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow
-
 import tasks.report
 from data.store import BuildMode
+from flows.stage import ArtifactRef, stage_flow
 from tasks.stage import Produced
 
 
-@flow(name="report", flow_run_name="report")
-def report_flow(store: str, run: dict[str, Any], stages: dict[str, str], mode: BuildMode = "reuse") -> Produced:
-    """Write the report over `stages` (name in the run -> reference)."""
+@stage_flow("report")
+def report_flow(store: str, run: dict[str, Any], stages: dict[str, ArtifactRef], mode: BuildMode = "reuse") -> Produced:
+    """Write the report of a run.
+
+    Args:
+        store: Folder or fsspec URL of the artifacts.
+        run: The run's record: id, recipe, times and config.
+        stages: Name in the run -> reference.
+        mode: reuse: make it only if it is missing; rebuild: make it again; require: fail if it is missing.
+    """
     return tasks.report.report(store, run, stages, mode)

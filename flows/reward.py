@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 import tasks.reward
 from data.store import BuildMode
+from flows.stage import ArtifactRef, stage_flow
 from models.config import RefreshConfig, RewardConfig
 from tasks.stage import Produced
 
 
-@flow(name="reward", flow_run_name="reward")
-def reward_flow(store: str, config: RewardConfig, start: str, policy: str, problems: str, mode: BuildMode = "reuse") -> Produced:
-    """Train the first reward model: weights of `start`, data sampled from `policy`."""
+@stage_flow("reward")
+def reward_flow(
+    store: str, config: RewardConfig, start: ArtifactRef, policy: ArtifactRef, problems: ArtifactRef, mode: BuildMode = "reuse"
+) -> Produced:
+    """Train the first reward model: weights of `start`, data sampled from `policy`.
+
+    Args:
+        store: Folder or fsspec URL of the artifacts.
+        config: Settings of the stage; the defaults are the paper's.
+        start: `pretrain` or `sft` artifact whose weights the reward model starts from.
+        policy: `sft` artifact that samples the solutions.
+        problems: `problems` artifact.
+        mode: reuse: make it only if it is missing; rebuild: make it again; require: fail if it is missing.
+    """
     return tasks.reward.train_reward(store, config, start, policy, problems, mode)
 
 
-@flow(name="reward-refresh", flow_run_name="reward-refresh-{iteration}")
+@stage_flow("reward-refresh", "reward-refresh-{iteration}")
 def reward_refresh_flow(
     store: str,
     config: RewardConfig,
     refresh: RefreshConfig,
-    policy: str,
-    problems: str,
-    history: list[str],
+    policy: ArtifactRef,
+    problems: ArtifactRef,
+    history: list[ArtifactRef],
     iteration: int,
     mode: BuildMode = "reuse",
 ) -> Produced:
-    """Continue the newest reward model of `history` (oldest first) on samples of `policy`, mixed with replay of all earlier data."""
+    """Continue the newest reward model of `history` (oldest first) on samples of `policy`, mixed with replay of all earlier data.
+
+    Args:
+        store: Folder or fsspec URL of the artifacts.
+        config: Settings of the stage; the defaults are the paper's.
+        refresh: How the refresh differs from the first training.
+        policy: Newest policy; it samples the new solutions.
+        problems: `problems` artifact.
+        history: `reward` artifacts so far, oldest first.
+        iteration: Number of the refresh, from 1.
+        mode: reuse: make it only if it is missing; rebuild: make it again; require: fail if it is missing.
+    """
     return tasks.reward.refresh_reward(store, config, refresh, policy, problems, history, iteration, mode)

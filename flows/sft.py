@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 import tasks.sft
 from data.store import BuildMode
+from flows.stage import ArtifactRef, stage_flow
 from models.config import SFTConfig
 from tasks.stage import Produced
 
 
-@flow(name="sft", flow_run_name="sft")
-def sft_flow(store: str, config: SFTConfig, base: str, examples: str, mode: BuildMode = "reuse") -> Produced:
-    """Fine-tune a `pretrain` artifact on a `curate` artifact."""
+@stage_flow("sft")
+def sft_flow(store: str, config: SFTConfig, base: ArtifactRef, examples: ArtifactRef, mode: BuildMode = "reuse") -> Produced:
+    """Fine-tune a `pretrain` artifact on a `curate` artifact.
+
+    Args:
+        store: Folder or fsspec URL of the artifacts.
+        config: Settings of the stage; the defaults are the paper's.
+        base: `pretrain` artifact.
+        examples: `curate` artifact.
+        mode: reuse: make it only if it is missing; rebuild: make it again; require: fail if it is missing.
+    """
     return tasks.sft.sft(store, config, base, examples, mode)

@@ -18,11 +18,14 @@ from data.ledger import Ledger
 from data.sources import Source, identify
 from data.store import Artifact, BuildMode, Identity, Store
 from data.workspace import Progress, Workspace
+from tasks.ui import publish_stage, server_may_be_away
 
 logger = logging.getLogger("mathquarry")
 
 UI_SECONDS = 5.0
 """Least time between two progress updates in the Prefect UI; each is a request to the server."""
+LOG_SECONDS = 30.0
+"""Least time between two lines about the same work in the run's log."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,9 @@ def produce(
     progress = Progress([_UIProgress()] if FlowRunContext.get() else [])
     artifact = store.build(identity, lambda space: work(space, folders), progress=progress, mode=mode)
     _record(store, artifact)
+    if FlowRunContext.get():
+        with server_may_be_away():
+            publish_stage(artifact)
     return Produced(f"{stage}/{artifact.key}", artifact.reused, artifact.seconds, artifact.summary)
 
 
@@ -93,15 +99,20 @@ class _UIProgress:
     def __init__(self) -> None:
         self._artifacts: dict[str, Any] = {}
         self._told: dict[str, float] = {}
+        self._logged: dict[str, float] = {}
 
     def __call__(self, what: str, done: int, total: int) -> None:
         # A total can be an estimate that the work outgrows.
         share = min(100.0, 100.0 * done / max(total, 1))
         now = time.monotonic()
-        if what not in self._artifacts:
-            self._artifacts[what] = create_progress_artifact(progress=share, description=what)
-        elif now - self._told[what] < UI_SECONDS and done < total:
+        if now - self._told.get(what, -UI_SECONDS) < UI_SECONDS and done < total:
             return
-        else:
-            update_progress_artifact(artifact_id=self._artifacts[what], progress=share, description=f"{what}: {done:,} of {total:,}")
         self._told[what] = now
+        with server_may_be_away():
+            if what in self._artifacts:
+                update_progress_artifact(artifact_id=self._artifacts[what], progress=share, description=f"{what}: {done:,} of {total:,}")
+            else:
+                self._artifacts[what] = create_progress_artifact(progress=share, description=what)
+        if now - self._logged.get(what, -LOG_SECONDS) >= LOG_SECONDS or done >= total:
+            logger.info("%s: %s of %s", what, f"{done:,}", f"{total:,}")
+            self._logged[what] = now
