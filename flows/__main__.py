@@ -1,4 +1,4 @@
-"""The command line: `mathquarry run|stages|report|why|ledger`."""
+"""The command line: `mathquarry run|stages|report|deploy|why|ledger`."""
 
 from __future__ import annotations
 
@@ -53,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("-o", "--output", default="report.html", help="file to write (default: %(default)s)")
     report.set_defaults(run=_report)
 
+    deploy = commands.add_parser("deploy", help="Register pools, deployments and schedules with the Prefect server.")
+    deploy.set_defaults(run=_deploy)
+
     why = command(commands, "why", "Say why a page is in a corpus or not: round, score, or the rule that dropped it.")
     why.add_argument("url", help="address of the page, in any spelling")
     why.add_argument("--corpus", default="mine", metavar="ARTIFACT", help="key or its beginning (default: the newest corpus)")
@@ -98,6 +101,20 @@ def _report(options: argparse.Namespace) -> None:
     from flows.run import write_report
 
     write_report(options.store, options.of, Path(options.output))
+
+
+def _deploy(options: argparse.Namespace) -> None:
+    from pydantic import ValidationError
+
+    from flows.deploy import DeploySettings, deploy
+
+    try:
+        settings = DeploySettings()
+    except ValidationError as error:
+        fields = "; ".join(f"MATHQUARRY_{str(problem['loc'][0]).upper()}: {problem['msg']}" for problem in error.errors())
+        raise MathQuarryError(f"settings of the deployment are missing or wrong: {fields}. docs/operations.md lists them.") from None
+    for line in deploy(settings):
+        print(line)
 
 
 def _ledger(name: str):  # type: ignore[no-untyped-def]

@@ -46,7 +46,7 @@ def run_embedded(recipe: Recipe, store_url: str, begin_at: str | None, force: st
         print(f"\nNothing to do: all {reused} artifacts of this recipe are in the store ({seconds:.0f} s).")
     else:
         print(f"\n{len(run.produced) - reused} artifacts made, {reused} reused, in {_duration(seconds)}.")
-    print(_accuracy(run.produced))
+    print("\n" + accuracy(run.produced))
     _print_mining(run.produced["mine"].summary)
     print(f"\nrun:    {run.id}")
     print(f"report: {store.folder('report', run.produced['report'].key) / 'report.html'}")
@@ -63,7 +63,8 @@ def _announce(name: str, made: Produced | None) -> None:
         print(f"{name:<14} {_duration(made.seconds):>12}  {made.key}")
 
 
-def _accuracy(produced: dict[str, Produced]) -> str:
+def accuracy(produced: dict[str, Produced]) -> str:
+    """The policies' scores as a table in plain text."""
     from data.report.text import accuracy_table
 
     names = {"evaluate-base": "base", "evaluate-sft": "SFT"}
@@ -72,7 +73,7 @@ def _accuracy(produced: dict[str, Produced]) -> str:
         for name, made in produced.items()
         if name.startswith("evaluate-")
     ]
-    return "\n" + accuracy_table(rows)
+    return accuracy_table(rows)
 
 
 def _print_mining(summary: dict[str, Any]) -> None:

@@ -1,0 +1,52 @@
+"""What a stage's container may do is written in the work pool, where a run cannot change it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from flows.deploy import DeploySettings, container_template, deployments, process_template
+
+SETTINGS = DeploySettings(stage_image="mathquarry-cpu:1")
+
+
+def test_the_pools_offer_no_job_variables() -> None:
+    for template in (process_template(SETTINGS), container_template(SETTINGS)):
+        assert template["variables"] == {"type": "object", "properties": {}, "additionalProperties": False}
+        assert "{{" not in str(template["job_configuration"])
+
+
+def test_a_container_gets_the_store_read_only_data_and_one_network() -> None:
+    job = container_template(SETTINGS)["job_configuration"]
+    assert job["volumes"] == ["mathquarry-store:/store", "mathquarry-data:/data:ro"]
+    assert job["networks"] == ["mathquarry"]
+    assert job["privileged"] is False
+    assert job["container_create_kwargs"]["cap_drop"] == ["ALL"]
+
+
+@pytest.mark.parametrize(("gpus", "requested"), [(0, False), (1, True), (8, True)])
+def test_gpus_are_requested_only_where_there_are_some(gpus: int, requested: bool) -> None:
+    settings = SETTINGS.model_copy(update={"gpus": gpus})
+    assert ("device_requests" in container_template(settings)["job_configuration"]["container_create_kwargs"]) is requested
+
+
+def test_stages_with_a_model_go_to_the_container_pool_and_no_others() -> None:
+    pools = {deployment.name: deployment.work_pool_name for deployment in deployments()}
+    assert {name for name, pool in pools.items() if pool == "gpu"} == {"pretrain", "sft", "reward", "reward-refresh", "grpo", "evaluate"}
+
+
+def test_schedules_are_off_and_never_overlap() -> None:
+    scheduled = [deployment for deployment in deployments() if deployment.schedules]
+    assert {deployment.name for deployment in scheduled} == {"grpo-iteration", "mine-snapshots"}
+    for deployment in scheduled:
+        assert not any(schedule.active for schedule in deployment.schedules or [])
+        assert deployment.concurrency_limit == 1
+
+
+def test_deploying_needs_no_torch() -> None:
+    program = (
+        "import sys, flows.deploy; flows.deploy.deployments(); assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

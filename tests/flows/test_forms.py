@@ -1,0 +1,69 @@
+"""What a person fills in: usable fields, and wrong values refused by the schema that the server checks."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import jsonschema
+import pytest
+
+from data.errors import MathQuarryError
+from flows.deploy import deployments
+from flows.forms import RecipeName, RunForm, StageName
+from flows.recipe import recipe_names
+from flows.stages import STAGES
+
+SCHEMAS = {deployment.name: deployment._parameter_openapi_schema.model_dump() for deployment in deployments()}
+
+
+def refuses(flow: str, parameters: dict[str, Any]) -> bool:
+    return not jsonschema.Draft202012Validator(SCHEMAS[flow]).is_valid(parameters)
+
+
+def test_the_choices_are_the_recipes_and_stages_that_exist() -> None:
+    assert sorted(get_args(RecipeName)) == recipe_names()
+    assert list(get_args(StageName)) == list(STAGES)
+
+
+def test_every_flow_has_a_deployment() -> None:
+    assert set(STAGES) | {"reward-refresh", "pipeline", "grpo-iteration", "mine-snapshots"} == set(SCHEMAS)
+
+
+def test_every_field_of_the_run_form_has_a_title_and_a_description() -> None:
+    for name, field in SCHEMAS["pipeline"]["definitions"]["RunForm"]["properties"].items():
+        assert field["title"], name
+        assert field["description"], name
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"recipe": "huge"},
+        {"iterations": 0},
+        {"supervision": "none"},
+        {"overrides": ["no equals sign"]},
+        {"begin_at": "middle"},
+        {"unknown": 1},
+    ],
+)
+def test_the_schema_refuses_what_the_run_form_does_not_allow(fields: dict[str, Any]) -> None:
+    assert not refuses("pipeline", {"run": {"recipe": "tiny"}})
+    assert refuses("pipeline", {"run": fields})
+
+
+def test_a_stage_refuses_a_reference_that_is_none() -> None:
+    good = {"store": "/store", "config": {}, "base": "pretrain/" + "0" * 20, "examples": "curate/" + "1" * 20}
+    assert not refuses("sft", good)
+    assert refuses("sft", {**good, "base": "the newest"})
+    assert refuses("sft", {**good, "config": {"learning_rate": -1}})
+
+
+def test_fields_of_the_form_override_the_recipe() -> None:
+    recipe = RunForm(recipe="tiny", seed=3, iterations=1, grpo_steps=2, supervision="process", overrides=["grpo.kl_coef=0.5"]).resolve()
+    assert (recipe.iterations, recipe.grpo.steps, recipe.grpo.kl_coef) == (1, 2, 0.5)
+    assert (recipe.sft.seed, recipe.grpo.supervision, recipe.reward.supervision) == (3, "process", "process")
+
+
+def test_an_override_of_a_field_that_does_not_exist_is_named() -> None:
+    with pytest.raises(MathQuarryError, match="did you mean kl_coef"):
+        RunForm(recipe="tiny", overrides=["grpo.kl_coeff=0.5"]).resolve()
