@@ -6,18 +6,44 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from markupsafe import Markup
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A table cell: a share with the interval it lies in, drawn on a scale from 0 to 1."""
+
+    low: float
+    value: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Unfold:
+    """A table cell of text that opens to further lines, each with a heading of its own (which may be empty)."""
+
+    text: str
+    lines: Sequence[tuple[str, str]]
+
+
+Cell = str | Interval | Unfold
+
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text. A cell that is a number or a figure is set right, so `numeric` names the columns that hold them."""
+    """Rows of cells. A cell that is a number or a figure is set right, so `numeric` names the columns that hold them.
+
+    With `search`, the words beside the search field, rows can be searched, and sorted by a click on a heading.
+    """
 
     kind: ClassVar[str] = "table"
     headers: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[Cell]]
     numeric: frozenset[int] = frozenset()
     title: str = ""
     mono: frozenset[int] = frozenset()
     note: str = ""
+    search: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,7 +125,37 @@ class Fold:
     text: str
 
 
-Block = Table | Bars | Chart | Groups | Fold
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a page's text: plain, or a formula with its MathML (None where it cannot be rendered)."""
+
+    text: str
+    mathml: Markup | None = None
+    formula: bool = False
+    display: bool = False
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """The beginning of a page. `facts` stand beside its title."""
+
+    title: str
+    url: str
+    facts: str
+    pieces: Sequence[Piece]
+
+
+@dataclass(frozen=True)
+class Excerpts:
+    """Pages to read, folded away one by one."""
+
+    kind: ClassVar[str] = "excerpts"
+    title: str
+    note: str
+    pages: Sequence[Excerpt]
+
+
+Block = Table | Bars | Chart | Groups | Fold | Excerpts
 
 
 @dataclass(frozen=True)

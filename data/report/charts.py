@@ -32,8 +32,9 @@ def lines(
     *,
     log_x: bool = False,
     points: bool = False,
+    level: float | None = None,
 ) -> dict[str, Any]:
-    """Curves over steps. `marks` are (x, text) of vertical lines, where an iteration begins for example."""
+    """Curves over steps. `marks` are (x, text) of vertical lines, where an iteration begins for example; `level` draws a horizontal one."""
     data = []
     for curve, colour in zip(curves, _cycle(len(curves)), strict=True):
         x, y = thin(curve.x, curve.y)
@@ -60,6 +61,9 @@ def lines(
         {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": {"color": "@faint", "width": 1, "dash": "dot"}}
         for x, _ in marks
     ]
+    if level is not None:
+        dotted = {"color": "@faint", "width": 1, "dash": "dot"}
+        layout["shapes"].append({"type": "line", "x0": 0, "x1": 1, "xref": "paper", "y0": level, "y1": level, "line": dotted})
     layout["annotations"] = [
         {"x": x, "y": 1, "yref": "paper", "text": text, "showarrow": False, "xanchor": "left", "yanchor": "bottom", "font": {"size": 11}}
         for x, text in marks
@@ -105,6 +109,42 @@ def plain_bars(
         y_axis["range"] = list(y_range)
     bar = {"type": "bar", "x": list(labels), "y": list(values), "marker": {"color": "@c1"}, "width": 0.5, "hoverinfo": "x+y"}
     return {"data": [bar], "layout": {"xaxis": {"type": "category"}, "yaxis": y_axis, "showlegend": False}}
+
+
+def histograms(
+    edges: Sequence[float],
+    counts: Sequence[tuple[str, Sequence[int]]],
+    marks: Sequence[tuple[float, str]],
+    ticks: Sequence[tuple[float, str]],
+) -> dict[str, Any]:
+    """Outlines of histograms over the same bins, counts on a logarithmic axis; `marks` are (x, text), a line for each outline."""
+    data = []
+    colours = _cycle(len(counts))
+    for (name, values), colour in zip(counts, colours, strict=True):
+        heights = [value or None for value in values]
+        line = {"color": colour, "width": 2, "shape": "hv"}
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": name,
+                "x": list(edges),
+                "y": [*heights, heights[-1]],
+                "line": line,
+                "connectgaps": False,
+            }
+        )
+    layout = {
+        "xaxis": {"tickvals": [tick for tick, _ in ticks], "ticktext": [text for _, text in ticks]},
+        "yaxis": {"type": "log", "dtick": 1},
+        "showlegend": len(counts) > 1,
+        "hovermode": "closest",
+        "shapes": [
+            {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": {"color": colour, "width": 1.5, "dash": "dot"}}
+            for (x, _), colour in zip(marks, colours, strict=True)
+        ],
+    }
+    return {"data": data, "layout": layout}
 
 
 def stacked_shares(curves: Sequence[Line], x_title: str, marks: Sequence[tuple[float, str]] = ()) -> dict[str, Any]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow.parquet as pq
-
+from data.mine.histogram import EDGES
 from data.report.artifact import ReportArtifact, of_stage
 from data.report.blocks import Bar, Bars, Block, Chart, Section, Table, count, figure, number, percent, short
-from data.report.charts import plain_bars
+from data.report.charts import Line, histograms, lines, plain_bars
+from data.report.domains import domain_blocks
+from data.report.excerpts import excerpt_blocks
 
-DOMAINS = 20
+TICKS = (0.0001, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
 PLANTED = (
     ("Pages that quote a held-out question", "planted_contaminated", "removed_contaminated"),
     ("Near-duplicates", "planted_near_duplicates", "removed_near_duplicates"),
@@ -32,7 +34,8 @@ def corpus_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
         *_planted(mine.summary),
         *_rounds(record),
         *_contamination(record),
-        *_domains(mine),
+        *domain_blocks(mine),
+        *excerpt_blocks(mine),
     ]
     stopped = {"overlap": "ended because nearly everything was already collected", "max_rounds": "ended at the largest number of rounds"}
     ending = stopped.get(str(record.get("stopped")), "")
@@ -52,10 +55,14 @@ def _funnel(record: Mapping[str, Any]) -> list[Block]:
         return []
     most = max(step["pages"] for step in steps) or 1
     bars = []
+    before = steps[0]["pages"]
     for step in steps:
+        lost = f"−{count(before - step['pages'])}" if step["pages"] < before else ""
         tokens = f"{short(step['tokens'])} tokens" if step.get("tokens") is not None else ""
         last = step is steps[-1]
-        bars.append(Bar(_words(step["step"]), f"{count(step['pages'])} pages", step["pages"] / most, tokens, "good" if last else "main"))
+        note = ", ".join(filter(None, (lost, tokens)))
+        bars.append(Bar(_words(step["step"]), f"{count(step['pages'])} pages", step["pages"] / most, note, "good" if last else "main"))
+        before = step["pages"]
     return [Bars(bars, "Funnel: pages that remain")]
 
 
@@ -96,49 +103,73 @@ def _rounds(record: Mapping[str, Any]) -> list[Block]:
         for entry in rounds
     ]
     headers = ["Round", "Pages", "Tokens", "Score threshold", "Already collected", "Seed + / −", "Math domains", "Pages added to seed"]
-    blocks: list[Block] = [Table(headers, rows, frozenset(range(8)), "Rounds")]
+    blocks: list[Block] = [Table(headers, rows, frozenset(range(8)), "Rounds", note=_measured(rounds))]
+    blocks += _scores(rounds)
     if len(rounds) > 1:
         labels = [f"round {entry['round']}" for entry in rounds]
         pages = plain_bars(labels, [entry["pages"] for entry in rounds])
-        overlap = plain_bars(labels, [entry["overlap"] for entry in rounds], ".0%", (0, 1))
-        blocks += [Chart("Pages collected", pages), Chart("Share of tokens already collected in the round before", overlap)]
+        known = [entry for entry in rounds if entry["overlap"] is not None]
+        overlap = lines(
+            [Line("already collected", [entry["round"] for entry in known], [entry["overlap"] for entry in known])],
+            "round",
+            ".0%",
+            (0, 1.02),
+            points=True,
+            level=0.98,
+        )
+        overlap["layout"]["xaxis"] |= {"dtick": 1}
+        blocks += [
+            Chart("Pages collected", pages),
+            Chart("Share of tokens already collected in the round before", overlap, "The paper stopped at about 98 % (dotted)."),
+        ]
     return blocks
+
+
+def _measured(rounds: Sequence[Mapping[str, Any]]) -> str:
+    last = rounds[-1]
+    notes = []
+    if last.get("tokens_error") is not None:
+        notes.append(
+            f"Tokens of round {last['round']}, counted on a sample of its pages with {last['tokenizer']}: {short(last['tokens_counted'])} "
+            f"± {short(last['tokens_error'])}."
+        )
+    if last.get("labelled"):
+        notes.append(f"Average precision on {count(last['labelled']['pages'])} labelled pages, by round: ")
+        notes.append(", ".join(figure(entry["labelled"]["average_precision"]) for entry in rounds if entry.get("labelled")) + ".")
+    return " ".join(notes)
+
+
+def _scores(rounds: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """Histogram of the scores of all pages by round, on a log-odds axis, with the thresholds."""
+    scored = [entry for entry in rounds if entry.get("scores")]
+    if not scored:
+        return []
+    counts = [(f"round {entry['round']}", entry["scores"]) for entry in scored]
+    marks = [(min(EDGES[-1], max(EDGES[0], _log_odds(entry["threshold"]))), f"{entry['round']}") for entry in scored]
+    ticks = [(_log_odds(share), f"{share:g}") for share in TICKS]
+    note = "Scores on a log-odds axis, pages on a logarithmic one. Dotted: each round's threshold; pages to its right were collected."
+    return [Chart("Scores of all pages, by round", histograms(EDGES, counts, marks, ticks), note, wide=True)]
+
+
+def _log_odds(share: float) -> float:
+    bounded = min(max(share, 1e-9), 1 - 1e-9)
+    return math.log(bounded / (1 - bounded))
 
 
 def _contamination(record: Mapping[str, Any]) -> list[Block]:
     hits = record.get("contamination", [])
     if not hits:
         return []
-    rows = [[str(hit["benchmark"]), str(hit["n"]), count(hit["pages"])] for hit in hits]
-    return [Table(["Benchmark", "Matched n-gram", "Pages removed"], rows, frozenset({1, 2}), "Decontamination")]
-
-
-def _domains(mine: ReportArtifact) -> list[Block]:
-    path = mine.path / "domains.parquet"
-    if not path.exists():
-        return []
-    columns = ["host", "pages", "collected", "share", "mathematical", "accepted"]
-    table = pq.read_table(path, columns=columns)
-    rows = [
-        [
-            row["host"],
-            count(row["pages"]),
-            count(row["collected"]),
-            percent(row["share"], 0),
-            "yes" if row["mathematical"] else "no",
-            _paths(row["accepted"]),
-        ]
-        for row in table.slice(0, DOMAINS).to_pylist()
-    ]
-    title = f"Domains, most collected pages first ({min(DOMAINS, table.num_rows)} of {count(table.num_rows)})"
-    headers = ["Domain", "Pages", "Collected", "Share", "Mathematical", "Accepted paths"]
-    return [Table(headers, rows, frozenset({1, 2, 3}), title, mono=frozenset({0, 5}))]
-
-
-def _paths(prefixes: list[str] | None) -> str:
-    shown = (prefixes or [])[:4]
-    more = len(prefixes or []) - len(shown)
-    return " ".join(shown) + (f" and {more} more" if more > 0 else "")
+    rows = [[str(hit["benchmark"]), str(hit["n"]), count(hit["pages"]), count(hit.get("segments"))] for hit in hits]
+    note = ""
+    if found := record.get("decontamination"):
+        what = "whole pages were removed" if found["remove"] == "page" else "only the segments that quote were removed"
+        note = (
+            f"{count(found['pages_hit'])} pages quote a benchmark, in {count(found['segments_hit'])} segments; {what}: "
+            f"{count(found['pages_dropped'])} pages went, and {short(found['tokens_removed'])} tokens. "
+            "A page that quotes two benchmarks counts for both."
+        )
+    return [Table(["Benchmark", "n-gram", "Pages", "Segments"], rows, frozenset({1, 2, 3}), "Pages that quote a benchmark", note=note)]
 
 
 def _words(name: str) -> str:

@@ -39,6 +39,33 @@
     }
   };
 
+  // Tables that can be searched, and sorted by a click on a heading: numbers from the greatest, words from A, the other way on a second click.
+  const search = (block) => {
+    const table = block.querySelector("table"), field = block.querySelector("input"), tally = block.querySelector("output");
+    const body = table.tBodies[0], rows = [...body.rows];
+    const words = rows.map((row) => row.textContent.toLowerCase());
+    const value = (row, column) => {
+      const cell = row.cells[column], text = (cell.querySelector("summary") || cell).textContent.trim();
+      const number = "v" in cell.dataset ? Number(cell.dataset.v) : cell.classList.contains("n") ? parseFloat(text.replace(/,/g, "")) : NaN;
+      return Number.isNaN(number) ? text : number;
+    };
+    field.addEventListener("input", () => {
+      const wanted = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+      rows.forEach((row, index) => { row.hidden = !wanted.every((word) => words[index].includes(word)); });
+      tally.textContent = wanted.length ? `${rows.filter((row) => !row.hidden).length} of ${rows.length}` : "";
+    });
+    const headings = [...table.tHead.rows[0].cells];
+    headings.forEach((heading, column) => heading.querySelector("button").addEventListener("click", () => {
+      const numbers = rows.some((row) => typeof value(row, column) === "number");
+      const falling = heading.ariaSort ? heading.ariaSort !== "descending" : numbers;
+      headings.forEach((other) => { other.ariaSort = null; });
+      heading.ariaSort = falling ? "descending" : "ascending";
+      const order = (a, b) => (numbers ? (typeof a === "number" ? a : -1) - (typeof b === "number" ? b : -1) : String(a).localeCompare(String(b)));
+      body.append(...[...rows].sort((a, b) => (falling ? -1 : 1) * order(value(a, column), value(b, column))));
+    }));
+  };
+  document.querySelectorAll(".block.table").forEach((block) => block.querySelector(".sortable") && search(block));
+
   draw();
   const resized = new ResizeObserver((entries) => entries.forEach((entry) => Plotly.Plots.resize(entry.target)));
   Object.keys(charts).forEach((id) => resized.observe(document.getElementById(id)));

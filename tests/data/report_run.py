@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data.mine.domains import wilson_interval
 from data.report.build import ReportArtifact
 from data.workspace import MetricLog
 
@@ -99,6 +100,11 @@ def write_mining(path: Path, hostile: str) -> None:
             "mathematical_domains": [f"host{index}.example" for index in range(14 + number)],
             "accepted_paths": ["host1.example/questions/"],
             "pages_added": added,
+            "scores": [round(900 * math.exp(-0.1 * (bin - 4) ** 2) + 300 * math.exp(-0.05 * (bin - 33) ** 2)) for bin in range(46)],
+            "tokenizer": "bpe-100k",
+            "tokens_counted": pages * 560,
+            "tokens_error": pages * 4,
+            "labelled": {"pages": 1200, "average_precision": 0.9 + 0.02 * number},
         }
         for number, pages, threshold, overlap, added in [(1, 690, 0.71, None, 118), (2, 766, 0.64, 0.88, 21), (3, 769, 0.66, 0.985, 2)]
     ]
@@ -115,22 +121,60 @@ def write_mining(path: Path, hostile: str) -> None:
         "rounds": rounds,
         "stopped": "overlap",
         "dropped": dropped,
-        "contamination": [{"benchmark": "test.jsonl", "n": 10, "pages": 60}],
+        "contamination": [{"benchmark": "test.jsonl" + hostile, "n": 10, "pages": 60, "segments": 71}],
+        "decontamination": {"remove": "page", "pages_hit": 60, "segments_hit": 71, "pages_dropped": 60, "tokens_removed": 41_000},
         "funnel": funnel,
     }
     (path / "rounds.json").write_text(json.dumps(record))
-    rows = [
-        {
-            "host": f"{name}{index}.example{hostile}",
-            "pages": 60 + index,
-            "collected": max(0, 52 - 3 * index),
-            "share": max(0, 52 - 3 * index) / (60 + index),
-            "mathematical": index < 14,
-            "accepted": ["/questions/", "/notes/"] if index < 6 else [],
-        }
-        for index, name in enumerate(["algebra", "forum", "recipes", "lectures", "garden"] * 6)
-    ]
+    rows = [domain(f"{name}{index}.example{hostile}", index, hostile) for index, name in enumerate(["algebra", "forum", "recipes"] * 15)]
     pq.write_table(pa.Table.from_pylist(rows), path / "domains.parquet")
+    text = "The roots of $ax^2 + bx + c = 0$ are\n\n$$x = \\frac{-b \\pm \\sqrt{b^2 - 4ac}}{2a}.$$\n\n"
+    text += "It costs \\$5, and $\\unknown$ stays as it is."
+    samples = [
+        {
+            "kind": kind,
+            "url": f"https://host{index}.example/notes/{index}{hostile}",
+            "title": f"Quadratic equations {index}{hostile}",
+            "score": 0.66 + 0.01 * index,
+            "formulas": 3,
+            "tokens": 480,
+            "text": f"{text}\n\n${hostile}$ {hostile}",
+        }
+        for kind in ("collected", "just-above", "just-below", "rejected")
+        for index in range(4)
+    ]
+    pq.write_table(pa.Table.from_pylist(samples), path / "samples.parquet")
+
+
+def domain(host: str, index: int, hostile: str) -> dict[str, Any]:
+    """A row of domains.parquet."""
+    pages, collected = 60 + index, max(1, 52 - 3 * index)
+    low, high = wilson_interval(collected, pages)
+    names = ["/questions/", "/notes/"]
+    prefixes = [
+        {
+            "prefix": prefix + hostile,
+            "pages": pages // 2,
+            "collected": collected // 2,
+            "share": collected / pages,
+            "titles": [f"One{hostile}", "Two"],
+        }
+        for prefix in names
+    ]
+    return {
+        "host": host,
+        "pages": pages,
+        "collected": collected,
+        "share": collected / pages,
+        "share_low": low,
+        "share_high": high,
+        "mathematical": index < 14,
+        "gain": (pages - collected) * collected / pages,
+        "scores": [pages - collected - 8, 2, 1, 1, 0, 1, 1, 2, 0, collected],
+        "accepted": names if index < 6 else [],
+        "prefixes": prefixes,
+        "titles": [f"Lecture {number}{hostile}" for number in range(3)],
+    }
 
 
 def write_scores(made: list[ReportArtifact], add: Any, name: str, policy: str, greedy: float, hostile: str) -> None:

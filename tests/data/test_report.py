@@ -103,6 +103,24 @@ def test_scores_planted_counts_and_lineage_are_on_the_page(page: Page) -> None:
         assert expected in page.text
 
 
+def test_rounds_domains_and_samples_of_mining_are_on_the_page(page: Page) -> None:
+    for expected in (
+        "bpe-100k: 431 k ± 3,076",
+        "0.920, 0.940, 0.960",
+        "−1,992, 400 k tokens",
+        "60 pages quote a benchmark, in 71 segments",
+    ):
+        assert expected in page.text
+    assert page.text.count("Quadratic equations") == 16
+    assert sum(tag == "math" for tag, _ in page.tags) == 48
+    assert page.text.count("$\\unknown$") == 16
+    assert sum(tag == "input" for tag, _ in page.tags) == 1
+    low, high = next(
+        re.search(r"--low:(.+?);--value:.+?;--high:(.+)", style).groups() for style in page.attribute("span", "style") if "--low" in style
+    )
+    assert (low, high) == ("0.7583", "0.9308")
+
+
 def test_missing_stages_leave_their_sections_out(tmp_path: Path) -> None:
     run, artifacts = make_run(tmp_path / "store")
     few = [artifact for artifact in artifacts if artifact.name in ("problems", "curate", "sft", "evaluate-sft")]

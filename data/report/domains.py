@@ -1,0 +1,78 @@
+"""The domain table of the section "corpus": to search, to sort, and to open for a host's paths and titles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from data.report.artifact import ReportArtifact
+from data.report.blocks import Block, Cell, Interval, Table, Unfold, count, percent
+
+DOMAINS = 300
+"""Hosts shown; the artifact has all."""
+PREFIXES = 8
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def domain_blocks(mine: ReportArtifact) -> list[Block]:
+    """The table of the last round's domains, in the artifact's order (greatest expected gain first)."""
+    path = mine.path / "domains.parquet"
+    if not path.exists():
+        return []
+    table = pq.read_table(path)
+    shown = table.slice(0, DOMAINS)
+    rows = [_row(row) for row in shown.to_pylist()]
+    headers = ["Domain", "Pages", "Collected", "Share", "95 % interval", "Expected gain", "Mathematical", "Accepted paths"]
+    few = (
+        f"the first {count(shown.num_rows)} of {count(table.num_rows)}"
+        if shown.num_rows < table.num_rows
+        else f"all {count(table.num_rows)}"
+    )
+    note = (
+        "Expected gain: uncollected pages of each folder times the folder's collected share, summed. Open a domain for its paths, the "
+        "distribution of its scores from 0 to 1, and titles drawn at random."
+    )
+    return [
+        Table(
+            headers, rows, frozenset({1, 2, 3, 5}), f"Domains, {few}", mono=frozenset({0, 7}), note=note, search="Search domains and paths"
+        )
+    ]
+
+
+def _row(row: dict[str, Any]) -> list[Cell]:
+    return [
+        Unfold(row["host"], _details(row)),
+        count(row["pages"]),
+        count(row["collected"]),
+        percent(row["share"], 0),
+        Interval(row["share_low"], row["share"], row["share_high"]),
+        count(row.get("gain")),
+        "yes" if row["mathematical"] else "no",
+        _paths(row["accepted"]),
+    ]
+
+
+def _details(row: dict[str, Any]) -> list[tuple[str, str]]:
+    lines = []
+    for prefix in (row.get("prefixes") or [])[:PREFIXES]:
+        titles = " · ".join((prefix.get("titles") or [])[:3])
+        lines.append(
+            (prefix["prefix"], f"{count(prefix['collected'])} of {count(prefix['pages'])}, {percent(prefix['share'], 0)}  {titles}".strip())
+        )
+    if row.get("scores"):
+        lines.append(("scores", sparkline(row["scores"])))
+    lines += [("title", title) for title in (row.get("titles") or [])[:10]]
+    return lines
+
+
+def sparkline(counts: list[int]) -> str:
+    """Counts as characters of growing height; a space for none."""
+    most = max(counts, default=0) or 1
+    return "".join(BARS[min(len(BARS) - 1, value * len(BARS) // (most + 1))] if value else "\u2007" for value in counts)
+
+
+def _paths(prefixes: list[str] | None) -> str:
+    shown = (prefixes or [])[:4]
+    more = len(prefixes or []) - len(shown)
+    return " ".join(shown) + (f" and {more} more" if more > 0 else "")

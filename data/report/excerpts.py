@@ -1,0 +1,36 @@
+"""Pages on both sides of the last round's threshold, to judge by eye where the line was drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from data.report.artifact import ReportArtifact
+from data.report.blocks import Block, Excerpt, Excerpts, count
+from data.report.formulas import pieces
+
+TITLES = {
+    "collected": ("Collected pages", "Drawn at random from the corpus."),
+    "just-above": ("Collected, just above the threshold", "The collected pages with the lowest scores."),
+    "just-below": ("Rejected, just below the threshold", "The pages with the highest scores that were not collected."),
+    "rejected": ("Rejected pages", "Drawn at random from the pages that were not collected."),
+}
+
+
+def excerpt_blocks(mine: ReportArtifact) -> list[Block]:
+    """One block a kind of sample, from `samples.parquet`."""
+    path = mine.path / "samples.parquet"
+    if not path.exists():
+        return []
+    rows = pq.read_table(path).to_pylist()
+    return [
+        Excerpts(title, note, [_excerpt(row) for row in rows if row["kind"] == kind])
+        for kind, (title, note) in TITLES.items()
+        if any(row["kind"] == kind for row in rows)
+    ]
+
+
+def _excerpt(row: dict[str, Any]) -> Excerpt:
+    facts = f"score {row['score']:.4f}, {count(row['formulas'])} formulas, about {count(row['tokens'])} tokens"
+    return Excerpt(row["title"] or row["url"], row["url"], facts, list(pieces(row["text"])))
