@@ -96,6 +96,10 @@ class CommonCrawl(Config):
     begin: Count = Field(0, description="First file of the slice of the list that is used.")
     end: Positive | None = Field(None, description="File before which the slice ends; none is the end of the list.")
     sample: Positive | None = Field(None, description="Use so many files of the slice, drawn at random by `crawl.seed`; none is all.")
+    fetch: Literal["download", "stream"] = Field(
+        "download",
+        description="`download`: files become part of the artifact; `stream`: mining reads them over the network, nothing stays on disk.",
+    )
     max_file_gib: float = Field(4.0, gt=0, description="A larger file is refused (our choice; Common Crawl's have about 1 GiB).")
     client: ClientConfig = ClientConfig()
 

@@ -13,13 +13,20 @@ from pathlib import Path
 
 import fsspec
 
+from data.config import ClientConfig
+from data.crawl.client import client_for
+from data.crawl.remote import is_http, version_digest
 from data.errors import MathQuarryError
 from data.files import file_digest
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file or folder from outside the store. Hub names, which have no local bytes, are known by their name (`bytes` is 0)."""
+    """A file or folder from outside the store.
+
+    Hub names, which have no local bytes, are known by their name (`bytes` is 0), files behind http(s) URLs by what the server says of
+    them (size, and ETag or date).
+    """
 
     path: str
     sha256: str
@@ -30,7 +37,9 @@ def expand(patterns: list[str]) -> list[str]:
     """Paths that the given paths and globs name, sorted within a glob. Raises `MathQuarryError` for one that names nothing."""
     paths: list[str] = []
     for pattern in patterns:
-        if "://" in pattern:
+        if is_http(pattern):
+            found = [pattern]
+        elif "://" in pattern:
             filesystem, path = fsspec.core.url_to_fs(pattern)
             found = [filesystem.unstrip_protocol(match) for match in sorted(filesystem.glob(path))]
         else:
@@ -52,6 +61,8 @@ def identify(name: str) -> list[Source]:
         return [_local(Path(file)) for file in sorted(glob(f"{spec.submodule_search_locations[0]}/*.gguf"))]
     if name.startswith("hf://"):
         return [Source(name, hashlib.sha256(name.encode()).hexdigest(), 0)]
+    if is_http(name):
+        return [Source(name, *version_digest(client_for(ClientConfig()), name))]
     if "://" in name:
         return [_remote(path) for path in expand([name])]
     return [_local(Path(path)) for path in expand([name])]

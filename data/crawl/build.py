@@ -19,7 +19,8 @@ from data.workspace import Workspace
 
 WARCS = "warcs.json"
 """The artifact's list of WARC files: {"files": [{"path", "sha256", "bytes"}]}; paths are absolute, URLs, or relative to the artifact.
-For a Common Crawl snapshot also {"list": {"url", "sha256", "files"}}, the list of paths it was chosen from."""
+For a Common Crawl snapshot also {"list": {"url", "sha256", "files"}}, the list of paths it was chosen from; of files that are
+not downloaded digest and size are not known ("" and 0)."""
 
 
 def build_crawl(config: CrawlConfig, problems: Path, space: Workspace) -> dict[str, int]:
@@ -67,13 +68,16 @@ def _snapshot(source: CommonCrawl, seed: int, space: Workspace) -> tuple[dict[st
     client = client_for(source.client)
     paths = read_paths(client, list_url(source.base_url, source.crawl, source.files))
     chosen = choose(paths.paths, source, seed)
+    listing = {"list": {"url": paths.url, "sha256": paths.sha256, "files": len(paths.paths)}}
+    if source.fetch == "stream":
+        return listing, [{"path": f"{source.base_url.rstrip('/')}/{path}", "sha256": "", "bytes": 0} for path in chosen]
     # Downloads stay in the scratch folder too until the artifact is published: a kill before that must not cost them.
     fetched = download_all(client, source.base_url, chosen, space.scratch, round(source.max_file_gib * 2**30), space.progress)
     kept = [space.out / path for path in chosen]
     for path, target in zip(fetched, kept, strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
         os.link(path, target)
-    return {"list": {"url": paths.url, "sha256": paths.sha256, "files": len(paths.paths)}}, _described(space.out, kept)
+    return listing, _described(space.out, kept)
 
 
 def _described(folder: Path, paths: Sequence[Path]) -> list[dict]:

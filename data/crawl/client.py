@@ -129,9 +129,9 @@ class PoliteClient:
         """A whole file of at most `limit` bytes. Raises `RemoteError`, also for a larger one."""
         buffer = Buffer(url, 0, limit + 1)
         self.transfer(url, buffer)
-        if len(buffer.data) > limit:
+        if buffer.position > limit:
             raise RemoteError(f"{url} is larger than the {limit:,} bytes that such a file may have.")
-        return bytes(buffer.data)
+        return buffer.take()
 
     def read_range(self, url: str, start: int, stop: int, version: str = "") -> bytes:
         """Bytes from `start` to before `stop`, fewer at the file's end.
@@ -140,7 +140,7 @@ class PoliteClient:
         """
         buffer = Buffer(url, start, stop, version)
         self.transfer(url, buffer)
-        return bytes(buffer.data)
+        return buffer.take()
 
     def transfer(self, url: str, receiver: Receiver) -> None:
         """Fetch what `receiver` lacks. Raises `RemoteError` naming the URL after the last attempt."""
@@ -199,9 +199,13 @@ class PoliteClient:
                     return
                 receiver.restart()
                 raise _Passing("the server has no such range")
-            if response.status == 200 and receiver.start:
+            if changed:
+                receiver.restart()
+                if response.status == 206 or receiver.start:
+                    raise _Passing("the file changed")
+            elif response.status == 200 and receiver.start:
                 raise RangeIgnored(f"{url} cannot be read in parts: the server sends whole files only.")
-            if changed or (response.status == 200 and receiver.position):
+            elif response.status == 200 and receiver.position:
                 receiver.restart()
             if response.status == 206 and _first_byte(response) != receiver.position:
                 raise _Passing("the server answers with another range than was asked for")
@@ -256,7 +260,7 @@ class Buffer:
         self._url, self._pinned = url, bool(version)
         self.start, self.position, self.version = start, start, version
         self.stop: int | None = stop
-        self.data = bytearray()
+        self.data: list[bytes] = []
 
     def begin(self, remote: Remote) -> None:
         """Later attempts must go on with the same version."""
@@ -271,8 +275,14 @@ class Buffer:
 
     def write(self, block: bytes) -> None:
         """Append."""
-        self.data += block
+        self.data.append(block)
         self.position += len(block)
+
+    def take(self) -> bytes:
+        """All bytes, once."""
+        data = b"".join(self.data)
+        self.data.clear()
+        return data
 
 
 @lru_cache(maxsize=4)

@@ -117,6 +117,14 @@ def test_wet_files_have_their_own_list(server: FileServer, tmp_path: Path) -> No
     assert (space.out / "crawl-data" / "a.wet.gz").read_bytes() == b"wet"
 
 
+def test_files_that_are_streamed_are_listed_by_url_and_not_fetched(server: FileServer, tmp_path: Path) -> None:
+    space = Workspace.at(tmp_path)
+    build_crawl(CrawlConfig(source=source(server, fetch="stream", end=2)), tmp_path, space)
+    listing = json.loads((space.out / "warcs.json").read_text())
+    assert listing["files"] == [{"path": f"{server.url}/{path}", "sha256": "", "bytes": 0} for path in PATHS[:2]]
+    assert {path for _, path, _ in server.requests} == {LIST}
+
+
 def test_a_file_that_cannot_be_had_costs_nothing_of_the_others_when_run_again(server: FileServer, tmp_path: Path) -> None:
     space = Workspace.at(tmp_path)
     config = CrawlConfig(source=source(server, client={"connections": 1, "attempts": 2, "first_wait_seconds": 0.01}, end=4))
