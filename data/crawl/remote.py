@@ -10,6 +10,8 @@ from __future__ import annotations
 import datetime
 import hashlib
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, BinaryIO
 
@@ -18,6 +20,7 @@ from fsspec.spec import AbstractFileSystem
 
 from data.config import ClientConfig
 from data.crawl.client import PoliteClient, Remote, RemoteError, client_for
+from data.errors import MathQuarryError
 
 BLOCK_BYTES = 16 << 20
 """Largest range that is fetched ahead."""
@@ -30,13 +33,25 @@ def is_http(path: str) -> bool:
     return path.startswith(("http://", "https://"))
 
 
-def open_binary(path: str, config: ClientConfig | None = None) -> fsspec.core.OpenFile | BinaryIO:
-    """Open a path, an fsspec URL or an http(s) URL for reading, as a context manager. `config` is for http(s)."""
+@contextmanager
+def open_binary(path: str, config: ClientConfig | None = None) -> Iterator[BinaryIO]:
+    """Open a path, an http(s) URL or another fsspec URL for reading. `config` is for http(s).
+
+    Raises `OSError` for local files, `RemoteError` for http(s), `MathQuarryError` for a protocol that is unknown or not installed.
+    """
+    if "://" not in path:
+        with open(path, "rb") as file:  # fsspec cannot open pipes
+            yield file
+        return
     if is_http(path):
-        return PoliteFileSystem(client_for(config or ClientConfig()), BLOCK_BYTES).open(path, "rb")
-    if "://" in path:
-        return fsspec.open(path, "rb")
-    return open(path, "rb")  # fsspec cannot open pipes
+        opened = PoliteFileSystem(client_for(config or ClientConfig()), BLOCK_BYTES).open(path, "rb")
+    else:
+        try:
+            opened = fsspec.open(path, "rb")
+        except (ValueError, ImportError) as error:
+            raise MathQuarryError(f"cannot open {path}: {error}.") from error
+    with opened as file:
+        yield file
 
 
 def version_digest(client: PoliteClient, url: str) -> tuple[str, int]:

@@ -12,36 +12,36 @@ _HEADER_LIMIT = 1 << 16
 _LENGTH = re.compile(rb"^content-length:[ \t]*(\d+)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 
 
-def ends_whole(file: BinaryIO, last_record: int) -> bool:
-    """Whether nothing is cut off, and nothing but whitespace and zeros follows, after the record at byte `last_record`.
+def ends_whole(file: BinaryIO, head: bytes, last_record: int, length: int) -> bool:
+    """Whether nothing is cut off, and nothing but whitespace and zeros follows, after the last record.
 
-    Checks gzipped and plain files, by reading from that record on (the whole file where all of it is one gzip member). Files in other
-    compressions are taken as whole: their decoders report a cut themselves.
+    That record begins at byte `last_record` and claims `length` bytes; `head` are the file's first bytes. Checks gzipped and plain files,
+    by reading from that record on (the whole file where all of it is one gzip member). Files in other compressions are taken as whole:
+    their decoders report a cut themselves.
     """
-    file.seek(0)
-    start = file.read(5)
-    if start.startswith(_GZIP):
+    if head.startswith(_GZIP):
         file.seek(last_record)
         if file.read(2) != _GZIP:
             last_record = 0
         file.seek(last_record)
-        return _gzip_ends_whole(file)
+        return _gzip_ends_whole(file, length)
     file.seek(last_record)
-    return not start.startswith(b"WARC/") or _record_ends_whole(file)
+    return not head.startswith(b"WARC/") or _record_ends_whole(file)
 
 
-def _gzip_ends_whole(file: BinaryIO) -> bool:
-    """Whether complete gzip members follow one another to the end of the file."""
+def _gzip_ends_whole(file: BinaryIO, length: int) -> bool:
+    """Whether complete gzip members follow one another to the end of the file, and unpack to at least `length` bytes."""
     inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
     pending = b""
     begun = False
+    unpacked = 0
     while block := pending or file.read(_BLOCK):
         if not begun and not (block := block.lstrip(b"\0")):
             pending = b""
             continue
         begun = True
         try:
-            inflater.decompress(block, _BLOCK)
+            unpacked += len(inflater.decompress(block, _BLOCK))
         except zlib.error:
             return False
         pending = inflater.unconsumed_tail
@@ -49,7 +49,7 @@ def _gzip_ends_whole(file: BinaryIO) -> bool:
             pending = inflater.unused_data
             inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
             begun = False
-    return not begun
+    return not begun and unpacked >= length
 
 
 def _record_ends_whole(file: BinaryIO) -> bool:

@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-import fsspec
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
 from data.crawl.bodies import BadBody, TooLarge, decode_body, decode_text, looks_like_html
+from data.crawl.bounded import LARGEST_RECORD, BoundedFile
+from data.crawl.remote import open_binary
 from data.crawl.tail import ends_whole
 from data.errors import MathQuarryError
 
+PLAIN_TEXT = "text/plain"
+"""Content type of what a WET file holds of a page."""
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
 _READ = 1 << 16
 _HTTP_HEADER_LIMIT = 1 << 16
@@ -24,7 +27,10 @@ _HTTP_HEADER_LIMIT = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One HTML response. `offset` is the record's place in the file (bytes), `date` the WARC date as written."""
+    """One HTML response; of a WET file a text, as HTML, whose `content_type` is `PLAIN_TEXT`.
+
+    `offset` is the record's place in the file (bytes), `date` the WARC date as written.
+    """
 
     url: str
     html: str
@@ -50,15 +56,12 @@ class Dropped:
 def read_pages(path: str, max_page_bytes: int) -> Iterator[Page | Dropped]:
     """Pages of the HTTP responses with status 200 and an HTML type, in the file's order; dropped responses with the reason.
 
-    `path` is a file or an fsspec URL. A body of more than `max_page_bytes`, packed or unpacked, is dropped without being read further.
+    `path` is a file, an http(s) URL or another fsspec URL. A body of more than `max_page_bytes`, packed or unpacked, is dropped without
+    being read further, and a record that claims more than `LARGEST_RECORD` ends the file.
     Raises `MathQuarryError` naming the file when it is missing, cannot be read, or holds no WARC record at all.
     """
     try:
-        opened = fsspec.open(path, "rb")
-    except (ValueError, ImportError) as error:  # an unknown protocol, or one whose package is not installed
-        raise MathQuarryError(f"cannot open WARC file {path}: {error}.") from error
-    try:
-        with opened as file:
+        with open_binary(path) as file:
             yield from _read_records(file, path, max_page_bytes)
     except FileNotFoundError:
         raise MathQuarryError(f"WARC file {path} does not exist.") from None
@@ -67,29 +70,66 @@ def read_pages(path: str, max_page_bytes: int) -> Iterator[Page | Dropped]:
 
 
 def _read_records(file: BinaryIO, path: str, max_page_bytes: int) -> Iterator[Page | Dropped]:
+    source = BoundedFile(file)
     records = 0
-    last = 0
+    last, length = 0, 0
     try:
-        for record in ArchiveIterator(file, parse_http=False, record_types=WarcRecordType.any_type):
+        for record in ArchiveIterator(source, parse_http=False, record_types=WarcRecordType.any_type):
+            length = record.content_length
+            if length > LARGEST_RECORD:
+                detail = f"{path}: given up at byte {record.stream_pos}, where a record claims {length} bytes"
+                yield Dropped(record.headers.get("WARC-Target-URI") or "", "broken-warc", detail)
+                return
+            source.allow(length)
             if not record.headers.get("WARC-Type"):
                 continue
             records += 1
             last = record.stream_pos
-            if record.record_type == WarcRecordType.response:
-                found = _read_response(record, max_page_bytes)
+            if record.record_type in (WarcRecordType.response, WarcRecordType.conversion):
+                read = _read_response if record.record_type == WarcRecordType.response else _read_text
+                found = read(record, max_page_bytes)
+                if source.failure:
+                    raise source.failure
                 yield found
                 if isinstance(found, Dropped) and found.reason == "broken-warc":
                     return
     except OSError as error:
-        if error.errno is not None:  # the disk or the network, not the file's content
-            raise
+        if source.failure:  # the disk or the network, not the file's content
+            raise source.failure from None
         if records:
             yield Dropped("", "broken-warc", f"{path}: unreadable after {records} records, near byte {last}: {error}")
             return
+    if source.failure:
+        raise source.failure
     if not records:
         raise MathQuarryError(f"{path} holds no readable WARC record. Check that it is a WARC file (may be gzipped), and whole.")
-    if not ends_whole(file, last):
+    if file.seekable() and not ends_whole(file, source.head, last, length):
         yield Dropped("", "broken-warc", f"{path}: cut short or damaged after {records} records, past byte {last}")
+
+
+def _read_text(record: WarcRecord, max_page_bytes: int) -> Page | Dropped:
+    """The text that a WET file holds of a page, as HTML of a paragraph a line: so it takes the way of all pages."""
+    url = (record.headers.get("WARC-Target-URI") or "").strip().strip("<>")
+    if not url:
+        return Dropped("", "no-url", f"record {record.record_id} at byte {record.stream_pos} has no WARC-Target-URI")
+    content_type = (record.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
+    if content_type != PLAIN_TEXT:
+        return Dropped(url, "not-html", f"a conversion to {content_type or 'no stated type'}")
+    size = record.content_length
+    if size > max_page_bytes:
+        return Dropped(url, "too-large", f"{size} bytes, more than {max_page_bytes}")
+    raw = _read_exactly(record, size)
+    if len(raw) < size:
+        return Dropped(url, "broken-warc", f"the file ends {size - len(raw)} bytes before this record does")
+    html = _as_html(raw).decode("utf-8", "replace")
+    return Page(url, html, record.stream_pos, record.headers.get("WARC-Date") or "", PLAIN_TEXT)
+
+
+def _as_html(text: bytes) -> bytes:
+    """A paragraph a line. In bytes, since one wide character makes every copy of a string four times as large."""
+    text = text.replace(b"&", b"&amp;").replace(b"<", b"&lt;").replace(b"\n", b"\n<p>")
+    title = text.partition(b"\n")[0]
+    return b"<html><head><title>" + title + b"</title></head><body><main><p>" + text + b"</main></body></html>"
 
 
 def _read_response(record: WarcRecord, max_page_bytes: int) -> Page | Dropped:

@@ -232,7 +232,7 @@ EXPECTED_CASES = {
     "gzip_extra_sl.warc.gz": [],
     "whirlwind.warc.gz": ["page"],
     "whirlwind.warc.wat.gz": [],
-    "whirlwind.warc.wet.gz": [],
+    "whirlwind.warc.wet.gz": ["page"],
 }
 
 
