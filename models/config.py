@@ -153,8 +153,54 @@ class RefreshConfig(Config):
     replay_share: Share = Field(0.1, description="Share of the training data that is drawn from all earlier reward data (paper: 10 %).")
 
 
+class ParadigmConfig(Config):
+    """What a training method is made of (paper section 5.2, Eq. 5): where outputs come from, what judges them, and how a judgement becomes
+    the coefficient of each token's gradient. The defaults are GRPO; `METHODS` has the others."""
+
+    data: Literal["examples", "start", "policy"] = Field(
+        "policy", description="Outputs: worked solutions, samples of the policy as it came in, or samples of the policy as it is."
+    )
+    reward: Literal["none", "rule", "model"] = Field("model", description="Judge: nobody, the answer checker, or the reward model.")
+    coefficient: Literal["one", "reward", "preference", "gae", "group"] = Field(
+        "group",
+        description="Gradient coefficient: 1; the reward (Eq. 10); DPO's over pairs (Eq. 14); GAE with a value model (Eq. 18); the group's "
+        "advantage and a KL term in the loss (Eq. 21).",
+    )
+
+
+METHODS: dict[str, ParadigmConfig] = {
+    "sft": ParadigmConfig(data="examples", reward="none", coefficient="one"),
+    "rft": ParadigmConfig(data="start", reward="rule", coefficient="reward"),
+    "online-rft": ParadigmConfig(data="policy", reward="rule", coefficient="reward"),
+    "dpo": ParadigmConfig(data="start", reward="rule", coefficient="preference"),
+    "ppo": ParadigmConfig(data="policy", reward="model", coefficient="gae"),
+    "grpo": ParadigmConfig(data="policy", reward="model", coefficient="group"),
+}
+"""The paper's Table 10, row by row."""
+
+
+class PPOConfig(Config):
+    """What only PPO has (paper appendix A.1.5). The value model starts as the reward model (our choice)."""
+
+    discount: float = Field(1.0, gt=0, le=1, description="Gamma (our choice).")
+    gae_lambda: float = Field(0.95, ge=0, le=1, description="Lambda of generalised advantage estimation (our choice).")
+    value_learning_rate: LearningRate = Field(1e-5, description="Rate of the value model (our choice).")
+
+
+class CollapseConfig(Config):
+    """When a run has gone wrong and stops (our choice). Each is judged by the mean of the last `steps` steps."""
+
+    steps: Positive = Field(5, description="Steps that a figure is averaged over.")
+    largest_kl: float = Field(2.0, gt=0, description="Largest KL to the reference, in nats a token.")
+    smallest_entropy: float = Field(1e-4, ge=0, description="Smallest entropy, in nats a token; 0 switches it off.")
+    shortest_output: float = Field(1.5, ge=0, description="Least mean length of an output in tokens; 0 switches it off.")
+    truncated_rise: Share = Field(0.5, description="Largest rise of the share of outputs that are cut, over the run's first steps.")
+
+
 class GRPOConfig(Config):
-    """Stage `grpo`: one iteration of Algorithm 1 (paper section 4.1)."""
+    """Stage `grpo`: one iteration of Algorithm 1 (paper section 4.1), or of another method of its section 5.2."""
+
+    paradigm: ParadigmConfig = ParadigmConfig()
 
     steps: Positive = Field(
         4500,
@@ -165,7 +211,19 @@ class GRPOConfig(Config):
     outputs_per_question: Positive = Field(64, description="Group size G (paper).")
     updates_per_step: Positive = Field(1, description="Gradient updates on each batch, mu (paper).")
     clip_range: float = Field(0.2, gt=0, description="Epsilon of the clipped ratio (our choice).")
-    kl_coef: float = Field(0.04, ge=0, description="Beta of the KL term (paper).")
+    kl_coef: float = Field(0.04, ge=0, description="Beta of the KL term: GRPO's in the loss (paper), PPO's in the reward (Eq. 2).")
+    preference_beta: float = Field(0.1, gt=0, description="Beta of DPO (our choice).")
+    ppo: PPOConfig = PPOConfig()
+    dapo: bool = Field(
+        False,
+        description="Departure (arXiv 2503.14476): mean over all tokens, ratios clipped above 1.28, no KL term. Not its dynamic sampling.",
+    )
+    dr_grpo: bool = Field(
+        False, description="Departure (arXiv 2503.20783): advantages are not divided by std, nor outputs by their own length."
+    )
+    importance_cap: float | None = Field(
+        None, gt=0, description="Departure: weigh tokens with min(pi_old / pi_engine, this), truncated importance sampling."
+    )
     learning_rate: LearningRate = Field(1e-6, description="Rate (paper), constant.")
     optimizer: OptimizerConfig = OptimizerConfig(weight_decay=0.0)
     micro_batch_tokens: Positive = Field(
@@ -176,6 +234,9 @@ class GRPOConfig(Config):
     probe_tolerance: float = Field(
         0.05, gt=0, description="Largest mean |log-probability difference| between trainer and engine (our choice)."
     )
+    collapse: CollapseConfig = CollapseConfig()
+    evaluate_steps: Positive | None = Field(None, description="Steps between greedy scores on held-out questions (none: never).")
+    evaluate_questions: Positive = Field(200, description="Held-out questions of such a score.")
     checkpoint_steps: Positive = Field(20, description="Steps between checkpoints that an interrupted run resumes from (our choice).")
     grade: GradeConfig = GradeConfig()
     seed: int = Field(0, description="Seed of questions and sampling.")

@@ -52,6 +52,21 @@ PANELS = (
         "Difference of log-probabilities on a probe after each weight sync, in nats.",
         ".1e",
     ),
+    Panel(
+        "Engine against trainer on the rollouts",
+        (("mismatch_mean", "mean"),),
+        "Difference of log-probabilities of all sampled tokens, before each step's first update, in nats.",
+        ".1e",
+    ),
+    Panel("Held-out accuracy", (("test_accuracy", "greedy"),), "Greedy answers to held-out questions.", ".0%"),
+    Panel("Spread of advantages", (("advantage_std", "standard deviation"),), "Over all tokens of a step.", ".2f"),
+    Panel(
+        "Tokens a second",
+        (("sample_tokens_per_second", "sample"), ("score_tokens_per_second", "score"), ("update_tokens_per_second", "update")),
+        "Output tokens a step, over each phase's time.",
+        ".2s",
+    ),
+    Panel("Peak memory", (("peak_gib", "GiB"),), "Of the GPU, or of the process where there is none.", ".2f"),
     Panel("Clipped tokens", (("clip_fraction", "share"),), "Share of tokens whose clipped ratio cuts the gradient.", ".2%", if_any=True),
     Panel("Gradient norm", (("gradient_norm", "norm"),), "Before clipping."),
 )

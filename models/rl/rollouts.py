@@ -1,4 +1,4 @@
-"""The outputs of one GRPO step: sampled, scored by the reward model, turned into advantages, and written down.
+"""The outputs of one step: which questions, what was sampled, how it was judged, and how it is written down.
 
 An output that was cut before its end token is scored as it is, at its last token; the checker counts it as wrong. Its verdict is measured
 beside the reward and never used for the update.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +17,12 @@ import pyarrow.parquet as pq
 import torch
 
 from data.files import atomic_path
-from models.config import GRPOConfig, Supervision
+from models.config import GRPOConfig
 from models.questions import Question
-from models.reward import RewardModel, area_under_curve
-from models.rl.advantages import outcome_advantages, pad_steps, process_advantages
+from models.reward import area_under_curve
 from models.seeds import derive_seed
+
+Chosen = TypeVar("Chosen")
 
 SCHEMA = pa.schema(
     [
@@ -49,12 +51,13 @@ class Rollouts:
 
     questions: list[Question]
     outputs: list[list[int]]
+    logprobs: list[list[float]] | None  # with which the engine drew the tokens; none for worked solutions
     finished: list[bool]
     texts: list[str]
     correct: list[bool]
     step_ends: list[list[int]]
     rewards: list[list[float]]  # at each step end (process) or at the last token alone (outcome)
-    advantages_BT: torch.Tensor
+    advantages_BT: torch.Tensor  # the gradient coefficient of each token; for GRPO its advantage
 
     @property
     def group_size(self) -> int:
@@ -67,15 +70,18 @@ class Rollouts:
         return [question.prompt for question in self.questions for _ in range(self.group_size)]
 
 
-def choose_questions(questions: Sequence[Question], config: GRPOConfig, iteration: int, step: int) -> list[Question]:
+def choose_questions(questions: Sequence[Chosen], config: GRPOConfig, iteration: int, step: int, count: int | None = None) -> list[Chosen]:
     """The questions of a step (iterations and steps count from 1): a function of the seed and these numbers alone.
+
+    `count` is their number, `config.questions_per_step` unless given. Things other than questions are chosen alike.
 
     Steps walk through all questions in a random order before any comes again, over the iterations too.
     """
-    first = ((iteration - 1) * config.steps + step - 1) * config.questions_per_step
-    chosen: list[Question] = []
+    count = count or config.questions_per_step
+    first = ((iteration - 1) * config.steps + step - 1) * count
+    chosen: list[Chosen] = []
     orders: dict[int, np.ndarray] = {}
-    for place in range(first, first + config.questions_per_step):
+    for place in range(first, first + count):
         epoch, index = divmod(place, len(questions))
         if epoch not in orders:
             orders[epoch] = np.random.default_rng([config.seed, epoch]).permutation(len(questions))
@@ -88,29 +94,14 @@ def sampling_seeds(config: GRPOConfig, iteration: int, step: int) -> list[int]:
     return [derive_seed(config.seed, "grpo", iteration, step, place) for place in range(config.questions_per_step)]
 
 
-def score_outputs(
-    reward: RewardModel,
-    prompts: Sequence[Sequence[int]],
-    outputs: Sequence[Sequence[int]],
-    step_ends: Sequence[Sequence[int]],
-    group_size: int,
-    supervision: Supervision,
-) -> tuple[list[list[float]], torch.Tensor]:
-    """Rewards of each output and the group-relative advantages_BT of its tokens (paper sections 4.1.2 and 4.1.3)."""
-    lengths_B = torch.tensor([len(output) for output in outputs])
-    if supervision == "outcome":
-        rewards = reward.score(prompts, outputs, [ends[-1:] for ends in step_ends])
-        return rewards, outcome_advantages(torch.tensor(rewards)[:, 0], lengths_B, group_size)
-    rewards = reward.score(prompts, outputs, step_ends)
-    return rewards, process_advantages(pad_steps(rewards, 0.0), pad_steps(step_ends, -1), lengths_B, group_size)
-
-
 def measure_rollouts(rollouts: Rollouts) -> dict[str, float | None]:
     """Figures of a step: rewards beside the true accuracy, lengths, and what kinds of groups there were.
 
     `reward` is the last token's score, `step_reward` the mean over all step ends, `accuracy` the checker's verdict and `reward_auc` how
     well the reward tells right outputs from wrong ones (`None` when all are alike). Of the groups, `groups_all_right`, `groups_all_wrong`
-    and `groups_mixed` go by the verdict, `groups_flat` have no advantage at all. `advantage_size` is the mean |advantage| of a token.
+    and `groups_mixed` go by the verdict, `groups_flat` have no advantage at all. Of the tokens' advantages, `advantage_size` is the mean
+    |advantage|, `advantage_std` their spread. `entropy` is the mean of -log p at the sampled tokens, which estimates the entropy of the
+    distribution they were drawn from.
     """
     last = [row[-1] for row in rollouts.rewards]
     steps = [reward for row in rollouts.rewards for reward in row]
@@ -119,12 +110,18 @@ def measure_rollouts(rollouts: Rollouts) -> dict[str, float | None]:
     right = [sum(rollouts.correct[start : start + size]) for start in range(0, count, size)]
     flat = [bool((rollouts.advantages_BT[start : start + size] == 0).all()) for start in range(0, count, size)]
     groups = len(right)
+    inside_BT = torch.arange(rollouts.advantages_BT.shape[1]) < torch.tensor(lengths)[:, None]
+    advantages_N = rollouts.advantages_BT[inside_BT].double()
+    surprise = None if rollouts.logprobs is None else -sum(map(sum, rollouts.logprobs)) / sum(lengths)
     return {
         "reward": sum(last) / count,
         "step_reward": sum(steps) / len(steps),
         "accuracy": sum(rollouts.correct) / count,
         "reward_auc": area_under_curve(last, rollouts.correct),
+        "entropy": surprise,
         "output_tokens": sum(lengths) / count,
+        "output_tokens_shortest": min(lengths),
+        "output_tokens_longest": max(lengths),
         "truncated_share": 1 - sum(rollouts.finished) / count,
         "steps_per_output": sum(map(len, rollouts.step_ends)) / count,
         "distinct_share": len({(place // size, tuple(output)) for place, output in enumerate(rollouts.outputs)}) / count,
@@ -132,7 +129,8 @@ def measure_rollouts(rollouts: Rollouts) -> dict[str, float | None]:
         "groups_all_wrong": sum(number == 0 for number in right) / groups,
         "groups_mixed": sum(0 < number < size for number in right) / groups,
         "groups_flat": sum(flat) / groups,
-        "advantage_size": float(rollouts.advantages_BT.abs().sum() / sum(lengths)),
+        "advantage_size": float(advantages_N.abs().mean()),
+        "advantage_std": float(advantages_N.std(unbiased=False)),
     }
 
 

@@ -1,4 +1,4 @@
-"""One step's updates of the policy: mu gradient steps of Eq. 3 on one batch of outputs (paper Algorithm 1, lines 9 and 10)."""
+"""One step's updates of the policy: mu gradient steps on one batch of outputs (paper Algorithm 1, lines 9 and 10)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,27 @@ from transformers import PreTrainedModel
 from data.errors import MathQuarryError
 from models.config import GRPOConfig
 from models.rl.logprobs import output_logprobs
-from models.rl.objectives import grpo_token_loss, kl_estimate, token_weights
+from models.rl.objectives import (
+    constant_weights,
+    grpo_token_loss,
+    kl_estimate,
+    likelihood_token_loss,
+    token_mean_weights,
+    token_weights,
+)
 from models.rl.sequences import SequenceBatch, lay_out
+
+DAPO_CLIP_ABOVE = 0.28
 
 
 @dataclass(frozen=True)
 class Experience:
-    """What one optimizer step learns from: outputs with the advantage of each of their tokens."""
+    """What one optimizer step learns from: outputs with the gradient coefficient of each of their tokens."""
 
     prompts: Sequence[Sequence[int]]
     outputs: Sequence[Sequence[int]]
     advantages_BT: torch.Tensor  # T: the longest output; beyond an output's end the values do not matter
+    engine_logprobs: Sequence[Sequence[float]] | None = None  # what the engine says the tokens were drawn with
 
 
 @dataclass
@@ -39,15 +49,16 @@ class _MicroBatch:
     advantages_N: torch.Tensor
     weights_N: torch.Tensor
     copies_N: torch.Tensor
+    engine_N: torch.Tensor | None
     old_N: torch.Tensor | None = None
     reference_N: torch.Tensor | None = None
 
 
-def make_optimizer(model: PreTrainedModel, config: GRPOConfig) -> torch.optim.Optimizer:
-    """AdamW at the constant rate of the config."""
+def make_optimizer(model: PreTrainedModel, config: GRPOConfig, learning_rate: float | None = None) -> torch.optim.Optimizer:
+    """AdamW at a constant rate, that of the config unless another is given."""
     return torch.optim.AdamW(
         model.parameters(),
-        lr=config.learning_rate,
+        lr=learning_rate or config.learning_rate,
         betas=(config.optimizer.beta1, config.optimizer.beta2),
         weight_decay=config.optimizer.weight_decay,
         fused=True,
@@ -56,20 +67,22 @@ def make_optimizer(model: PreTrainedModel, config: GRPOConfig) -> torch.optim.Op
 
 def update_policy(
     policy: PreTrainedModel, reference: PreTrainedModel, optimizer: torch.optim.Optimizer, experience: Experience, config: GRPOConfig
-) -> dict[str, float]:
-    """Make `config.updates_per_step` gradient steps of Eq. 3 on all outputs of `experience`; the policy changes in place.
+) -> dict[str, float | None]:
+    """Make `config.updates_per_step` gradient steps on all outputs of `experience`; the policy changes in place.
 
     pi_old is the policy as it comes in: its log-probabilities are those of the first update, so no pass of their own is needed, and with
-    one update the ratio is 1. The reference's are computed once and only if the KL term counts. The gradient is that of the whole step,
-    however many forward passes `micro_batch_tokens` cuts it into.
+    one update the ratio is 1. The reference's are computed once and only if the KL term counts. Where no KL term does, outputs whose
+    coefficients are all 0 have no gradient and are not computed. The gradient is that of the whole step, however many forward passes
+    `micro_batch_tokens` cuts it into.
 
-    Returns figures of the last update: loss, kl (Eq. 4, weighted as in the loss), entropy (mean of -log pi at the sampled tokens, which
-    estimates it while they come from this policy), clip_fraction (share of tokens whose clipped ratio cuts the gradient), ratio_mean,
-    ratio_min, ratio_max and gradient_norm (before clipping). Raises `MathQuarryError` when the gradient is not finite.
+    Returns figures of the last update: loss, kl (Eq. 4, weighted as in the loss; `None` if it was not computed), clip_fraction (share of
+    tokens whose clipped ratio cuts the gradient), clip_fraction_high and _low (those above and below), ratio_mean, ratio_min, ratio_max,
+    mismatch_mean and mismatch_largest (|log-probability by trainer - by engine|, before the first update) and gradient_norm (before
+    clipping). Raises `MathQuarryError` when the gradient is not finite.
     """
-    batches = list(_micro_batches(experience, config.micro_batch_tokens, policy))
-    figures: dict[str, float] = {}
-    for update in range(config.updates_per_step):
+    batches = list(_micro_batches(experience, policy, config))
+    figures: dict[str, float | None] = {"loss": 0.0, "gradient_norm": 0.0}
+    for update in range(config.updates_per_step if batches else 0):
         optimizer.zero_grad(set_to_none=True)
         tallies = [_backward(policy, reference, batch, config) for batch in batches]
         norm = float(nn.utils.clip_grad_norm_(policy.parameters(), config.optimizer.grad_clip))
@@ -78,86 +91,133 @@ def update_policy(
                 f"update {update + 1} of a GRPO step has gradient norm {norm}. Lower grpo.learning_rate or raise kl_coef."
             )
         optimizer.step()
-        figures = {**_summarise(tallies), "gradient_norm": norm}
+        first = figures if update else {}
+        figures = {**_summarise(tallies, batches), "gradient_norm": norm}
+        # Later updates differ from the engine because they learn, not because the engine is wrong.
+        figures |= {name: value for name, value in first.items() if name.startswith("mismatch")}
     optimizer.zero_grad(set_to_none=True)
     return figures
 
 
-def _micro_batches(experience: Experience, token_budget: int, policy: PreTrainedModel) -> Iterator[_MicroBatch]:
+def sequence_logprobs(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]], config: GRPOConfig
+) -> list[torch.Tensor]:
+    """Log-probabilities of each output's tokens at the sampling temperature, without gradient, on the CPU."""
+    found: list[torch.Tensor] = [torch.empty(0)] * len(outputs)
+    for batch in lay_out(prompts, outputs, model, config.micro_batch_tokens):
+        with torch.no_grad(), autocast(model, config):
+            logprobs_N = output_logprobs(model, batch, config.rollout.temperature).cpu()
+        for member, logprobs_T in zip(batch.members, logprobs_N.split([len(outputs[member]) for member in batch.members]), strict=True):
+            found[member] = logprobs_T
+    return found
+
+
+def has_kl_loss(config: GRPOConfig) -> bool:
+    """Whether the loss has a KL term. PPO's is in the reward, the other methods have none."""
+    return config.paradigm.coefficient == "group" and config.kl_coef > 0 and not config.dapo
+
+
+def autocast(model: PreTrainedModel, config: GRPOConfig) -> AbstractContextManager:
+    """The precision of forward passes."""
+    return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16")
+
+
+def _weights(lengths: Sequence[int], config: GRPOConfig) -> list[float]:
+    if config.dapo:
+        return token_mean_weights(lengths)
+    return constant_weights(lengths, config.rollout.max_tokens) if config.dr_grpo else token_weights(lengths)
+
+
+def _micro_batches(experience: Experience, policy: PreTrainedModel, config: GRPOConfig) -> Iterator[_MicroBatch]:
     """The experience in forward passes. Equal outputs of a question with equal advantages are computed once and weigh as many.
 
     A small or well-trained policy repeats itself so much that this saves most of the work; the sum over outputs is the same.
     """
     lengths = [len(output) for output in experience.outputs]
-    weights = token_weights(lengths)
+    weights = _weights(lengths, config)
     copies: dict[tuple[tuple[int, ...], tuple[int, ...], bytes], list[int]] = {}
     for row, (prompt, output) in enumerate(zip(experience.prompts, experience.outputs, strict=True)):
-        advantages = experience.advantages_BT[row, : lengths[row]].numpy().tobytes()
-        copies.setdefault((tuple(prompt), tuple(output), advantages), []).append(row)
+        advantages_T = experience.advantages_BT[row, : lengths[row]]
+        if has_kl_loss(config) or advantages_T.any():
+            copies.setdefault((tuple(prompt), tuple(output), advantages_T.numpy().tobytes()), []).append(row)
     groups = list(copies.values())
     firsts = [group[0] for group in groups]
-    for sequences in lay_out(
-        [experience.prompts[row] for row in firsts], [experience.outputs[row] for row in firsts], policy, token_budget
-    ):
+    prompts, outputs = [experience.prompts[row] for row in firsts], [experience.outputs[row] for row in firsts]
+    for sequences in lay_out(prompts, outputs, policy, config.micro_batch_tokens):
         rows = [firsts[place] for place in sequences.members]
+        engine = experience.engine_logprobs
         count_N = torch.cat([torch.full((lengths[firsts[place]],), float(len(groups[place]))) for place in sequences.members])
         yield _MicroBatch(
             sequences,
             torch.cat([experience.advantages_BT[row, : lengths[row]] for row in rows]).to(policy.device),
             (count_N * torch.cat([torch.full((lengths[row],), weights[row]) for row in rows])).to(policy.device),
             count_N.to(policy.device),
+            None if engine is None else torch.cat([torch.tensor(engine[row]) for row in rows]).to(policy.device),
         )
 
 
 def _backward(policy: PreTrainedModel, reference: PreTrainedModel, batch: _MicroBatch, config: GRPOConfig) -> torch.Tensor:
     """Add the gradient of one micro-batch and return its tallies (see `_summarise`)."""
-    with _autocast(policy, config):
+    with autocast(policy, config):
         logprobs_N = output_logprobs(policy, batch.sequences, config.rollout.temperature)
         if batch.old_N is None:
             batch.old_N = logprobs_N.detach()
-            if config.kl_coef > 0:
+            if has_kl_loss(config):
                 with torch.no_grad():
                     batch.reference_N = output_logprobs(reference, batch.sequences, config.rollout.temperature)
-    loss_N = grpo_token_loss(logprobs_N, batch.old_N, batch.reference_N, batch.advantages_N, config.clip_range, config.kl_coef)
+    loss_N = _token_loss(logprobs_N, batch.old_N, batch, config)
     loss = (batch.weights_N * loss_N).sum()
     loss.backward()
     with torch.no_grad():
-        return _tally(loss, logprobs_N.detach(), batch, config)
+        return _tally(loss, logprobs_N.detach(), batch.old_N, batch, config)
 
 
-def _tally(loss: torch.Tensor, logprobs_N: torch.Tensor, batch: _MicroBatch, config: GRPOConfig) -> torch.Tensor:
-    assert batch.old_N is not None, "old log-probabilities are set in the first update"
-    ratio_N = torch.exp(logprobs_N - batch.old_N)
-    above_N = (ratio_N > 1 + config.clip_range) & (batch.advantages_N > 0)
-    below_N = (ratio_N < 1 - config.clip_range) & (batch.advantages_N < 0)
+def _token_loss(logprobs_N: torch.Tensor, old_N: torch.Tensor, batch: _MicroBatch, config: GRPOConfig) -> torch.Tensor:
+    if config.paradigm.coefficient not in ("gae", "group"):
+        return likelihood_token_loss(logprobs_N, batch.advantages_N)
+    importance_N: torch.Tensor | float = 1.0
+    if config.importance_cap is not None and batch.engine_N is not None:
+        importance_N = torch.exp(old_N - batch.engine_N).clamp(max=config.importance_cap)
+    above = DAPO_CLIP_ABOVE if config.dapo else None
+    return grpo_token_loss(logprobs_N, old_N, batch.reference_N, batch.advantages_N, config.clip_range, config.kl_coef, above, importance_N)
+
+
+def _tally(loss: torch.Tensor, logprobs_N: torch.Tensor, old_N: torch.Tensor, batch: _MicroBatch, config: GRPOConfig) -> torch.Tensor:
+    ratio_N = torch.exp(logprobs_N - old_N)
+    clipped = config.paradigm.coefficient in ("gae", "group")
+    above_N = (ratio_N > 1 + (DAPO_CLIP_ABOVE if config.dapo else config.clip_range)) & (batch.advantages_N > 0) & clipped
+    below_N = (ratio_N < 1 - config.clip_range) & (batch.advantages_N < 0) & clipped
     kl_N = torch.zeros_like(ratio_N) if batch.reference_N is None else kl_estimate(logprobs_N, batch.reference_N)
+    gap_N = torch.zeros_like(ratio_N) if batch.engine_N is None else (old_N - batch.engine_N).abs()
     return torch.stack(
         [
             loss,
             (batch.weights_N * kl_N).sum(),
-            -(batch.copies_N * logprobs_N).sum(),
-            (batch.copies_N * (above_N | below_N)).sum(),
+            (batch.copies_N * above_N).sum(),
+            (batch.copies_N * below_N).sum(),
             (batch.copies_N * ratio_N).sum(),
+            (batch.copies_N * gap_N).sum(),
             batch.copies_N.sum(),
             ratio_N.min(),
             ratio_N.max(),
+            gap_N.max(),
         ]
     ).double()
 
 
-def _summarise(tallies: list[torch.Tensor]) -> dict[str, float]:
+def _summarise(tallies: list[torch.Tensor], batches: list[_MicroBatch]) -> dict[str, float | None]:
     table = torch.stack(tallies).cpu()
-    loss, kl, surprise, clipped, ratio, tokens = table[:, :6].sum(dim=0).tolist()
+    loss, kl, above, below, ratio, gap, tokens = table[:, :7].sum(dim=0).tolist()
+    engine = batches[0].engine_N is not None
     return {
         "loss": loss,
-        "kl": kl,
-        "entropy": surprise / tokens,
-        "clip_fraction": clipped / tokens,
+        "kl": None if batches[0].reference_N is None else kl,
+        "clip_fraction": (above + below) / tokens,
+        "clip_fraction_high": above / tokens,
+        "clip_fraction_low": below / tokens,
         "ratio_mean": ratio / tokens,
-        "ratio_min": float(table[:, 6].min()),
-        "ratio_max": float(table[:, 7].max()),
+        "ratio_min": float(table[:, 7].min()),
+        "ratio_max": float(table[:, 8].max()),
+        "mismatch_mean": gap / tokens if engine else None,
+        "mismatch_largest": float(table[:, 9].max()) if engine else None,
     }
-
-
-def _autocast(model: PreTrainedModel, config: GRPOConfig) -> AbstractContextManager:
-    return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16")

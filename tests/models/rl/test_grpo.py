@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import models.rl.grpo as grpo
+import models.rl.loop as loop
 from data.errors import MathQuarryError
 from data.problems.problem import Problem
 from data.workspace import Workspace
@@ -33,6 +34,35 @@ CONFIG = GRPOConfig(
     checkpoint_steps=2,
 )
 FILES = ["model/model.safetensors", "rollouts.parquet"]
+FIGURES = {
+    "reward",
+    "accuracy",
+    "kl",
+    "clip_fraction",
+    "clip_fraction_high",
+    "clip_fraction_low",
+    "entropy",
+    "output_tokens",
+    "output_tokens_shortest",
+    "output_tokens_longest",
+    "truncated_share",
+    "groups_all_right",
+    "groups_all_wrong",
+    "groups_mixed",
+    "groups_flat",
+    "advantage_size",
+    "advantage_std",
+    "mismatch_mean",
+    "mismatch_largest",
+    "probe_mean",
+    "probe_largest",
+    "sample_tokens_per_second",
+    "score_tokens_per_second",
+    "update_tokens_per_second",
+    "tokens_per_second",
+    "seconds_sync",
+    "peak_gib",
+}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +82,7 @@ def test_a_killed_and_resumed_iteration_ends_with_the_same_bytes(
     killed_in: int, inputs: tuple[Path, Path, Path], whole: tuple[Workspace, dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     space = Workspace.at(tmp_path)
-    update, calls = grpo.update_policy, []
+    update, calls = loop.update_policy, []
 
     def dies(*arguments: object) -> dict[str, float]:
         calls.append(1)
@@ -60,10 +90,10 @@ def test_a_killed_and_resumed_iteration_ends_with_the_same_bytes(
             raise KeyboardInterrupt
         return update(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(grpo, "update_policy", dies)
+    monkeypatch.setattr(loop, "update_policy", dies)
     with pytest.raises(KeyboardInterrupt):
         grpo.grpo_iteration(CONFIG, *inputs, 1, space)
-    monkeypatch.setattr(grpo, "update_policy", update)
+    monkeypatch.setattr(loop, "update_policy", update)
     summary = grpo.grpo_iteration(CONFIG, *inputs, 1, space)
     assert summary == whole[1]
     for name in FILES:
@@ -87,9 +117,9 @@ def test_the_reference_is_the_policy_as_it_came_in(
     inputs: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     references = []
-    update = grpo.update_policy
+    update = loop.update_policy
     monkeypatch.setattr(
-        grpo, "update_policy", lambda policy, reference, *rest: (references.append(reference), update(policy, reference, *rest))[1]
+        loop, "update_policy", lambda policy, reference, *rest: (references.append(reference), update(policy, reference, *rest))[1]
     )
     space = Workspace.at(tmp_path)
     grpo.grpo_iteration(CONFIG, *inputs, 1, space)
@@ -131,8 +161,9 @@ def test_every_figure_is_logged_for_every_step(whole: tuple[Workspace, dict]) ->
     records = [record["values"] for record in whole[0].metrics.read()]
     assert len(records) == 5
     for values in records:
-        assert {"reward", "accuracy", "kl", "clip_fraction", "entropy", "output_tokens", "truncated_share", "probe_mean"} <= set(values)
-        assert values["groups_all_right"] + values["groups_all_wrong"] + values["groups_mixed"] == 1.0
+        assert set(values) >= FIGURES
+        assert values["groups_all_right"] + values["groups_all_wrong"] + values["groups_mixed"] == pytest.approx(1.0)
+        assert values["mismatch_largest"] < 1e-4
 
 
 def test_training_raises_the_reward(inputs: tuple[Path, Path, Path], tmp_path: Path) -> None:
