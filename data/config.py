@@ -190,6 +190,11 @@ class MineConfig(Config):
     annotations: str | None = Field(
         None, description="TOML file of accepted and rejected URL path prefixes; without one `path_share` decides."
     )
+    review: str | None = Field(
+        None,
+        pattern=r"^[\w-]+$",
+        description="Name of a person's review between rounds, in served runs; none: nobody is asked, `path_share` decides.",
+    )
     path_share: Share = Field(
         0.5,
         description="Unattended: accept a path prefix of a mathematical domain when this share of its pages was collected (our choice).",

@@ -29,14 +29,19 @@ class RunForm(Config):
     )
     grpo_steps: Positive | None = Field(None, title="GRPO steps", description="Optimizer steps in an iteration.")
     questions: Positive | None = Field(None, title="Evaluation questions", description="Score this many held-out questions.")
+    annotate: bool = Field(
+        False,
+        title="Annotate domains by hand",
+        description="Wait between mining rounds until a person has judged the domain table. Off: the threshold decides.",
+    )
     overrides: list[Override] = Field(
         [], title="Further overrides", description="`section.field=value`, for example `grpo.kl_coef=0.05`. Any field of the recipe."
     )
     begin_at: StageName | None = Field(None, title="Begin at", description="Everything before this stage must be in the store.")
     force: StageName | None = Field(None, title="Force", description="Make this stage and what depends on it again.")
 
-    def resolve(self) -> Recipe:
-        """The recipe with the overrides. Raises `MathQuarryError` naming every field that is wrong."""
+    def resolve(self, review: str) -> Recipe:
+        """The recipe with the overrides; `review` names a person's annotations. Raises `MathQuarryError` naming wrong fields."""
         chosen = {
             "seed": self.seed,
             "iterations": self.iterations,
@@ -44,6 +49,7 @@ class RunForm(Config):
             "reward.supervision": self.supervision,
             "grpo.steps": self.grpo_steps,
             "evaluate.questions": self.questions,
+            "mine.review": review if self.annotate else None,
         }
         fields = [f"{field}={value}" for field, value in chosen.items() if value is not None]
         return load_recipe(self.recipe, [*fields, *self.overrides])

@@ -18,7 +18,7 @@ from flows.evaluate import evaluate_flow
 from flows.forms import IterationForm, RunForm, SnapshotForm, served_store
 from flows.grpo import grpo_flow
 from flows.mine import mine_flow
-from flows.pipeline import Run, whole_path
+from flows.pipeline import Run, run_id, whole_path
 from flows.problems import problems_flow
 from flows.recipe import Recipe, load_recipe, override_recipe
 from flows.report import report_flow
@@ -36,7 +36,7 @@ def served_pipeline(run: RunForm) -> State[None]:
     Args:
         run: What to run.
     """
-    recipe = run.resolve()
+    recipe = run.resolve(review=run_id())
     record = Run(served_store(), recipe, run.begin_at, dependents(run.force) if run.force else frozenset(), _log)
     with record.recorded():
         whole_path(record, recipe)

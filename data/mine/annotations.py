@@ -62,29 +62,35 @@ class Annotations:
     def read(cls, path: Path) -> Annotations:
         """Read a TOML file. Raises `MathQuarryError` naming the file and the field that is wrong."""
         try:
-            return cls(_File(**tomllib.loads(path.read_text(encoding="utf-8"))).path)
+            return cls(parse_verdicts(path.read_text(encoding="utf-8"), str(path)))
         except FileNotFoundError:
             raise MathQuarryError(f"annotations = {path} does not exist; write it or unset `annotations` of the mine section.") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
             raise MathQuarryError(f"{path} is not TOML: {error}.") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise MathQuarryError(
-                f"{path}, {where}: {first['msg']}. A verdict is a [[path]] table with host, prefix and verdict."
-            ) from None
 
-    def accepts(self, host: str, path: str) -> bool:
-        """Whether a page's path is accepted; paths nobody judged are not."""
+    def accepts(self, host: str, path: str) -> bool | None:
+        """Whether a page's path is accepted; None when nobody judged it."""
         for verdict in self._by_host.get(host, ()):
             if covers(verdict.prefix, path):
                 return verdict.verdict == "accept"
-        return False
+        return None
 
     def accepted(self) -> dict[str, list[str]]:
         """Accepted prefixes by host."""
         found = {host: sorted(v.prefix for v in verdicts if v.verdict == "accept") for host, verdicts in self._by_host.items()}
         return {host: prefixes for host, prefixes in sorted(found.items()) if prefixes}
+
+
+def parse_verdicts(text: str, where: str) -> list[Verdict]:
+    """Verdicts of a TOML text. Raises `MathQuarryError` naming `where` it is from and the field that is wrong."""
+    try:
+        return _File(**tomllib.loads(text)).path
+    except tomllib.TOMLDecodeError as error:
+        raise MathQuarryError(f"{where} is not TOML: {error}.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise MathQuarryError(f"{where}, {field}: {first['msg']}. A verdict is a [[path]] table with host, prefix and verdict.") from None
 
 
 def covers(prefix: str, path: str) -> bool:

@@ -15,8 +15,10 @@ A killed run resumes at the WARC, the shard compared with benchmarks, or the rou
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 
 import pyarrow.parquet as pq
 
@@ -26,9 +28,10 @@ from data.files import atomic_path, write_json
 from data.mine.annotations import Annotations
 from data.mine.cleaning import Cleaning, clean
 from data.mine.corpus import first_rounds, write_corpus, write_dropped
-from data.mine.domains import to_arrow
+from data.mine.domains import domain_table, to_arrow
 from data.mine.pool import WorkerPool
 from data.mine.quality import measure
+from data.mine.review import Decision, Decisions
 from data.mine.rounds import Round, judge, load_round, run_round
 from data.mine.seed import first_seed, with_negatives
 from data.mine.shards import Mask, Pages, extract_crawl, warc_files
@@ -37,14 +40,19 @@ from data.workspace import Workspace
 Summary = dict[str, int | float | str]
 
 
-def mine(config: MineConfig, crawl: Path, problems: Path, space: Workspace) -> Summary:
+def mine(config: MineConfig, crawl: Path, problems: Path, space: Workspace, reviews: Path | None = None) -> Summary:
     """Mine the WARC files of a crawl artifact.
 
     Writes to `space.out`: corpus/part-NNNN.parquet, rounds.json (rounds, funnel, dropped by reason, contamination by
     benchmark and n), domains.parquet, dropped.parquet, contamination.parquet (every quotation), classifier.bin (the
     last round's, collapsed). Metrics: pages, tokens, overlap and threshold by round. Raises `MathQuarryError` when
     the crawl has no pages with text, when cleaning leaves none, or when there is no seed.
+
+    With `config.review`, `reviews` is the folder of the reviews; raises `ReviewNeeded` when a round waits for its decision.
     """
+    if config.review and reviews is None:
+        raise MathQuarryError("mine.review asks a person between rounds, which only a served run can do; unset it here.")
+    decisions = Decisions(reviews / config.review).read() if config.review and reviews else {}
     if config.annotations:
         Annotations.read(Path(config.annotations))  # a mistake in the file should not wait for the first round
     with WorkerPool(config.workers, space.progress) as workers:
@@ -56,11 +64,18 @@ def mine(config: MineConfig, crawl: Path, problems: Path, space: Workspace) -> S
             raise MathQuarryError(
                 "every page of the crawl repeats another one or quotes a benchmark: nothing is left to mine. Use a larger crawl."
             )
-        rounds, stopped = run_rounds(pages, pool, config, space, workers)
-    return _write_results(pages, cleaning, pool, rounds, stopped, config, crawl, space)
+        rounds, stopped = run_rounds(pages, pool, config, space, workers, decisions)
+    return _write_results(pages, cleaning, pool, rounds, stopped, config, crawl, space, decisions)
 
 
-def run_rounds(pages: Pages, pool: Mask, config: MineConfig, space: Workspace, workers: WorkerPool) -> tuple[list[Round], str]:
+def run_rounds(
+    pages: Pages,
+    pool: Mask,
+    config: MineConfig,
+    space: Workspace,
+    workers: WorkerPool,
+    decisions: Mapping[int, Decision] = MappingProxyType({}),
+) -> tuple[list[Round], str]:
     """Rounds until one's tokens were nearly all collected before, or `config.max_rounds`. Finished rounds are read from their checkpoints.
 
     Returns the rounds and why they ended: `overlap` or `max_rounds`.
@@ -74,7 +89,7 @@ def run_rounds(pages: Pages, pool: Mask, config: MineConfig, space: Workspace, w
             done = load_round(folder)
             if done is None:
                 before = rounds[-1].collected if rounds else None
-                done = run_round(number, pages, pool, seed, before, config, folder, workers)
+                done = run_round(number, pages, pool, seed, before, config, folder, workers, decisions)
             rounds.append(done)
             record = done.record
             space.metrics.log(number, pages=record.pages, tokens=record.tokens, overlap=record.overlap, threshold=record.threshold)
@@ -87,14 +102,24 @@ def run_rounds(pages: Pages, pool: Mask, config: MineConfig, space: Workspace, w
 
 
 def _write_results(
-    pages: Pages, cleaning: Cleaning, pool: Mask, rounds: list[Round], stopped: str, config: MineConfig, crawl: Path, space: Workspace
+    pages: Pages,
+    cleaning: Cleaning,
+    pool: Mask,
+    rounds: list[Round],
+    stopped: str,
+    config: MineConfig,
+    crawl: Path,
+    space: Workspace,
+    decisions: Mapping[int, Decision],
 ) -> Summary:
     last = rounds[-1]
     corpus, dropped = space.out / "corpus", space.out / "dropped.parquet"
     write_corpus(pages, last, first_rounds([done.collected for done in rounds]), corpus)
     reasons = write_dropped(pages, cleaning, pool, last, dropped)
     cleaning.contamination.write(pages.url, space.out / "contamination.parquet")
-    judgement = judge(pages, pool, last.collected, config)
+    judgement = judge(pages, domain_table(pages, pool, last.collected, config), pool, config, decisions)
+    if decisions:
+        write_json(space.out / "review.json", {number: decision.model_dump(mode="json") for number, decision in decisions.items()})
     with atomic_path(space.out / "domains.parquet") as temporary:
         pq.write_table(to_arrow(judgement.table, judgement.accepted), temporary, compression="zstd")
     shutil.copyfile(last.model, space.out / "classifier.bin")

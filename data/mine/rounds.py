@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from data.mine import classifier
 from data.mine.annotations import Annotations, covers
 from data.mine.domains import Domain, accept_unattended, domain_table
 from data.mine.pool import WorkerPool
+from data.mine.review import Decision, ReviewNeeded, all_verdicts, table_rows
 from data.mine.seed import Seed
 from data.mine.selection import overlap, select
 from data.mine.shards import Mask, Pages, iter_texts
@@ -61,35 +64,59 @@ class Judgement:
     pages: Mask
 
 
-def judge(pages: Pages, pool: Mask, collected: Mask, config: MineConfig) -> Judgement:
-    """Make the domain table and accept paths: by the annotation file where one is given, else by `config.path_share`."""
-    table = domain_table(pages, pool, collected, config)
-    under = np.zeros(len(pages), dtype=bool)
+def judge(
+    pages: Pages, table: list[Domain], pool: Mask, config: MineConfig, decisions: Mapping[int, Decision] = MappingProxyType({})
+) -> Judgement:
+    """Accept paths of the domain table: by the annotation file, or by a person's decisions, then `config.path_share`."""
     if config.annotations:
-        annotations = Annotations.read(Path(config.annotations))
-        accepted = annotations.accepted()
-        for page in np.flatnonzero(pool).tolist():
-            under[page] = annotations.accepts(pages.host[page], pages.path[page])
+        annotations, by_share = Annotations.read(Path(config.annotations)), False
     else:
-        accepted = {domain.host: accept_unattended(domain, config.path_share) for domain in table if domain.mathematical}
-        accepted = {host: prefixes for host, prefixes in sorted(accepted.items()) if prefixes}
-        for page in np.flatnonzero(pool).tolist():
-            under[page] = any(covers(prefix, pages.path[page]) for prefix in accepted.get(pages.host[page], ()))
-    return Judgement(table, accepted, under)
+        annotations, by_share = all_verdicts(decisions)
+    proposed = {domain.host: accept_unattended(domain, config.path_share) for domain in table if domain.mathematical and by_share}
+    under = np.zeros(len(pages), dtype=bool)
+    for page in np.flatnonzero(pool).tolist():
+        host, path = pages.host[page], pages.path[page]
+        verdict = annotations.accepts(host, path)
+        under[page] = any(covers(prefix, path) for prefix in proposed.get(host, ())) if verdict is None else verdict
+    accepted = annotations.accepted()
+    for host, prefixes in proposed.items():
+        unjudged = [prefix for prefix in prefixes if annotations.accepts(host, prefix) is None]
+        accepted[host] = sorted({*accepted.get(host, []), *unjudged})
+    return Judgement(table, {host: prefixes for host, prefixes in sorted(accepted.items()) if prefixes}, under)
 
 
 def run_round(
-    number: int, pages: Pages, pool: Mask, seed: Seed, before: Mask | None, config: MineConfig, folder: Path, workers: WorkerPool
+    number: int,
+    pages: Pages,
+    pool: Mask,
+    seed: Seed,
+    before: Mask | None,
+    config: MineConfig,
+    folder: Path,
+    workers: WorkerPool,
+    decisions: Mapping[int, Decision] = MappingProxyType({}),
 ) -> Round:
-    """Do round `number` (from 1) and write its checkpoint in `folder`; the record is written last."""
+    """Do round `number` (from 1) and write its checkpoint in `folder`; the record is written last.
+
+    Raises `ReviewNeeded` when a person judges the domains (`config.review`), another round would follow, and `decisions` has none for
+    this one. Its scores are kept, so that the round goes on from there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     positives, negatives = seed.counts
-    model = folder / "classifier.bin"
-    _train(seed, pages, sum(seed.counts), config, folder, model)
-    scores = score_pages(pages, pool, model, workers)
+    model, scored = folder / "classifier.bin", folder / "scores.npy"
+    if not scored.exists():
+        _train(seed, pages, sum(seed.counts), config, folder, model)
+        with atomic_path(scored) as temporary, temporary.open("wb") as file:
+            np.save(file, score_pages(pages, pool, model, workers))
+    scores = np.load(scored)
     budget = config.token_budgets[min(number, len(config.token_budgets)) - 1]
     chosen = select(scores, pages.tokens, pool, pages.canonical_url, budget)
-    judgement = judge(pages, pool, chosen.mask, config)
+    table = domain_table(pages, pool, chosen.mask, config)
+    repeated = overlap(chosen.mask, before, pages.tokens)
+    ends = number == config.max_rounds or (repeated is not None and repeated >= config.stop_overlap)
+    if config.review and not ends and number not in decisions:
+        raise ReviewNeeded(number, table_rows(table, config.path_share))
+    judgement = judge(pages, table, pool, config, {key: decision for key, decision in decisions.items() if key <= number})
     added = judgement.pages & ~chosen.mask & ~seed.positives
     record = Record(
         round=number,
@@ -97,7 +124,7 @@ def run_round(
         tokens=chosen.tokens,
         budget=budget,
         threshold=chosen.threshold,
-        overlap=overlap(chosen.mask, before, pages.tokens),
+        overlap=repeated,
         seed_positives=positives,
         seed_negatives=negatives,
         domains=len(judgement.table),

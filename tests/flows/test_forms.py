@@ -59,11 +59,11 @@ def test_a_stage_refuses_a_reference_that_is_none() -> None:
 
 
 def test_fields_of_the_form_override_the_recipe() -> None:
-    recipe = RunForm(recipe="tiny", seed=3, iterations=1, grpo_steps=2, supervision="process", overrides=["grpo.kl_coef=0.5"]).resolve()
+    recipe = RunForm(recipe="tiny", seed=3, iterations=1, grpo_steps=2, supervision="process", overrides=["grpo.kl_coef=0.5"]).resolve("r1")
     assert (recipe.iterations, recipe.grpo.steps, recipe.grpo.kl_coef) == (1, 2, 0.5)
     assert (recipe.sft.seed, recipe.grpo.supervision, recipe.reward.supervision) == (3, "process", "process")
 
 
 def test_an_override_of_a_field_that_does_not_exist_is_named() -> None:
     with pytest.raises(MathQuarryError, match="did you mean kl_coef"):
-        RunForm(recipe="tiny", overrides=["grpo.kl_coeff=0.5"]).resolve()
+        RunForm(recipe="tiny", overrides=["grpo.kl_coeff=0.5"]).resolve("r1")

@@ -49,7 +49,7 @@ def test_pages_outside_the_pool_do_not_count() -> None:
 
 
 def test_only_the_good_folder_of_a_mixed_host_is_accepted_and_a_flat_host_whole() -> None:
-    judgement = judge(PAGES, POOL, COLLECTED, MineConfig())
+    judgement = judge(PAGES, domain_table(PAGES, POOL, COLLECTED, MineConfig()), POOL, MineConfig())
     assert judgement.accepted == {"flat.net": ["/"], "forum.org": ["/questions/"]}
     uncollected = [PAGES.url[page] for page in np.flatnonzero(judgement.pages & ~COLLECTED)]
     assert uncollected == ["forum.org/questions/5", "forum.org/questions/6", "forum.org/questions/7", "flat.net/5"]
@@ -77,7 +77,7 @@ def test_wilson_interval_matches_hand_worked_values() -> None:
 
 
 def test_domain_table_lists_shares_intervals_and_samples() -> None:
-    judgement = judge(PAGES, POOL, COLLECTED, MineConfig())
+    judgement = judge(PAGES, domain_table(PAGES, POOL, COLLECTED, MineConfig()), POOL, MineConfig())
     rows = to_arrow(judgement.table, judgement.accepted).to_pylist()
     forum = rows[0]
     assert (forum["host"], forum["share"], forum["accepted"]) == ("forum.org", 6 / 16, ["/questions/"])
@@ -103,7 +103,7 @@ annotator = "somebody"
 def test_with_annotations_only_they_decide_and_the_longest_prefix_wins(tmp_path: Path) -> None:
     file = tmp_path / "paths.toml"
     file.write_text(ANNOTATED)
-    judgement = judge(PAGES, POOL, COLLECTED, MineConfig(annotations=str(file)))
+    judgement = judge(PAGES, domain_table(PAGES, POOL, COLLECTED, MineConfig()), POOL, MineConfig(annotations=str(file)))
     assert judgement.accepted == {"forum.org": ["/jobs"]}
     assert {PAGES.url[page].rsplit("/", 1)[0] for page in np.flatnonzero(judgement.pages)} == {"forum.org/jobs"}
 

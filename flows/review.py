@@ -1,0 +1,79 @@
+"""Asking a person between mining rounds, by a form in the Prefect UI. The run is suspended meanwhile: its process ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from prefect.artifacts import create_table_artifact
+from prefect.flow_runs import suspend_flow_run
+from prefect.input import RunInput
+from pydantic import Field
+
+from data.errors import MathQuarryError
+from data.mine.annotations import Verdict, parse_verdicts
+from data.mine.review import Decision, ReviewNeeded
+
+DAYS = 30
+"""How long a run waits for its review before it fails; Retry asks again."""
+
+
+class DomainReview(RunInput):
+    """The form. Left as it is, it takes what the threshold proposes."""
+
+    decide: Literal["take the threshold", "judge by hand"] = Field(
+        "take the threshold",
+        title="Decision",
+        description="Take the paths that the threshold accepts, or judge: then the lists below come on top of it.",
+    )
+    accept: list[str] = Field([], title="Accept", description="Host and path: `mathforum.example/questions`.")
+    reject: list[str] = Field([], title="Reject", description="Host and path.")
+    toml: str = Field("", title="TOML", description="Or paste [[path]] tables with host, prefix and verdict.")
+    others: Literal["as the threshold says", "reject"] = Field("as the threshold says", title="Paths not judged")
+    annotator: str = Field("", title="Your name", description="Kept with the verdicts.")
+
+    def decision(self) -> Decision:
+        """What was decided. Raises `MathQuarryError` saying what in the form is wrong."""
+        if self.decide == "take the threshold":
+            return Decision()
+        verdicts = [self._verdict(line, "accept") for line in self.accept] + [self._verdict(line, "reject") for line in self.reject]
+        if self.toml.strip():
+            verdicts += parse_verdicts(self.toml, "the pasted text")
+        return Decision(rest="threshold" if self.others == "as the threshold says" else "reject", path=verdicts)
+
+    def _verdict(self, line: str, verdict: Literal["accept", "reject"]) -> Verdict:
+        host, slash, path = line.strip().removeprefix("https://").removeprefix("http://").partition("/")
+        if not host or " " in host:
+            raise MathQuarryError(f"{line!r} is not a host with a path, as in mathforum.example/questions")
+        return Verdict(host=host, prefix=slash + path or "/", verdict=verdict, annotator=self.annotator)
+
+
+def ask(question: ReviewNeeded) -> Decision:
+    """Show the domain table, wait for the form, and return the decision. A form that makes no sense is asked again, saying why."""
+    create_table_artifact(
+        question.table or [{"host": "no mathematical domain was found"}],
+        key=f"domains-round-{question.round}",
+        description=f"Domains after mining round {question.round}",
+    )
+    complaint = ""
+    for attempt in range(1, 100):
+        form = DomainReview.with_initial_data(description=complaint + _table(question))
+        answer = suspend_flow_run(wait_for_input=form, timeout=DAYS * 86_400, key=f"round-{question.round}-{attempt}")
+        try:
+            return answer.decision()
+        except MathQuarryError as error:
+            complaint = f"**The last answer was not understood: {error}**\n\n"
+    raise MathQuarryError(f"the domains of round {question.round} were answered a hundred times without a decision that makes sense.")
+
+
+def _table(question: ReviewNeeded) -> str:
+    lines: list[str] = [f"### Domains after mining round {question.round}", ""]
+    lines += _markdown(["host", "collected", "share", "threshold accepts", "titles"], question.table)
+    return "\n".join(lines)
+
+
+def _markdown(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[str]:
+    def cells(values: Sequence[Any]) -> str:
+        return "| " + " | ".join(str(value).replace("|", "\\|") for value in values) + " |"
+
+    return [cells(columns), "|---" * len(columns) + "|", *(cells([row[column] for column in columns]) for row in rows)]
