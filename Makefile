@@ -13,7 +13,7 @@ export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>
 TORCH := $(if $(wildcard $(addsuffix /torch-*,$(UV_FIND_LINKS))),,--torch-backend=auto)
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python $(TORCH)
 
-.PHONY: demo test test-vllm unit check vllm smollm lock images up down clean
+.PHONY: demo test test-vllm unit check vllm smollm lock sandbox images up down clean
 
 demo: $(READY)
 	$(BIN)/mathquarry run tiny --store $(STORE) --set seed=$(SEED)
@@ -54,6 +54,11 @@ down:
 
 lock: $(READY)
 	docker/lock
+
+# The image that a model's programs run in (docs/sandbox.md). BUILD_OPTIONS go to `docker build`.
+sandbox: $(READY)
+	docker build $(BUILD_OPTIONS) -f docker/sandbox.Dockerfile \
+		-t $$($(BIN)/python -c "from data.programs.container import image_name; print(image_name())") .
 
 $(READY): pyproject.toml Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -223,6 +223,24 @@ class CurateConfig(Config):
     seed: int = Field(0, description="Seed of the choice of formats and of the planted errors.")
 
 
+class ProgramsConfig(Config):
+    """Where a model's programs run, and what they may use (our choices; see docs/sandbox.md)."""
+
+    sandbox: Literal["container", "local", "service", "arithmetic"] = Field(
+        "container",
+        description="`container`: a Docker container; `local`: bubblewrap; `service`: one that runs already, at `socket`; "
+        "`arithmetic`: no Python, only assignments of arithmetic and `print(name)`.",
+    )
+    unsafe: bool = Field(False, description="`local` without bubblewrap: programs can then read every file that you can read.")
+    image: str | None = Field(None, description="Image of the container (none: the one that `make sandbox` builds).")
+    socket: str | None = Field(None, description="Unix socket of a running service.")
+    seconds: float = Field(10.0, gt=0, description="Longest time of one program, or of one block of a dialogue.")
+    memory_mib: Annotated[int, Field(ge=256)] = Field(512, description="Memory of one program; Python with its libraries takes 160 of it.")
+    output_bytes: Annotated[int, Field(ge=64, le=2**17)] = Field(16_384, description="What is kept of a program's output.")
+    running: Positive = Field(2, description="Programs that run at the same time; no more than there are cores for them.")
+    sessions: Positive = Field(256, description="Dialogues that are open at the same time.")
+
+
 class GradeConfig(Config):
     """The answer checker: math-verify in a process that is killed when it takes too long."""
 

@@ -1,8 +1,8 @@
 """An interpreter for straight-line arithmetic programs: assignments of numbers and `print(name)`, nothing else.
 
 It runs the programs that curation itself writes from worked solutions, to check them against the gold answer. It reads the syntax tree
-and never hands text to Python's `exec` or `eval`. It is **not** the sandbox for a model's programs, which need the whole language and
-therefore a process that can be confined and killed.
+and never hands text to Python's `exec` or `eval`, so it is safe for a model's programs too (`ArithmeticSandbox`), as far as they need no
+more than this: the recipe `tiny` teaches no more. The sandbox for the whole language is `data/programs/sandbox.py`.
 
 Departures from Python, all on purpose:
 1. Arithmetic is exact (fractions), so `0.1+0.2` is 0.3.
@@ -16,6 +16,10 @@ import ast
 import operator
 from collections.abc import Callable
 from fractions import Fraction
+from types import TracebackType
+from typing import Self
+
+from data.programs.sandbox import Result
 
 MAX_CHARACTERS = 4000
 MAX_NODES = 1000
@@ -49,8 +53,8 @@ class ProgramError(ValueError):
     """A program that is refused or cannot be carried out; the message says why and names the line."""
 
 
-def run_program(source: str) -> str:
-    """What the program prints, one number a line.
+def run_program(source: str, values: dict[str, Fraction] | None = None) -> str:
+    """What the program prints, one number a line. `values` are names that have values already; assignments are added to them.
 
     Allowed: `name = expression` and `print(name)`; expressions of numbers, assigned names, `+ - * / // % **`, signs and parentheses.
     Raises `ProgramError` for anything else, for division by zero, for a name without value, and beyond the limits above.
@@ -64,7 +68,7 @@ def run_program(source: str) -> str:
     nodes = sum(1 for _ in ast.walk(tree))
     if nodes > MAX_NODES:
         raise ProgramError(f"the program has {nodes} parts; at most {MAX_NODES} are allowed")
-    values: dict[str, Fraction] = {}
+    values = {} if values is None else values
     printed: list[str] = []
     for statement in tree.body:
         match statement:
@@ -108,6 +112,51 @@ def _in_floats(node: ast.expr, values: dict[str, int | float]) -> int | float:
             apply = _PYTHON_OPERATORS[type(op)]
             return apply(_in_floats(left, values), _in_floats(right, values))
     raise _refused(node)
+
+
+class ArithmeticSandbox:
+    """A `Sandbox` (data/programs/sandbox.py) for programs of plain arithmetic: no process, no setting up, on any machine."""
+
+    def run(self, program: str) -> Result:
+        """See `Sandbox.run`."""
+        return self.session().run(program)
+
+    def session(self) -> ArithmeticSession:
+        """See `Sandbox.session`."""
+        return ArithmeticSession()
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class ArithmeticSession:
+    """A `Session`: the values of its names."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Fraction] = {}
+
+    def run(self, program: str) -> Result:
+        """See `Session.run`."""
+        try:
+            return Result(run_program(program, self._values))
+        except ProgramError as error:
+            return Result("", error=f"{type(error).__name__}: {error}")
+
+    def close(self) -> None:
+        """Forget the values."""
+        self._values.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
 
 def evaluate(node: ast.expr, values: dict[str, Fraction], depth: int = 0) -> Fraction:

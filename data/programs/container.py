@@ -1,0 +1,104 @@
+"""The sandbox's service in a container of its own, with everything taken away that Docker can take away.
+
+No network of any kind, a read-only root, no capabilities, no new privileges, Docker's own seccomp profile (the programs' stricter one
+goes on top), a user that owns nothing, no shared memory, and limits on memory, processes, open files, file size and logs for the service
+as a whole. One folder is shared, for the socket; once the socket is there, nobody inside may change that folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from data.config import ProgramsConfig
+from data.errors import MathQuarryError
+from data.programs.client import ServiceSandbox, limits
+from data.programs.process import ServiceProcess
+
+SERVICE = Path(__file__).with_name("service")
+INSIDE = "/run/mathquarry"
+"""Where the folder of the socket is in the container."""
+USER = 65532
+SPARE_MIB = 512
+"""Memory for the service itself and for what programs only touch for a moment."""
+PROCESSES = 16
+"""Beside one for each dialogue."""
+DESCRIPTORS_A_SESSION = 4
+
+
+@cache
+def image_name() -> str:
+    """The image that `make sandbox` builds; its tag is a digest of the service's code, so that client and service fit together."""
+    digest = hashlib.sha256()
+    for path in sorted(SERVICE.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return f"mathquarry-sandbox:{digest.hexdigest()[:12]}"
+
+
+def start_container(config: ProgramsConfig) -> ServiceSandbox:
+    """Start the container and wait until the service is ready; it ends with the sandbox, or with this process.
+
+    Raises `MathQuarryError` when there is no Docker, no image, or the container does not start, with what it said.
+    """
+    image = config.image or image_name()
+    docker = _docker(image)
+    folder = tempfile.TemporaryDirectory(prefix="mathquarry-sandbox-")  # only this user gets past it
+    shared = Path(folder.name) / "run"
+    shared.mkdir()
+    shared.chmod(0o777)
+    try:
+        process = ServiceProcess(
+            [
+                *(docker, "run", "--rm", "--interactive", "--name", Path(folder.name).name, *options(config)),
+                *("--mount", f"type=bind,src={shared},dst={INSIDE}", image),
+                *(limits(config).to_json(), "--with-parent", "--socket", f"{INSIDE}/socket"),
+            ],
+            Path(folder.name) / "errors",
+            remedy=f"Try `docker run --rm {image}` to see more, or set programs.sandbox to `local`.",
+        )
+    except MathQuarryError:
+        folder.cleanup()
+        raise
+    shared.chmod(0o755)
+
+    def end() -> None:
+        process.end()
+        folder.cleanup()
+
+    return ServiceSandbox(shared / "socket", config, end)
+
+
+def options(config: ProgramsConfig) -> list[str]:
+    """Options of `docker run` that make the enclosure."""
+    memory = f"{config.memory_mib * config.running + SPARE_MIB}m"
+    processes = config.sessions + config.running + PROCESSES
+    descriptors = DESCRIPTORS_A_SESSION * processes
+    taken = ["--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", f"--user={USER}:{USER}", "--ipc=none"]
+    limited = [
+        f"--memory={memory}",
+        f"--memory-swap={memory}",
+        f"--pids-limit={processes}",
+        f"--cpus={min(config.running, os.cpu_count() or 1)}",
+    ]
+    limited += [f"--ulimit=nofile={descriptors}", "--ulimit=core=0", "--ulimit=fsize=0", "--ulimit=memlock=0"]
+    return [*taken, *limited, "--log-driver=none", "--hostname=sandbox"]
+
+
+def _docker(image: str) -> str:
+    """The command `docker`, if it can be used and has the image."""
+    docker = shutil.which("docker")
+    if docker is None:
+        raise MathQuarryError(
+            "programs.sandbox is `container`, but the command `docker` is not here. Install Docker, or set programs.sandbox to `local`."
+        )
+    asked = subprocess.run([docker, "image", "inspect", "--format", "{{.Id}}", image], capture_output=True, text=True, check=False)
+    if asked.returncode != 0:
+        if "no such image" in asked.stderr.lower():
+            raise MathQuarryError(f"the sandbox's image {image} is not here. Build it with `make sandbox`, or set programs.image.")
+        raise MathQuarryError(f"Docker does not answer ({asked.stderr.strip()}). Start it, or set programs.sandbox to `local`.")
+    return docker

@@ -1,0 +1,100 @@
+"""The sandbox's service in bubblewrap (https://github.com/containers/bubblewrap): no Docker, no root, no daemon.
+
+The service gets new namespaces for everything (users, processes, network, mounts, IPC, host name), no capabilities, no environment, a
+session of its own, and a root that holds a Python interpreter, its shared libraries, numpy, sympy and the service's own code, all
+read-only. No /proc, no /tmp, no shell, no home. The listening socket is inherited, so there is not even a folder to share.
+
+Without bubblewrap it refuses, unless `unsafe` is set: then the same service runs as a plain process. Programs are still confined by
+seccomp and limits (no network, no processes, no writing), but they read every file that the user reads.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+from data.config import ProgramsConfig
+from data.errors import MathQuarryError
+from data.programs.client import ServiceSandbox, limits
+from data.programs.process import ServiceProcess
+
+logger = logging.getLogger(__name__)
+
+LIBRARIES = ("numpy", "sympy", "mpmath")
+"""What programs may import beside the standard library."""
+
+INSIDE = Path("/opt/mathquarry")
+SERVICE = Path(__file__).with_name("service")
+SYSTEM_LIBRARIES = ("/usr/lib", "/usr/lib32", "/usr/lib64", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache")
+ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "LANG": "C.UTF-8"}
+"""One thread, since programs may not start any; one hash seed, since a dialogue should give the same output whenever it is run."""
+BACKLOG = 1024
+
+
+def start_local(config: ProgramsConfig) -> ServiceSandbox:
+    """Start the service in bubblewrap, or bare if `config.unsafe`, and wait until it is ready.
+
+    Raises `MathQuarryError` on anything but Linux, without bubblewrap, and when the service does not start, with what it said.
+    """
+    if sys.platform != "linux":
+        raise MathQuarryError("programs.sandbox `local` needs Linux. Set it to `container`, or to `arithmetic` for plain arithmetic.")
+    bubblewrap = shutil.which("bwrap")
+    if config.unsafe:
+        logger.warning("programs.unsafe is set: programs run WITHOUT an enclosure and can read every file that this user can read.")
+    elif bubblewrap is None:
+        raise MathQuarryError(
+            "programs.sandbox is `local`, but bubblewrap (`bwrap`) is not installed, so programs would run without an enclosure. "
+            "Install it (Debian: apt install bubblewrap), set programs.sandbox to `container`, or, knowing that programs could read "
+            "every file that you can read, set programs.unsafe to true."
+        )
+    folder = tempfile.TemporaryDirectory(prefix="mathquarry-sandbox-")
+    address = Path(folder.name) / "socket"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(address))
+        listener.listen(BACKLOG)
+        arguments = ["-m", "service", limits(config).to_json(), "--with-parent", "--descriptor", str(listener.fileno())]
+        process = ServiceProcess(
+            _enclosed(bubblewrap, arguments) if bubblewrap and not config.unsafe else [sys.executable, "-BPs", *arguments],
+            Path(folder.name) / "errors",
+            environment={**ENVIRONMENT, "PYTHONPATH": str(SERVICE.parent)},
+            descriptors=[listener.fileno()],
+            remedy="bubblewrap needs user namespaces, and the service needs libseccomp (Debian: libseccomp2); "
+            "or set programs.sandbox to `container`.",
+        )
+
+    def end() -> None:
+        process.end()
+        folder.cleanup()
+
+    return ServiceSandbox(address, config, end)
+
+
+def _enclosed(bubblewrap: str, arguments: list[str]) -> list[str]:
+    """The command that runs this Python with `arguments`, in an enclosure that holds only what it needs."""
+    python = Path(sys.executable).resolve()
+    options = ["--unshare-all", "--unshare-user", "--uid", "65532", "--gid", "65532", "--hostname", "sandbox", "--cap-drop", "ALL"]
+    options += ["--new-session", "--dev-bind", os.devnull, os.devnull]
+    for path in (*SYSTEM_LIBRARIES, str(python), str(Path(sys.base_prefix) / "lib")):
+        if os.path.islink(path):
+            options += ["--symlink", os.readlink(path), path]
+        else:
+            options += ["--ro-bind-try", path, path]
+    for source in (SERVICE, *_library_folders()):
+        options += ["--ro-bind", str(source), str(INSIDE / source.name)]
+    options += ["--remount-ro", "/", "--clearenv"]
+    for name, value in {**ENVIRONMENT, "PYTHONPATH": str(INSIDE)}.items():
+        options += ["--setenv", name, value]
+    return [bubblewrap, *options, "--", str(python), "-BPsS", *arguments]
+
+
+def _library_folders() -> list[Path]:
+    found = [find_spec(name) for name in LIBRARIES]
+    folders = [Path(spec.origin).parent for spec in found if spec is not None and spec.origin is not None]
+    # The shared libraries of numpy's wheel.
+    return folders + [folder for folder in (folders[0].with_name("numpy.libs"),) if folder.is_dir()]

@@ -1,0 +1,60 @@
+"""A sandbox service that this process starts and that ends with it: the same for bubblewrap and Docker, which differ in the command."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from data.errors import MathQuarryError
+
+END_SECONDS = 20.0
+"""Longest time that a service may take to end by itself."""
+
+
+class ServiceProcess:
+    """The process, and the pipe whose end tells the service to end too, even when this process was killed and can tell nobody."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        errors: Path,
+        *,
+        environment: dict[str, str] | None = None,
+        descriptors: Sequence[int] = (),
+        remedy: str,
+    ) -> None:
+        """Start and wait until the service is ready. Raises `MathQuarryError` with its last words and `remedy` when it does not start."""
+        with errors.open("wb") as stream:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stream,
+                env=environment,
+                pass_fds=descriptors,
+                cwd="/",
+                start_new_session=True,  # Ctrl-C is this process's affair
+            )
+        if _pipe(self._process.stdout).readline() != b"ready\n":
+            self.end()
+            words = "; ".join(errors.read_text(errors="replace").strip().splitlines()[-3:])
+            raise MathQuarryError(f"the sandbox did not start: {words or f'exit status {self._process.returncode}'}. {remedy}")
+
+    def end(self) -> None:
+        """Let it end, or kill it."""
+        with suppress(BrokenPipeError):
+            _pipe(self._process.stdin).close()
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        _pipe(self._process.stdout).close()
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None
+    return stream

@@ -1,0 +1,55 @@
+"""Start the service: `python -m service LIMITS [--with-parent] (--socket PATH | --descriptor N)`. It says `ready`, once.
+
+LIMITS is JSON (`Limits`). The socket is made at PATH, or inherited as an open file descriptor that listens already. With `--with-parent`
+the service ends when its standard input does, which is when the process that holds the other end is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from typing import NoReturn
+
+from . import forkserver, server
+from .confine import hide
+from .limits import Limits
+
+
+def main(arguments: list[str]) -> None:
+    """Fork the fork server off, wait until it is ready, then listen."""
+    limits, with_parent = Limits.from_json(arguments[0]), arguments[1] == "--with-parent"
+    os.umask(0)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork() == 0:
+        ours.close()
+        _fork_server(theirs, limits)
+    theirs.close()
+    hide()
+    if ours.recv(64) != forkserver.READY:
+        sys.exit(1)  # it has said why
+    asyncio.run(server.serve(ours, _listener(*arguments[-2:]), limits, with_parent))
+
+
+def _fork_server(channel: socket.socket, limits: Limits) -> NoReturn:
+    """Keep standard error (for a failed start) and the channel; everything else leads nowhere."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 0)
+    os.dup2(nowhere, 1)
+    kept = os.dup2(channel.detach(), 3)
+    os.closerange(4, forkserver.LAST_DESCRIPTOR)
+    forkserver.run(socket.socket(fileno=kept), limits)
+
+
+def _listener(kind: str, where: str) -> socket.socket:
+    if kind == "--descriptor":
+        return socket.socket(fileno=int(where))
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(where)
+    listener.listen(1024)
+    return listener
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

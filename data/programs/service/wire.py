@@ -1,0 +1,43 @@
+"""Frames between client, server and worker: a length (4 bytes, little-endian) and so many bytes of JSON."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+LENGTH = struct.Struct("<I")
+
+MAX_FRAME = 1 << 20
+"""Bytes; a longer program is refused, a longer reply counts as broken."""
+
+
+class BrokenFrameError(ValueError):
+    """Bytes that are no frame of this protocol."""
+
+
+def pack(value: Any) -> bytes:
+    """`value` as a frame. Raises `BrokenFrameError` when it is too long."""
+    content = json.dumps(value).encode()
+    if len(content) > MAX_FRAME:
+        raise BrokenFrameError(f"a message of {len(content)} bytes; at most {MAX_FRAME} are allowed")
+    return LENGTH.pack(len(content)) + content
+
+
+def content_length(head: bytes) -> int:
+    """Bytes that follow a frame's first four. Raises `BrokenFrameError` when they are too many."""
+    (length,) = LENGTH.unpack(head)
+    if length > MAX_FRAME:
+        raise BrokenFrameError(f"a message announces {length} bytes; at most {MAX_FRAME} are allowed")
+    return int(length)
+
+
+def unpack(content: bytes) -> dict[str, Any]:
+    """The object in a frame's content. Raises `BrokenFrameError` for anything but a JSON object."""
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BrokenFrameError(f"a message is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise BrokenFrameError("a message is not a JSON object")
+    return value

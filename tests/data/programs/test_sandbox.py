@@ -1,0 +1,194 @@
+"""The sandbox as those who use it see it: results, dialogues, limits, and errors that say what to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from data.config import ProgramsConfig
+from data.errors import MathQuarryError
+from data.programs import container, local
+from data.programs.arithmetic import ArithmeticSandbox
+from data.programs.client import ServiceSandbox
+from data.programs.sandbox import Result, make_sandbox
+from tests.conftest import REPOSITORY
+from tests.data.programs.conftest import CONFIG, start
+
+
+def test_a_program_gives_what_it_prints_and_the_value_of_its_last_line(sandbox: ServiceSandbox) -> None:
+    assert sandbox.run("x = 6\nprint('x is', x)\nx * 7") == Result("x is 6\n", value="42")
+    assert sandbox.run("x = 6\nprint('x is', x)") == Result("x is 6\n")
+    assert sandbox.run("") == Result("")
+
+
+def test_numpy_and_sympy_are_there(sandbox: ServiceSandbox) -> None:
+    assert sandbox.run("import sympy as sp\nx = sp.symbols('x')\nsp.solve(x**2 - 3*x + 2, x)").value == "[1, 2]"
+    assert sandbox.run("import numpy as np\nprint(np.linalg.det(np.array([[2.0, 0], [0, 3]])))").stdout == "6.0\n"
+    assert sandbox.run("from math import comb\nfrom fractions import Fraction\nFraction(comb(5, 2), 4)").value == "Fraction(5, 2)"
+
+
+def test_an_error_is_told_as_python_tells_it(sandbox: ServiceSandbox) -> None:
+    result = sandbox.run("print(1)\n1 / 0\nprint(2)")
+    assert result == Result("1\n", error="ZeroDivisionError: division by zero")
+    assert sandbox.run("x = = 1").error == "SyntaxError: invalid syntax"
+    assert sandbox.run("print(undefined)").error == "NameError: name 'undefined' is not defined"
+
+
+def test_a_dialogue_keeps_its_variables_functions_and_imports(sandbox: ServiceSandbox) -> None:
+    with sandbox.session() as session:
+        assert session.run("import sympy\nn = 12").error is None
+        assert session.run("def halve(x):\n    return x // 2\nm = halve(n)").error is None
+        assert session.run("1 / 0").error is not None
+        assert session.run("print(n, m, sympy.factorint(n))").stdout == "12 6 {2: 2, 3: 1}\n"
+    with sandbox.session() as another:
+        assert another.run("n").error == "NameError: name 'n' is not defined"
+
+
+def test_a_program_that_takes_too_long_is_stopped_and_what_it_had_printed_is_kept(sandbox: ServiceSandbox) -> None:
+    result = sandbox.run("print('begun')\nwhile True:\n    pass")
+    assert result == Result("begun\n", error="TimeoutError: stopped after 2 seconds", timed_out=True, killed=True)
+    with sandbox.session() as session:
+        session.run("x = 1")
+        assert session.run("while True:\n    pass").timed_out
+        assert session.run("x").error == "NameError: name 'x' is not defined"  # gone with the process
+        assert session.run("1 + 1").value == "2"
+
+
+def test_output_beyond_the_limit_is_cut_and_the_dialogue_goes_on(sandbox: ServiceSandbox) -> None:
+    with sandbox.session() as session:
+        result = session.run("x = 5\nfor i in range(5000):\n    print(i)")
+        assert result.truncated
+        assert not result.killed
+        assert len(result.stdout) == CONFIG.output_bytes
+        assert result.stdout.startswith("0\n1\n2\n")
+        assert session.run("x").value == "5"
+
+
+def test_results_do_not_depend_on_when_a_program_runs(sandbox: ServiceSandbox) -> None:
+    program = "import random\nimport numpy\nprint(random.random(), numpy.random.rand(), {'b', 'a', 'c'}, hash('x'))"
+    assert sandbox.run(program) == sandbox.run(program)
+
+
+def test_many_dialogues_at_once_get_their_own_answers(sandbox: ServiceSandbox) -> None:
+    def count(number: int) -> list[str]:
+        with sandbox.session() as session:
+            session.run(f"x = {number}")
+            return [session.run("x += 1\nx").value or "" for _ in range(3)]
+
+    with ThreadPoolExecutor(12) as pool:
+        assert list(pool.map(count, range(24))) == [[str(number + step) for step in (1, 2, 3)] for number in range(24)]
+
+
+def test_more_dialogues_than_allowed_are_refused_with_the_field_to_raise(sandbox: ServiceSandbox) -> None:
+    sessions = [sandbox.session() for _ in range(CONFIG.sessions)]
+    for session in sessions:
+        session.run("1")
+    with sandbox.session() as another, pytest.raises(MathQuarryError, match="16 dialogues.*programs.sessions"):
+        another.run("1")
+    for session in sessions:
+        session.close()
+
+
+def test_what_a_dialogue_is_shown() -> None:
+    assert Result("1\n2\n").text == "1\n2"
+    assert Result("1\n", value="3").text == "1\n3"
+    assert Result("", error="ValueError: no").text == "ValueError: no"
+    assert Result("123", truncated=True).text == "123\n..."
+    assert Result("").text == ""
+
+
+def test_the_arithmetic_sandbox_runs_arithmetic_and_nothing_else() -> None:
+    with make_sandbox(ProgramsConfig(sandbox="arithmetic")) as sandbox:
+        assert isinstance(sandbox, ArithmeticSandbox)
+        with sandbox.session() as session:
+            assert session.run("a=48/2") == Result("")
+            assert session.run("b=a+1\nprint(b)") == Result("25")
+            assert session.run("print(c)").error == "ProgramError: line 1: `c` has no value"
+        assert "Import is not allowed" in (sandbox.run("import os").error or "")
+
+
+def test_without_bubblewrap_local_refuses_and_names_the_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local.shutil, "which", lambda name: None)
+    with pytest.raises(MathQuarryError, match=r"bubblewrap \(`bwrap`\) is not installed.*apt install.*container.*unsafe"):
+        make_sandbox(ProgramsConfig(sandbox="local"))
+
+
+def test_an_unsafe_sandbox_says_so_and_still_keeps_programs_from_the_network_and_from_writing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    if sys.platform != "linux":
+        pytest.skip("the local sandbox needs Linux")
+    monkeypatch.setattr(local.shutil, "which", lambda name: None)
+    with make_sandbox(CONFIG.model_copy(update={"sandbox": "local", "unsafe": True})) as sandbox:
+        assert "WITHOUT an enclosure" in caplog.text
+        assert sandbox.run("6 * 7").value == "42"
+        for program in ("import socket\nsocket.socket()", "import os\nos.fork()", f"open({str(tmp_path / 'x')!r}, 'w')"):
+            assert "Operation not permitted" in (sandbox.run(program).error or "")
+
+
+def test_without_docker_or_its_image_container_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container.shutil, "which", lambda name: None)
+    with pytest.raises(MathQuarryError, match="`docker` is not here.*local"):
+        make_sandbox(ProgramsConfig(sandbox="container"))
+    for words, expected in (("Error: No such image: x", "make sandbox"), ("Cannot connect to the Docker daemon", "does not answer")):
+        monkeypatch.setattr(container.shutil, "which", lambda name: "/bin/docker")
+        failed = subprocess.CompletedProcess([], 1, "", words)
+        monkeypatch.setattr(container.subprocess, "run", lambda *_, failed=failed, **__: failed)
+        with pytest.raises(MathQuarryError, match=expected):
+            make_sandbox(ProgramsConfig(sandbox="container"))
+
+
+def test_a_service_that_does_not_start_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "ENVIRONMENT", {"PYTHONHASHSEED": "nonsense"})
+    with pytest.raises(MathQuarryError, match="the sandbox did not start: .*PYTHONHASHSEED"):
+        make_sandbox(CONFIG.model_copy(update={"sandbox": "local", "unsafe": True}))
+
+
+def test_nobody_at_the_socket_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with (
+        make_sandbox(ProgramsConfig(sandbox="service", socket=str(tmp_path / "none"))) as sandbox,
+        pytest.raises(MathQuarryError, match="/none"),
+    ):
+        sandbox.run("1")
+    with pytest.raises(MathQuarryError, match=r"programs\.socket"):
+        make_sandbox(ProgramsConfig(sandbox="service"))
+
+
+def test_a_running_service_is_used_and_left_running(sandbox: ServiceSandbox) -> None:
+    with make_sandbox(ProgramsConfig(sandbox="service", socket=str(sandbox.address))) as other:
+        assert other.run("1 + 1").value == "2"
+    assert sandbox.run("1 + 1").value == "2"
+
+
+HOLDER = """
+import sys
+from tests.data.programs.conftest import inside, start
+sandbox = start(sys.argv[1])
+print(*sorted(inside(sandbox)), flush=True)
+input()
+"""
+
+
+@pytest.mark.parametrize(
+    "backend", [pytest.param("local", marks=pytest.mark.bubblewrap), pytest.param("container", marks=pytest.mark.docker)]
+)
+def test_the_sandbox_ends_when_the_process_that_started_it_is_killed(backend: str) -> None:
+    start(backend).close()  # skips where there is none
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, backend], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        pids = [int(pid) for pid in holder.stdout.readline().split()]
+        assert len(pids) >= 2
+        holder.kill()
+    ended = threading.Event()
+    for _ in range(200):
+        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
+            return
+        ended.wait(0.1)
+    pytest.fail(f"{pids} are still running")
