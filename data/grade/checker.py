@@ -1,7 +1,7 @@
 """Is this answer right? Plain cases are decided here, algebra by math-verify in processes that are killed when they take too long.
 
 Model output is hostile input: nothing is evaluated, nothing long is parsed, and what runs out of time, runs out of memory or crashes
-is a wrong answer with that reason. The policies on units, commas and decimals are in `data/grade/plain.py`.
+is a wrong answer with that reason. The policies are stated in docs/grading.md.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,14 +20,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from data.config import GradeConfig
 from data.errors import MathQuarryError
-from data.grade.plain import MAX_CHARACTERS, decide, read_answer
+from data.grade.plain import FULL_WIDTH, MAX_CHARACTERS, decide, read_answer
+from data.grade.structure import as_interval, blanks, cannot_be_equal, read_choices
 from data.solutions.answers import extract_answer
 
 START_SECONDS = 120.0
 """A worker imports sympy before it is ready; longer than this means that something is broken."""
+
+PATIENCE = 10
+"""A worker's limit is processor time; by the clock it may take this many times as long, on a machine with much else to do."""
 
 CACHE_ENTRIES = 100_000
 
@@ -37,6 +43,14 @@ class Verdict:
 
     correct: bool
     reason: str
+
+
+class _Pair(NamedTuple):
+    """A gold answer, a given one, and the relative error of a number that is still right."""
+
+    gold: str
+    given: str
+    tolerance: float = 0.0
 
 
 _REPLIES = {b"1": Verdict(True, "equal"), b"0": Verdict(False, "different"), b"e": Verdict(False, "unreadable")}
@@ -50,7 +64,7 @@ class Checker:
     def __init__(self, config: GradeConfig) -> None:
         self._config = config
         self._workers: list[_Worker] = []
-        self._verdicts: dict[tuple[str, str], Verdict] = {}
+        self._verdicts: dict[_Pair, Verdict] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Checker:
@@ -64,41 +78,58 @@ class Checker:
         with self._lock:
             self._end_workers()
 
-    def grade(self, text: str, gold: str) -> Verdict:
-        """Grade one output by its last `\\boxed{}` answer."""
-        return self.grade_many([(text, gold)])[0]
+    def grade(self, text: str, gold: str, tolerance: float = 0.0) -> Verdict:
+        """Grade one output by its `\\boxed{}` answer."""
+        return self.grade_many([(text, gold)], [tolerance])[0]
 
-    def grade_many(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+    def grade_many(self, pairs: Sequence[tuple[str, str]], tolerances: Sequence[float] | None = None) -> list[Verdict]:
         """Grade (output text, gold answer) pairs; the verdicts are in the same order.
 
-        An output without a boxed answer is wrong ("no answer"). Raises `MathQuarryError` when no worker can be started.
+        An output without a boxed answer is wrong ("no answer"). `tolerances` are the relative errors up to which a number is right (none:
+        all 0). Raises `MathQuarryError` when no worker can be started.
         """
-        answers = [extract_answer(text) for text, _ in pairs]
-        found = [(gold, answer) for answer, (_, gold) in zip(answers, pairs, strict=True) if answer is not None]
+        return self.grade_answers([(extract_answer(text), gold) for text, gold in pairs], tolerances)
+
+    def grade_answers(self, pairs: Sequence[tuple[str | None, str]], tolerances: Sequence[float] | None = None) -> list[Verdict]:
+        """`grade_many` for answers that were extracted before; `None` is no answer."""
+        limits = tolerances or [0.0] * len(pairs)
+        found = [_Pair(gold, answer, tolerance) for (answer, gold), tolerance in zip(pairs, limits, strict=True) if answer is not None]
         verdicts = iter(self._compare(found))
-        return [Verdict(False, "no answer") if answer is None else next(verdicts) for answer in answers]
+        return [Verdict(False, "no answer") if answer is None else next(verdicts) for answer, _ in pairs]
 
     def same(self, a: str, b: str) -> bool:
         """Whether two answers (not whole outputs) mean the same, for majority voting. Symmetric."""
         first, second = sorted((a, b))
-        return self._compare([(first, second)])[0].correct
+        return self._compare([_Pair(first, second)])[0].correct
 
-    def _compare(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
-        """Verdicts for (gold, given) answers: known ones, then easy ones, then the workers' for the rest."""
+    def _compare(self, pairs: Sequence[_Pair]) -> list[Verdict]:
+        """Verdicts on answers; where a gold answer fills several blanks, each must be right, and the first wrong one gives the reason."""
+        blanks = [_blanks(pair) for pair in pairs]
+        verdicts = iter(self._compare_blanks([blank for parts in blanks for blank in parts]))
+        results = []
+        for parts in blanks:
+            found = [next(verdicts) for _ in parts]
+            results.append(next((verdict for verdict in found if not verdict.correct), found[-1]))
+        return results
+
+    def _compare_blanks(self, pairs: Sequence[_Pair]) -> list[Verdict]:
+        """Known verdicts, then easy ones, then the workers' for the rest."""
         with self._lock:
             if len(self._verdicts) > CACHE_ENTRIES:
                 self._verdicts.clear()
-            verdicts: dict[tuple[str, str], Verdict] = {}
-            hard: dict[tuple[str, str], tuple[str, str]] = {}
+            verdicts: dict[_Pair, Verdict] = {}
+            hard: dict[_Pair, tuple[str, str]] = {}
             for pair in pairs:
                 if pair in verdicts or pair in hard:
                     continue
                 if pair in self._verdicts:
                     verdicts[pair] = self._verdicts[pair]
-                elif (verdict := _easy(*pair)) is not None:
-                    verdicts[pair] = verdict
+                    continue
+                easy = _easy(pair)
+                if isinstance(easy, Verdict):
+                    verdicts[pair] = easy
                 else:
-                    hard[pair] = (read_answer(pair[0]).body, read_answer(pair[1]).body)
+                    hard[pair] = easy
             if hard:
                 verdicts.update(zip(hard, self._ask_workers(list(hard.values())), strict=True))
             self._verdicts.update(verdicts)
@@ -132,11 +163,30 @@ class Checker:
         self._workers = []
 
 
-def _easy(gold: str, given: str) -> Verdict | None:
-    if len(given) > MAX_CHARACTERS or len(gold) > MAX_CHARACTERS:
+def _blanks(pair: _Pair) -> list[_Pair]:
+    if max(len(pair.gold), len(pair.given)) > MAX_CHARACTERS:
+        return [pair]
+    return [pair._replace(gold=gold, given=given) for gold, given in blanks(pair.gold, pair.given.translate(FULL_WIDTH))]
+
+
+def _easy(pair: _Pair) -> Verdict | tuple[str, str]:
+    """The verdict where no algebra is needed, else the (gold, given) LaTeX for a worker."""
+    if max(len(pair.gold), len(pair.given)) > MAX_CHARACTERS:
         return Verdict(False, "answer too long")
-    decided = decide(read_answer(gold), read_answer(given))
-    return Verdict(*decided) if decided else None
+    choices = read_choices(pair.gold, alone=True)
+    if choices is not None:
+        chosen = read_choices(pair.given, alone=False)
+        if chosen is not None:
+            return Verdict(True, "same choice") if chosen == choices else Verdict(False, "another choice")
+    gold, given = read_answer(pair.gold), read_answer(pair.given)
+    decided = decide(gold, given, pair.tolerance)
+    if decided:
+        return Verdict(*decided)
+    bodies = gold.body, given.body
+    if any(body.startswith(("(", "[")) for body in bodies):
+        bodies = as_interval(bodies[0]), as_interval(bodies[1])
+    reason = cannot_be_equal(*bodies)
+    return Verdict(False, reason) if reason else bodies
 
 
 class _Worker:
@@ -165,9 +215,9 @@ class _Worker:
         return self.alive
 
     def ask(self, number: int, question: tuple[str, str], seconds: float) -> None:
-        """Hand over one question; the clock starts now."""
+        """Hand over one question, which may take so many seconds of processor time."""
         assert self.process.stdin is not None
-        self.task, self.deadline = number, time.monotonic() + seconds
+        self.task, self.deadline = number, time.monotonic() + PATIENCE * seconds
         try:
             self.process.stdin.write(json.dumps([*question, seconds]).encode() + b"\n")
         except BrokenPipeError:
@@ -178,7 +228,7 @@ class _Worker:
         assert self.process.stdout is not None
         reply = self.process.stdout.read(1)
         if not reply:
-            return self._died(_CRASHED)
+            return self._died(_TIMED_OUT if self.process.wait() == -signal.SIGPROF else _CRASHED)
         task, self.task = self.task, None
         if not self.ready:
             self.ready, self.deadline = True, float("inf")

@@ -1,17 +1,13 @@
 """Reading a final answer: its plain form, its number if it is one, its unit. No process is needed for any of this.
 
-Policies, stated once:
-
-1. **Units** (percent and currency signs are units) are compared only when both answers have one: `50\\%` is `50` but not `0.5`;
-   `10 cm` is `10` but not `10 m`. A bare letter straight after a number is a variable: `5t` is not `5`.
-2. **Commas** group thousands in the form `1,234` only; `1,2` is a list.
-3. **Numbers** are compared exactly. The one exception: a decimal of at least six significant digits equals the fraction that rounds to it.
-4. **Letters** are the same in capitals and small, in names and in variables (math-verify's rule).
+The policies are stated in docs/grading.md: units and percent, commas, decimals, letters. Their structure (lists, tuples, blanks, choices)
+is read in `data/grade/structure.py`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -22,23 +18,72 @@ _SIGN = r"[+-]?"
 _INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
 _DECIMAL = re.compile(rf"({_SIGN})({_INTEGER})?(?:\.(\d*))?(?:[eE]([+-]?\d{{1,2}}))?", re.ASCII)
 _FRACTION = re.compile(
-    rf"({_SIGN})(?:\\frac\{{({_SIGN}{_INTEGER})\}}\{{({_INTEGER})\}}|\\frac(\d)(\d)|({_INTEGER})/({_INTEGER}))", re.ASCII
+    rf"({_SIGN})(?:\\frac\{{({_SIGN}{_INTEGER})\}}\{{({_INTEGER})\}}|\\frac(\d)(\d)|({_INTEGER})\.?/({_INTEGER}))", re.ASCII
 )
+_MIXED = re.compile(r"([+-]?)(\d+)(?: (\d+)/(\d+)| ?\\frac\{(\d+)\}\{(\d+)\}| ?\\frac(\d)(\d))", re.ASCII)
+_SCIENTIFIC = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*(?:\\times|\\cdot)\s*10\^(?:\{([+-]?\d{1,2})\}|(\d))", re.ASCII)
 _TEXT_UNIT = re.compile(r"(.*[\d})])\s*\\(?:text|textrm|textbf|mbox|mathrm)\{([^{}\\]*)\}(\^\{?[23]\}?)?", re.DOTALL)
-_WORD_UNIT = re.compile(r"(.*\d)\s+([A-Za-z]+(?: [A-Za-z]+){0,2})", re.DOTALL)
+_WORD_UNIT = re.compile(r"(.*\d)\s+([A-Za-z]+(?: [A-Za-z]+){0,2})(\^\{?[23]\}?)?", re.DOTALL)
+_CHINESE_UNIT = re.compile(r"(.*\d)\s*([\u4e00-\u9fff]{1,4})", re.DOTALL)
+_BASE = re.compile(r"(-?[\dA-Z.]+)_(?:\{(\d{1,2})\}|(\d))", re.ASCII)
 _SIGN_UNIT = re.compile(r"(.*?)\s*(%|\^\{?\\circ\}?|°)", re.DOTALL)
 _PURE_TEXT = re.compile(r"\\(?:text|textrm|textbf|textit|mbox|mathrm)\{([^{}\\]*)\}")
 _SHORT_UNITS = frozenset(
     ["mm", "cm", "km", "kg", "ft", "lb", "lbs", "oz", "mi", "hr", "hrs", "min", "sec", "mph", "in", "am", "pm", "day", "cup", "men"]
 )
 _NOT_UNITS = frozenset(["and", "or", "not", "to", "than", "is", "are", "if", "none"])
-_REWRITES = [
+_SAME_UNITS = {
+    "percent": "%",
+    "percentage": "%",
+    "inches": "inch",
+    "in": "inch",
+    "ft": "foot",
+    "feet": "foot",
+    "hr": "hour",
+    "hrs": "hour",
+    "h": "hour",
+    "min": "minute",
+    "mins": "minute",
+    "sec": "second",
+    "s": "second",
+    "m": "meter",
+    "metre": "meter",
+    "metres": "meter",
+    "kilometer": "km",
+    "kilometers": "km",
+    "centimeter": "cm",
+    "centimeters": "cm",
+    "lb": "pound",
+    "lbs": "pound",
+    "oz": "ounce",
+    "degrees": "degree",
+    "千米": "km",
+    "公里": "km",
+    "米": "meter",
+    "厘米": "cm",
+    "千克": "kg",
+    "公斤": "kg",
+    "小时": "hour",
+    "分钟": "minute",
+}
+FULL_WIDTH = str.maketrans({chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)} | {"。": ".", "\u3000": " "})
+_REWRITES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (re.compile(r"\\left(?![a-zA-Z])|\\right(?![a-zA-Z])|\\!|\\displaystyle(?![a-zA-Z])"), ""),
     (re.compile(r"\\[,;:](?=\s*\d{3}(?!\d))"), ""),
     (re.compile(r"\\[,;: ]|~|\\q?quad(?![a-zA-Z])"), " "),
     (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
     (re.compile(r"\{,\}"), ","),
-    (re.compile(r"−"), "-"),
+    (re.compile(r"−|－"), "-"),
+    (re.compile(r"(\d+)分之(\d+)"), r"\2/\1"),
+    (re.compile(r"\s*(?:或者|或|和|与|、)\s*"), ","),
+    (re.compile(r"∞"), r"\\infty"),
+    (re.compile(r"π"), r"\\pi"),
+    (re.compile(r"×"), r"\\times"),
+    (re.compile(r"÷"), "/"),
+    (re.compile(r"≤"), r"\\le"),
+    (re.compile(r"≥"), r"\\ge"),
+    (re.compile(r"∪"), r"\\cup"),
+    (re.compile(r"\\textcircled\{([1-9])\}"), lambda circled: chr(ord("①") + int(circled[1]) - 1)),
     (re.compile(r"\\%"), "%"),
     (re.compile(r"\s+"), " "),
 ]
@@ -67,21 +112,41 @@ def read_answer(text: str) -> Answer:
     return Answer(body, unit, _number(body))
 
 
-def decide(gold: Answer, given: Answer) -> tuple[bool, str] | None:
-    """(equal?, reason) when no algebra is needed: different units, the same text, or two plain numbers. None otherwise."""
+def decide(gold: Answer, given: Answer, tolerance: float = 0.0) -> tuple[bool, str] | None:
+    """(equal?, reason) when no algebra is needed: different units, the same text, or two plain numbers. None otherwise.
+
+    `tolerance` is the relative error of a number that is still right.
+    """
     if gold.unit and given.unit and gold.unit != given.unit:
         return False, "different units"
     if _squeezed(gold.body) == _squeezed(given.body):
         return (True, "same text") if gold.body else (False, "empty")
     if gold.number and given.number:
-        return (True, "equal numbers") if _same_number(gold.number, given.number) else (False, "different numbers")
+        if _same_number(gold.number, given.number):
+            return True, "equal numbers"
+        if _same_percent(gold, given):
+            return True, "equal as percent"
+        if tolerance and abs(gold.number.value - given.number.value) <= Fraction(tolerance) * abs(gold.number.value):
+            return True, "equal within the tolerance"
+        return False, "different numbers"
     if not given.body:
         return False, "empty"
     return None
 
 
+def _same_percent(gold: Answer, given: Answer) -> bool:
+    """One of them has a percent sign and no other unit is in play: 50 % is 0.5."""
+    if {gold.unit, given.unit} != {"%", ""}:
+        return False
+    assert gold.number is not None
+    assert given.number is not None
+    percent, plain = (gold.number, given.number) if gold.unit else (given.number, gold.number)
+    step = percent.step / 100 if percent.step else None
+    return _same_number(Number(percent.value / 100, step), plain)
+
+
 def _plain(text: str) -> str:
-    text = text.strip()
+    text = text.translate(FULL_WIDTH).strip()
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     text = text.strip().removesuffix(".").strip()
@@ -99,6 +164,8 @@ def _split_unit(text: str) -> tuple[str, str]:
             return text.removeprefix(sign).strip(), "dollar"
         if text.startswith("-" + sign):
             return "-" + text.removeprefix("-" + sign).strip(), "dollar"
+    if match := _BASE.fullmatch(text):
+        return match[1], f"base {match[2] or match[3]}"
     if match := _SIGN_UNIT.fullmatch(text):
         return match[1], "%" if match[2] == "%" else "degree"
     if (match := _TEXT_UNIT.fullmatch(text)) and match[2].strip():
@@ -106,33 +173,38 @@ def _split_unit(text: str) -> tuple[str, str]:
     if match := _WORD_UNIT.fullmatch(text):
         words = match[2].lower().split()
         if not _NOT_UNITS.intersection(words) and (len(words[0]) > 3 or words[0] in _SHORT_UNITS):
-            return match[1], _unit_name(match[2])
+            return match[1], _unit_name(match[2] + (match[3] or "").strip("^{}"))
+    if match := _CHINESE_UNIT.fullmatch(text):
+        return match[1], _unit_name(match[2])
     return text, ""
 
 
 def _unit_name(text: str) -> str:
     """One name for `dollars`, `dollar.` and ` Dollars `."""
     name = " ".join(text.lower().split()).strip(" .")
-    if name in ("percent", "percentage"):
-        return "%"
-    if name == "inches":
-        return "inch"
+    if name in _SAME_UNITS:
+        return _SAME_UNITS[name]
     return name.removesuffix("s") if len(name) > 3 else name
 
 
 def _number(body: str) -> Number | None:
+    if match := _MIXED.fullmatch(body):
+        whole, over, under = (int(part) for part in match.groups()[1:] if part is not None)
+        return Number((whole + Fraction(over, under)) * (-1 if match[1] == "-" else 1), None) if under else None
+    if match := _SCIENTIFIC.fullmatch(body):
+        body = f"{match[1]}e{match[2] or match[3]}"
+    if re.search(r"\d \d", body):
+        return None
     compact = body.replace(" ", "") if body.startswith(("+", "-")) or "/" in body or "frac" in body else body
     if match := _FRACTION.fullmatch(compact):
         sign, *parts = match.groups()
-        top, bottom = (part.replace(",", "") for part in parts if part is not None)
-        if int(bottom) == 0:
-            return None
-        return Number(Fraction(int(top), int(bottom)) * (-1 if sign == "-" else 1), None)
+        over, under = (int(part.replace(",", "")) for part in parts if part is not None)
+        return Number(Fraction(over, under) * (-1 if sign == "-" else 1), None) if under else None
     match = _DECIMAL.fullmatch(compact)
     if match is None or not (match[2] or match[3]):
         return None
-    sign, whole, decimals, exponent = match.groups()
-    digits = (whole or "").replace(",", "") + (decimals or "")
+    sign, integer, decimals, exponent = match.groups()
+    digits = (integer or "").replace(",", "") + (decimals or "")
     step = Fraction(10) ** (int(exponent or 0) - len(decimals or ""))
     value = int(digits) * step * (-1 if sign == "-" else 1)
     return Number(value, step if value.denominator > 1 else None)
@@ -150,5 +222,5 @@ def _same_number(a: Number, b: Number) -> bool:
 
 
 def _squeezed(body: str) -> str:
-    squeezed = body.replace(" ", "")
+    squeezed = re.sub(r"(?<!\d) | (?!\d)", "", body)  # 3 1/2 is not 31/2
     return squeezed.lower() if squeezed.isalpha() else squeezed

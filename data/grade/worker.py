@@ -4,8 +4,9 @@ Protocol: one JSON line `[gold, given, seconds]` on standard input, one byte bac
 A first byte `r` says that the imports are done. It runs as a program of its own, so that neither a fork of a process with
 threads nor an import of the caller's main module is ever needed.
 
-What protects the caller: a bound on memory, the caller's kill, and behind that an alarm whose default action is death, so that no
-`except` in a library can swallow it and a worker whose caller died cannot spin for ever.
+What protects the caller: a bound on memory, and a timer whose default action is death, so that no `except` in a library can swallow it
+and a worker whose caller died cannot spin for ever. It counts processor time, so a verdict does not depend on what else the machine is
+doing; behind it stands the caller's kill by the clock.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     logging.disable(logging.CRITICAL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's affair; it closes standard input
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     judge("1", "1+0")  # imports and builds the parser's tables, which no answer's time limit should pay for
     os.write(replies, b"r")
     for line in sys.stdin.buffer:
         gold, given, seconds = json.loads(line)
-        signal.setitimer(signal.ITIMER_REAL, 2 * seconds + 5)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
         try:
             reply = b"1" if judge(gold, given) else b"0"
         except Exception:  # a parser fed hostile text may raise anything; the caller reports it as the verdict's reason
             reply = b"e"
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         os.write(replies, reply)
 
 

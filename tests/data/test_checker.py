@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import os
+import random
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +14,8 @@ from data.config import GradeConfig
 from data.errors import MathQuarryError
 from data.grade import checker as checker_module
 from data.grade.checker import Checker, Verdict
-from data.solutions.answers import extract_answer
+from data.problems import gsm8k, math
 
-SHARED = Path(os.environ.get("MATHQUARRY_SHARED", Path(__file__).parents[3] / "shared"))
 HANG = r"9^{9^{9^{9}}}"
 
 
@@ -60,6 +58,48 @@ def boxed(answer: str) -> str:
         ("-\\frac{1}{2}", "\\frac{-1}{2}"),
         ("\\left( 1, 2 \\right)", "(1,2)"),
         ("1e-4", "0.0001"),
+        # percent: with a sign it is hundredths, or the number itself
+        ("50\\%", "0.5"),
+        ("0.5", "50\\%"),
+        ("50\\%", "50 percent"),
+        # numbers
+        ("3\\frac12", "3.5"),
+        ("3 1/2", "\\frac{7}{2}"),
+        ("4.5e33", "4.5\\times 10^{33}"),
+        ("-1./3", "-\\frac{1}{3}"),
+        ("\\infty", "∞"),
+        # lists, sets, tuples, intervals
+        ("1,2", "2, 1"),
+        ("1,2", "\\{2,1\\}"),
+        ("1,2", "1 \\text{ and } 2"),
+        ("\\pm 2", "-2, 2"),
+        ("1\\pm\\sqrt{2}", "1+\\sqrt{2}, 1-\\sqrt{2}"),
+        ("(1,2),(3,4)", "(3,4),(1,2)"),
+        ("(-\\infty,1)\\cup(2,\\infty)", "(2,\\infty)\\cup(-\\infty,1)"),
+        ("[1,2)", "1 \\le x < 2"),
+        ("x>3", "(3,\\infty)"),
+        # several blanks
+        ("$5$;$10$", "5; 10"),
+        ("$5$;$10$", "5, 10"),
+        ("1;$\\frac{8}{9}$", "1；\\dfrac{8}{9}"),
+        # units
+        ("5\\text{ feet}", "5 ft"),
+        ("11\\text{ cm}^2", "11 cm^2"),
+        ("12_8", "12_{8}"),
+        # multiple choice
+        ("B", "(B)"),
+        ("B", "B. 24"),
+        ("(B)", "\\text{B}"),
+        ("B", "\\textbf{(B)}\\ 24"),
+        ("AC", "A, C"),
+        ("A C", "C和A"),
+        # Chinese
+        ("18", "18元"),
+        ("18", "１８。"),
+        ("5千米", "5 公里"),
+        ("1,2", "1或2"),
+        ("\\frac{3}{4}", "4分之3"),
+        ("\\textcircled{1}\\textcircled{3}", "①③"),
     ],
 )
 def test_equal_answers(checker: Checker, gold: str, given: str) -> None:
@@ -75,7 +115,6 @@ def test_equal_answers(checker: Checker, gold: str, given: str) -> None:
         ("1e-4", "0"),
         ("10^{-7}", "0.0000003"),
         ("50", "0.5"),
-        ("50\\%", "0.5"),
         ("5000", "50"),
         ("(1,2]", "[1,2)"),
         ("(0,9)", "[0,9)"),
@@ -90,6 +129,26 @@ def test_equal_answers(checker: Checker, gold: str, given: str) -> None:
         ("1/3", "0.33"),
         ("\\text{Evelyn}", "\\text{Angela}"),
         ("5", ""),
+        ("50\\%", "5"),
+        ("33\\%", "1/3"),
+        ("\\frac{2}{5}", "4\\%"),
+        ("3 1/2", "31/2"),
+        ("1,1,2", "1,2"),
+        ("1,2,3", "1,2"),
+        ("1,2", "(1,2)"),
+        ("(1,2)", "1,2"),
+        ("(1,2,3)", "(1,2)"),
+        ("[1,2]", "1 \\le x < 2"),
+        ("(1,2),(3,4)", "(2,1),(3,4)"),
+        ("$5$;$10$", "10; 5"),
+        ("$5$;$10$", "5"),
+        ("12_8", "12_7"),
+        ("1\\text{ m}", "100\\text{ cm}"),
+        ("B", "C"),
+        ("B", "A or B"),
+        ("AC", "A"),
+        ("5千米", "5米"),
+        ("\\frac{3}{4}", "3分之4"),
         ("5", "1/0"),
         ("5", "__import__('os').system('true')"),
     ],
@@ -164,28 +223,93 @@ def test_a_checker_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) ->
         checker.same("x+1", "1+x")
 
 
-def gold_answers() -> list[str]:
-    folder = SHARED / "data" / "problems"
-    if not folder.exists():
-        pytest.skip(f"{folder} is not here; set MATHQUARRY_SHARED to the folder of test data")
-    answers = set()
-    for name in ("gsm8k-train", "gsm8k-test", "math-train", "math-test"):
-        with gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
-            for line in file:
-                record = json.loads(line)
-                if name.startswith("gsm8k"):
-                    answers.add(record["answer"].rsplit("####", 1)[1].strip())
-                elif answer := extract_answer(record["solution"]):
-                    answers.add(answer)
-    return sorted(answers)
+def test_a_tolerance_widens_numbers_and_nothing_else(checker: Checker) -> None:
+    assert checker.grade(boxed("3.02"), "3.0", tolerance=0.01) == Verdict(True, "equal within the tolerance")
+    assert not checker.grade(boxed("3.04"), "3.0", tolerance=0.01).correct
+    assert not checker.grade(boxed("3.02"), "3.0").correct
+    assert checker.grade(boxed("-1"), "-1", tolerance=0.01).correct
+    assert not checker.grade(boxed("1"), "-1", tolerance=0.01).correct
+    assert not checker.grade(boxed("x+3.02"), "x+3", tolerance=0.01).correct
 
 
-def test_every_gold_answer_equals_itself_and_not_its_neighbour_plus_one() -> None:
-    golds = gold_answers()
-    assert len(golds) > 3000
+def test_a_reason_says_what_decided(checker: Checker) -> None:
+    for given, gold, reason in [
+        ("18.0", "18", "equal numbers"),
+        ("19", "18", "different numbers"),
+        ("(1,2]", "[1,2]", "different brackets"),
+        ("10 cm", "10 km", "different units"),
+        ("C", "B", "another choice"),
+        ("1,2,3", "1,2", "different number of parts"),
+        ("0.5", "50\%", "equal as percent"),
+    ]:
+        assert checker.grade(boxed(given), gold).reason == reason
+
+
+def gold_answers(shared_data: Path, *names: str) -> list[str]:
+    answers = []
+    for name in names:
+        path = str(shared_data / "problems" / f"{name}.jsonl.gz")
+        problems = gsm8k.load(path) if name.startswith("gsm8k") else math.load(path)
+        answers += [problem.answer for problem in problems if problem.answer]
+    return answers
+
+
+@pytest.mark.slow
+def test_every_gold_answer_of_gsm8k_and_math_equals_itself(shared_data: Path) -> None:
+    golds = gold_answers(shared_data, "gsm8k-train", "gsm8k-test", "math-train", "math-test")
+    assert len(golds) > 21_000
     with Checker(GradeConfig()) as checker:
-        wrong = [gold for gold in golds if not checker.grade(boxed(gold), gold).correct]
-        assert wrong == []
-        numbers = [gold for gold in golds if gold.isdigit()]
-        assert not any(verdict.correct for verdict in checker.grade_many([(boxed(str(int(n) + 1)), n) for n in numbers]))
-        assert checker._workers == []
+        verdicts = checker.grade_many([(boxed(gold), gold) for gold in golds])
+        assert [gold for gold, verdict in zip(golds, verdicts, strict=True) if not verdict.correct] == []
+        assert checker._workers == [], "no answer needs algebra to equal itself"
+
+
+def mutations(gold: str) -> list[str]:
+    """Wrong answers that look like the right one: another last number, another sign, other brackets, parts in another order or missing."""
+    found = []
+    if numbers := list(re.finditer(r"(?<![\d.,])\d+(?![\d.,])", gold)):
+        last = numbers[-1]
+        found.append(f"{gold[: last.start()]}{int(last[0]) + 1}{gold[last.end() :]}")
+    if re.fullmatch(r"-?(\d+|\\frac\{\d+\}\{\d+\})", gold) and gold != "0":
+        found.append(gold[1:] if gold.startswith("-") else f"-{gold}")
+    if tuple_ := re.fullmatch(r"([\[(])([^,()]+),([^,()]+)([\])])", gold):
+        opening, first, second, closing = tuple_.groups()
+        found.append(f"{'[' if opening == '(' else '('}{first},{second}{closing}")
+        if first.strip() != second.strip():
+            found.append(f"{opening}{second},{first}{closing}")
+        found.append(f"{opening}{first}{closing}")
+    if fraction := re.fullmatch(r"\\frac\{(\d+)\}\{(\d+)\}", gold):
+        found.append(rf"\frac{{{fraction[2]}}}{{{fraction[1]}}}")
+    return found
+
+
+@pytest.mark.slow
+def test_500_mutated_gold_answers_are_rejected(shared_data: Path) -> None:
+    golds = sorted(set(gold_answers(shared_data, "gsm8k-train", "math-train")))
+    random.Random(0).shuffle(golds)
+    plain = [gold for gold in golds if gold.isdigit()]
+    pairs = [(boxed(wrong), gold) for gold in [*plain[:50], *(g for g in golds if not g.isdigit())] for wrong in mutations(gold)][:500]
+    assert len(pairs) == 500
+    with Checker(GradeConfig(workers=2)) as checker:
+        verdicts = checker.grade_many(pairs)
+    assert [pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict.correct] == []
+
+
+HANGS = [HANG, r"2^{2^{2^{2^{2^{2}}}}}", r"(10^{9})!", r"\binom{10^{9}}{10^{8}}", r"\sqrt{9^{9^{9^{9}}}}+1"]
+
+
+@pytest.mark.slow
+def test_10_000_math_answers_with_hangs_among_them_are_all_graded(shared_data: Path) -> None:
+    golds = (gold_answers(shared_data, "math-train", "math-test"))[:10_000]
+    rng = random.Random(0)
+    pairs = [(boxed(gold if rng.random() < 0.9 else rng.choice(golds)), gold) for gold in golds]
+    planted = sorted(rng.sample(range(len(pairs)), 10))
+    for number, place in enumerate(planted):
+        pairs[place] = (boxed(HANGS[number % len(HANGS)]), rf"x+{number}")
+    with Checker(GradeConfig(timeout_seconds=1, workers=2)) as checker:
+        verdicts = checker.grade_many(pairs)
+    assert not any(verdicts[place].correct for place in planted)
+    assert sum(verdicts[place].reason == "timed out" for place in planted) >= 4
+    right = [verdict.correct for (text, gold), verdict in zip(pairs, verdicts, strict=True) if text == boxed(gold)]
+    assert len(right) > 8_900
+    assert all(right)
