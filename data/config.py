@@ -5,7 +5,7 @@ Every config rejects unknown keys, so a misspelt field in a recipe fails before 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,11 +16,23 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 
+HOW: dict[str, Any] = {"result": False}
+"""`json_schema_extra` of a field that says how work is done and cannot change what comes out: workers, memory."""
+
 
 class Config(BaseModel):
     """Base of every config: immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def identity(self) -> dict[str, Any]:
+        """What makes an artifact of this config another one: every field, except those declared with `HOW`."""
+        found = {}
+        for name, field in type(self).model_fields.items():
+            if field.json_schema_extra != HOW:
+                value = getattr(self, name)
+                found[name] = value.identity() if isinstance(value, Config) else self.model_dump(mode="json", include={name})[name]
+        return found
 
 
 class GeneratedProblems(Config):
@@ -128,9 +140,11 @@ class SeedConfig(Config):
 
     positives: Positive = Field(500_000, description="Positive pages (paper).")
     negatives: Positive = Field(500_000, description="Negative pages, drawn at random from the crawl (paper).")
-    source: Literal["file", "crawl-formulas"] = Field(
+    source: Literal["file", "file-urls", "crawl-formulas"] = Field(
         "file",
-        description="`file`: texts from `path`; `crawl-formulas`: the crawl's pages with most formulas (our choice).",
+        description="`file`: texts from `path` (paper); `file-urls`: the crawl's own pages at the URLs of `path`, so that "
+        "both classes went through one extractor and the classifier cannot learn the extractor (our choice); "
+        "`crawl-formulas`: the crawl's pages with most formulas (our choice, for crawls without a seed).",
     )
     path: str | None = Field(
         None,
@@ -169,11 +183,37 @@ class DecontaminationConfig(Config):
     )
 
 
+class RecallConfig(Config):
+    """The first of two passes (our choice): plain text of every page; only what a first classifier lets through is extracted carefully."""
+
+    enabled: bool = Field(True, description="Off: every page is extracted carefully. Right for crawls of some hundred thousand pages.")
+    keep: Share = Field(
+        0.99, description="Share of held-out seed positives that the first pass must let through; its threshold follows from that."
+    )
+    held_out: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.1, description="Share of the seed kept out of the first classifier's training to set its threshold."
+    )
+    spare: Annotated[float, Field(ge=1)] = Field(
+        1.25, description="Seed candidates extracted for each seed page wanted: some prove empty or quote a benchmark."
+    )
+
+
+class WorkersConfig(Config):
+    """Who does the work of a stage. Nothing here changes its result."""
+
+    engine: Literal["processes", "threads", "ray"] = Field("processes", description="`ray` needs the extra `ray`, and shared storage.")
+    count: Positive = Field(2, description="Processes or threads; a Ray cluster decides for itself.")
+    ray_address: str | None = Field(None, description="`auto` or host:port of a Ray cluster; without one, a cluster on this machine.")
+    partitions: Positive = Field(16, description="Parts into which crawl-wide steps (duplicate removal) are cut; each is a job.")
+    memory_gib: float = Field(2.0, gt=0, description="Memory of one crawl-wide query in DuckDB; beyond it, data goes to the scratch disk.")
+
+
 class MineConfig(Config):
     """Stage `mine`: rounds of corpus mining with domain discovery (paper section 2.1)."""
 
     classifier: ClassifierConfig = ClassifierConfig()
     seed_pages: SeedConfig = SeedConfig()
+    recall: RecallConfig = RecallConfig()
     dedup: DedupConfig = DedupConfig()
     decontamination: DecontaminationConfig = DecontaminationConfig()
     token_budgets: list[Positive] = Field(
@@ -205,7 +245,7 @@ class MineConfig(Config):
     page_memory_gib: float = Field(
         2.0, ge=0.5, description="Most memory of the process that extracts a page; then it is dropped (our choice)."
     )
-    workers: Positive = Field(2, description="Processes that read WARC files.")
+    workers: WorkersConfig = Field(WorkersConfig(), description="Who reads the WARC files.", json_schema_extra=HOW)
     seed: int = Field(0, description="Seed of the negative sample and of the classifier.")
 
 

@@ -69,7 +69,7 @@ def produce(
     identity = Identity(
         stage=stage,
         version=version,
-        config={name: value.model_dump(mode="json") if isinstance(value, Config) else value for name, value in config.items()},
+        config={name: value.identity() if isinstance(value, Config) else value for name, value in config.items()},
         inputs={role: artifact.key for role, artifact in artifacts.items()},
         sources=tuple(source for name in sources for source in ([name] if isinstance(name, Source) else identify(name))),
     )

@@ -6,8 +6,9 @@ whole one, and a body that unpacks to gigabytes be left alone after `max_page_by
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
@@ -60,9 +61,60 @@ def read_pages(path: str, max_page_bytes: int) -> Iterator[Page | Dropped]:
     being read further, and a record that claims more than `LARGEST_RECORD` ends the file.
     Raises `MathQuarryError` naming the file when it is missing, cannot be read, or holds no WARC record at all.
     """
+    with _opened(path) as file:
+        yield from _read_records(file, path, max_page_bytes)
+
+
+def read_pages_at(path: str, places: Sequence[tuple[int, str]], max_page_bytes: int) -> Iterator[Page | Dropped]:
+    """The response at each of `places`, (offset, URL) pairs as `read_pages` gave them, skipping the records in between unread.
+
+    Yields one result a place, in order. A file whose records cannot be reached singly (packed as a whole) is read from its beginning.
+    Raises `MathQuarryError` when a place does not hold that URL any more.
+    """
+    with _opened(path) as file:
+        for number, (offset, url) in enumerate(places):
+            found = _record_at(file, offset, max_page_bytes)
+            if found is None or found.url != url:
+                yield from _scan(path, places[number:], max_page_bytes)
+                return
+            yield found
+
+
+def _record_at(file: BinaryIO, offset: int, max_page_bytes: int) -> Page | Dropped | None:
+    """The page of the record that begins at `offset`; None when no record with a page begins there."""
+    if not file.seekable():
+        return None
+    file.seek(offset)
+    source = BoundedFile(file)
+    try:
+        for record in ArchiveIterator(source, parse_http=False, record_types=WarcRecordType.any_type):
+            source.allow(record.content_length)
+            found = _read_page(record, source, max_page_bytes) if record.content_length <= LARGEST_RECORD else None
+            return replace(found, offset=offset) if isinstance(found, Page) else found
+    except OSError as error:
+        if source.failure or error.errno is not None:  # the disk or the network, not the file's content
+            raise
+    return None
+
+
+def _scan(path: str, places: Sequence[tuple[int, str]], max_page_bytes: int) -> Iterator[Page | Dropped]:
+    pages = read_pages(path, max_page_bytes)
+    for offset, url in places:
+        for page in pages:
+            if isinstance(page, Page) and (page.offset, page.url) == (offset, url):
+                yield page
+                break
+        else:
+            raise MathQuarryError(
+                f"{path} has changed since it was first read: byte {offset} held {url} then. Start with a new crawl artifact."
+            )
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
     try:
         with open_binary(path) as file:
-            yield from _read_records(file, path, max_page_bytes)
+            yield file
     except FileNotFoundError:
         raise MathQuarryError(f"WARC file {path} does not exist.") from None
     except OSError as error:
@@ -85,11 +137,8 @@ def _read_records(file: BinaryIO, path: str, max_page_bytes: int) -> Iterator[Pa
                 continue
             records += 1
             last = record.stream_pos
-            if record.record_type in (WarcRecordType.response, WarcRecordType.conversion):
-                read = _read_response if record.record_type == WarcRecordType.response else _read_text
-                found = read(record, max_page_bytes)
-                if source.failure:
-                    raise source.failure
+            found = _read_page(record, source, max_page_bytes)
+            if found is not None:
                 yield found
                 if isinstance(found, Dropped) and found.reason == "broken-warc":
                     return
@@ -105,6 +154,17 @@ def _read_records(file: BinaryIO, path: str, max_page_bytes: int) -> Iterator[Pa
         raise MathQuarryError(f"{path} holds no readable WARC record. Check that it is a WARC file (may be gzipped), and whole.")
     if file.seekable() and not ends_whole(file, source.head, last, length):
         yield Dropped("", "broken-warc", f"{path}: cut short or damaged after {records} records, past byte {last}")
+
+
+def _read_page(record: WarcRecord, source: BoundedFile, max_page_bytes: int) -> Page | Dropped | None:
+    """What a record says of a page; None for records of other kinds. Raises the failure of the disk or the network, if that ended it."""
+    if record.record_type not in (WarcRecordType.response, WarcRecordType.conversion):
+        return None
+    read = _read_response if record.record_type == WarcRecordType.response else _read_text
+    found = read(record, max_page_bytes)
+    if source.failure:
+        raise source.failure
+    return found
 
 
 def _read_text(record: WarcRecord, max_page_bytes: int) -> Page | Dropped:

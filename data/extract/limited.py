@@ -30,12 +30,13 @@ class Extractor:
     Used as a context manager, or closed. One page at a time; not for several threads.
     """
 
-    def __init__(self, seconds: float, memory_bytes: int) -> None:
+    def __init__(self, seconds: float, memory_bytes: int, *, careful: bool = True) -> None:
         self._seconds, self._memory_bytes = seconds, memory_bytes
+        self.careful = careful
         self._process: subprocess.Popen[bytes] | None = None
 
     def extract(self, html: str) -> Extracted:
-        """The main text of a page (see `data.extract.html.extract`). Raises `ExtractionStopped` at a limit or a failure."""
+        """The main text of a page, by `data.extract.html` or `data.extract.plain`. Raises `ExtractionStopped` at a limit or a failure."""
         process = self._running()
         content = html.encode("utf-8", "replace")
         deadline = time.monotonic() + self._seconds
@@ -65,7 +66,14 @@ class Extractor:
             root = str(Path(__file__).resolve().parents[2])
             path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "data.extract.worker", str(self._seconds), str(self._memory_bytes)],
+                [
+                    sys.executable,
+                    "-m",
+                    "data.extract.worker",
+                    str(self._seconds),
+                    str(self._memory_bytes),
+                    "careful" if self.careful else "plain",
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -76,7 +84,7 @@ class Extractor:
             except (TimeoutError, EOFError):
                 self.close()
                 raise MathQuarryError(
-                    "the process that extracts pages did not start. Try `python -m data.extract.worker 1 1073741824` to see why."
+                    "the process that extracts pages did not start. Try `python -m data.extract.worker 1 1073741824 careful` to see why."
                 ) from None
         return self._process
 

@@ -1,7 +1,8 @@
 """The process in which pages are extracted. `Extractor` starts it, feeds it and kills it.
 
 Protocol, on standard input and output: a length (4 bytes, little-endian) and so many bytes; the page as UTF-8 one way, `Extracted` as
-JSON the other, or `{"error": ...}`. A reply of length 0 says that the imports are done. Arguments: seconds a page, bytes of memory.
+JSON the other, or `{"error": ...}`. A reply of length 0 says that the imports are done. Arguments: seconds a page, bytes of
+memory, and `careful` or `plain`.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ import os
 import signal
 import struct
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 
-from data.extract.html import extract
+from data.extract.html import Extracted, extract
+from data.extract.plain import extract_plain
 
 LENGTH = struct.Struct("<I")
 
 
-def main(seconds: float, memory_bytes: int) -> None:
+def main(seconds: float, memory_bytes: int, extract_page: Callable[[str], Extracted]) -> None:
     """Answer requests until standard input closes."""
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not look like a reply
@@ -33,7 +36,7 @@ def main(seconds: float, memory_bytes: int) -> None:
         page = sys.stdin.buffer.read(*LENGTH.unpack(head))
         signal.setitimer(signal.ITIMER_REAL, 2 * seconds + 5)
         try:
-            found = asdict(extract(page.decode()))
+            found = asdict(extract_page(page.decode()))
         except Exception as error:  # whatever a page brings about is told, counted, and costs that page alone
             found = {"error": f"{type(error).__name__}: {error}"}
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -46,4 +49,4 @@ def _reply(replies, content: bytes) -> None:  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), int(sys.argv[2]))
+    main(float(sys.argv[1]), int(sys.argv[2]), {"careful": extract, "plain": extract_plain}[sys.argv[3]])

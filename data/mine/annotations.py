@@ -13,13 +13,18 @@ the longest prefix decides.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+import pyarrow as pa
 from pydantic import Field, ValidationError, field_validator
 
 from data.config import Config
 from data.errors import MathQuarryError
+
+VERDICTS_SCHEMA = pa.schema([("host", pa.string()), ("stem", pa.string()), ("accepted", pa.bool_()), ("annotated", pa.bool_())])
+"""A verdict on a path as SQL reads it: `stem` is the prefix without a slash at its end."""
 
 
 class Verdict(Config):
@@ -75,10 +80,22 @@ class Annotations:
                 return verdict.verdict == "accept"
         return None
 
+    def table(self) -> pa.Table:
+        """The verdicts as rows, see `VERDICTS_SCHEMA`."""
+        verdicts = [verdict for verdicts in self._by_host.values() for verdict in verdicts]
+        rows = [(verdict.host, verdict.prefix, verdict.verdict == "accept") for verdict in verdicts]
+        return verdict_rows(rows, annotated=True)
+
     def accepted(self) -> dict[str, list[str]]:
         """Accepted prefixes by host."""
         found = {host: sorted(v.prefix for v in verdicts if v.verdict == "accept") for host, verdicts in self._by_host.items()}
         return {host: prefixes for host, prefixes in sorted(found.items()) if prefixes}
+
+
+def verdict_rows(rows: Iterable[tuple[str, str, bool]], *, annotated: bool) -> pa.Table:
+    """Rows of (host, prefix, accepted) for `VERDICTS_SCHEMA`; `annotated` says that a person judged."""
+    columns = [{"host": host, "stem": prefix.rstrip("/"), "accepted": accepted, "annotated": annotated} for host, prefix, accepted in rows]
+    return pa.Table.from_pylist(columns, schema=VERDICTS_SCHEMA)
 
 
 def parse_verdicts(text: str, where: str) -> list[Verdict]:

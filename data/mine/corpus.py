@@ -1,20 +1,23 @@
-"""What mining leaves behind: the corpus, the domain table, the list of dropped pages."""
+"""What mining leaves behind: the corpus, and the list of dropped pages."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data.files import atomic_path
-from data.mine.cleaning import Cleaning
+from data.mine.library import Library
+from data.mine.recall import Recall
 from data.mine.rounds import Round
-from data.mine.shards import Mask, Pages, dropped_records, iter_kept
+from data.mine.shards import Captures, Pages, iter_kept
+from data.mine.tables import connect, parquet, stream, write_batches
 
 CORPUS_SCHEMA = pa.schema(
     [
@@ -33,19 +36,18 @@ DROPPED_SCHEMA = pa.schema([("url", pa.string()), ("reason", pa.string()), ("det
 
 _COLUMNS = ["url", "host", "text", "tokens", "formulas", "formula_kinds", "language"]
 _PAGES_A_PART = 50_000
-_ROWS_A_CHUNK = 10_000
 
 
-def first_rounds(masks: list[Mask]) -> NDArray[np.int8]:
-    """The round (from 1) in which each page was first collected; 0 for pages that never were."""
-    first = np.zeros(len(masks[0]), dtype=np.int8)
-    for number, mask in enumerate(masks, 1):
-        first[mask & (first == 0)] = number
+def first_rounds(captures: Captures, rounds: Sequence[Captures]) -> NDArray[np.int8]:
+    """The round (from 1) in which each of `captures` was first collected; 0 for those that never were."""
+    first = np.zeros(len(captures), dtype=np.int8)
+    for number, collected in enumerate(rounds, 1):
+        first[(first == 0) & np.isin(captures, collected)] = number
     return first
 
 
 def write_corpus(pages: Pages, last: Round, first_round: NDArray[np.int8], folder: Path) -> int:
-    """Write the last round's pages as `part-NNNN.parquet`, in the crawl's order, up to 50,000 a part. Returns the number of parts."""
+    """Write the last round's pages as `part-NNNN.parquet`, in the library's order, up to 50,000 a part. Returns the number of parts."""
     parts = 0
     waiting: list[pa.RecordBatch] = []
     rows = 0
@@ -62,8 +64,9 @@ def write_corpus(pages: Pages, last: Round, first_round: NDArray[np.int8], folde
 
 
 def _corpus_batches(pages: Pages, last: Round, first_round: NDArray[np.int8]) -> Iterator[pa.RecordBatch]:
+    collected = pages.among(last.collected)
     for number, shard in enumerate(pages.shards):
-        chosen = pages.rows_of(number, last.collected)
+        chosen = pages.rows_of(number, collected)
         positions = np.flatnonzero(chosen) + pages.first[number]
         start = 0
         for batch in iter_kept(shard, chosen, _COLUMNS):
@@ -79,26 +82,62 @@ def _write_part(folder: Path, number: int, batches: list[pa.RecordBatch]) -> Non
         pq.write_table(pa.Table.from_batches(batches, schema=CORPUS_SCHEMA), temporary, compression="zstd")
 
 
-def write_dropped(pages: Pages, cleaning: Cleaning, pool: Mask, last: Round, path: Path) -> dict[str, int]:
-    """Write every page that is not in the corpus with the reason, from extraction, from cleaning, or `low-score`.
-
-    Returns counts by reason.
+def write_dropped(library: Library, last: Round, recalled: Recall | None, path: Path) -> dict[str, int]:
+    """Write everything that is not in the corpus with the reason: from reading, from duplicate removal, from the first pass, from
+    careful extraction, from decontamination, or `low-score`. Returns counts by reason.
     """
-    counts: Counter[str] = Counter()
+    workers = library.config.workers
+    with connect(workers, library.scratch / "spill", workers.count) as connection:
+        queries = " union all ".join(_dropped(connection, library, last, recalled))
+        counts: Counter[str] = Counter()
 
-    def add(writer: pq.ParquetWriter, table: pa.Table) -> None:
-        counts.update(table["reason"].to_pylist())
-        writer.write_table(table.cast(DROPPED_SCHEMA))
+        def counted() -> Iterator[pa.RecordBatch]:
+            for batch in stream(connection, f"{queries} order by step, place, url"):
+                counts.update(batch["reason"].to_pylist())
+                yield batch.select(DROPPED_SCHEMA.names)
 
-    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, DROPPED_SCHEMA, compression="zstd") as writer:
-        add(writer, dropped_records(pages.shards))
-        removed = cleaning.removed.select(["reason", "detail"])
-        urls = [pages.url[page] for page in cleaning.removed["page"].to_pylist()]
-        add(writer, removed.add_column(0, "url", pa.array(urls, pa.string())))
-        left = np.flatnonzero(pool & ~last.collected).tolist()
-        why = f"round {last.record.round} kept scores from {last.record.threshold:.6f}"
-        for start in range(0, len(left), _ROWS_A_CHUNK):
-            chunk = left[start : start + _ROWS_A_CHUNK]
-            rows = [{"url": pages.url[page], "reason": "low-score", "detail": f"score {last.scores[page]:.6f}; {why}"} for page in chunk]
-            add(writer, pa.Table.from_pylist(rows, schema=DROPPED_SCHEMA))
+        write_batches(path, DROPPED_SCHEMA, counted())
     return dict(sorted(counts.items()))
+
+
+def _dropped(connection: duckdb.DuckDBPyConnection, library: Library, last: Round, recalled: Recall | None) -> Iterator[str]:
+    """Queries of (step, place, url, reason, detail), one for each step that drops pages; (step, place) is their order."""
+    captured = f"(select capture, url from {parquet(library.captured)} where reason = '')"
+    yield (
+        "select 0 as step, row_number() over (order by filename, file_row_number) as place, url, reason, detail "
+        f"from {parquet(library.captured, 'filename = true, file_row_number = true')} where reason <> ''"
+    )
+    for step, (reason, files) in enumerate([*library.duplicates.items(), *library.repeated.items()], 1):
+        yield (
+            f"select {step}, dropped.capture, here.url, '{reason}', 'repeats ' || kept.url from {parquet(files)} dropped "
+            f"join {captured} here on here.capture = dropped.capture join {captured} kept on kept.capture = dropped.keep"
+        )
+    pages, pool = library.pages, library.pool
+    if recalled is not None:
+        connection.register("weak", _weak(library, recalled))
+        why = f"round {last.record.round} let through from {recalled.threshold:.6f}"
+        score = f"format('first-pass score {{:.6f}}; {why}', score)"
+        yield f"select 7, capture, url, 'low-recall-score', {score} from weak join {captured} using (capture)"
+        yield f"select 8, capture, url, reason, detail from {parquet(pages.shards)} where reason <> ''"
+    quoting = library.contamination.dropped
+    columns = {"capture": pa.array(list(quoting), pa.int64()), "detail": pa.array(list(quoting.values()), pa.string())}
+    connection.register("quoting", pa.table(columns))
+    yield f"select 9, capture, url, 'contaminated', detail from quoting join {captured} using (capture)"
+    left = pool & ~pages.among(last.collected)
+    connection.register("low", pa.table({"capture": pages.capture[left], "score": last.scores[left].astype(np.float64)}))
+    why = f"round {last.record.round} kept scores from {last.record.threshold:.6f}"
+    yield f"select 10, capture, url, 'low-score', format('score {{:.6f}}; {why}', score) from low join {captured} using (capture)"
+
+
+def _weak(library: Library, recalled: Recall) -> pa.RecordBatchReader:
+    """Captures without a careful text, with their first-pass scores."""
+    schema = pa.schema([("capture", pa.int64()), ("score", pa.float64())])
+    tried = np.sort(np.concatenate([pq.read_table(shard, columns=["capture"])["capture"].to_numpy() for shard in library.pages.shards]))
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for number, file in enumerate(recalled.scores):
+            capture = library.index(number, ["capture"])["capture"]
+            left = library.unique(capture) & np.isin(capture, tried, invert=True)
+            yield pa.record_batch([pa.array(capture[left]), pa.array(np.load(file)[left].astype(np.float64))], schema=schema)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())

@@ -12,8 +12,8 @@ signatures for duplicates are still the whole page's.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,22 +98,16 @@ class Contamination:
 
     remove: str
     pages: dict[int, dict[str, Any]]
-    """By page position: segments, dropped (the reason, or an empty string), tokens, tokens_left, quotes."""
-    shards: list[Path]
-    """The crawl's shards; where segments were taken out, the copies without them."""
+    """By capture: segments, dropped (the reason, or an empty string), tokens, tokens_left, quotes."""
+
+    def __or__(self, other: Contamination) -> Contamination:
+        """What two comparisons found."""
+        return Contamination(self.remove, self.pages | other.pages)
 
     @property
-    def dropped(self) -> Iterator[tuple[int, str]]:
-        """(page, detail) of every page that goes whole, in the crawl's order."""
-        yield from ((page, found["dropped"]) for page, found in self.pages.items() if found["dropped"])
-
-    def apply(self, pages: Pages) -> Pages:
-        """The pages with their remaining text and tokens."""
-        tokens = pages.tokens.copy()
-        for page, found in self.pages.items():
-            if not found["dropped"]:
-                tokens[page] = found["tokens_left"]
-        return replace(pages, shards=self.shards, tokens=tokens)
+    def dropped(self) -> dict[int, str]:
+        """By capture, the reason of every page that goes whole."""
+        return {capture: found["dropped"] for capture, found in sorted(self.pages.items()) if found["dropped"]}
 
     @property
     def tokens_cut(self) -> int:
@@ -141,11 +135,11 @@ class Contamination:
             "tokens_removed": self.tokens_cut + sum(page["tokens"] for page in found if page["dropped"]),
         }
 
-    def write(self, urls: Sequence[str], path: Path) -> None:
-        """Write `contamination.parquet`, see `QUOTES_SCHEMA`."""
+    def write(self, urls: Mapping[int, str], path: Path) -> None:
+        """Write `contamination.parquet`, see `QUOTES_SCHEMA`; `urls` names the captures."""
         rows = [
-            {"url": urls[page], "removed": "page" if found["dropped"] else "segment", **quote}
-            for page, found in self.pages.items()
+            {"url": urls[capture], "removed": "page" if found["dropped"] else "segment", **quote}
+            for capture, found in sorted(self.pages.items())
             for quote in found["quotes"]
         ]
         with atomic_path(path) as temporary:
@@ -154,10 +148,11 @@ class Contamination:
 
 def decontaminate(
     pages: Pages, alive: Mask, problems: Path, config: DecontaminationConfig, min_characters: int, folder: Path, pool: WorkerPool
-) -> Contamination:
+) -> tuple[Contamination, list[Path]]:
     """Compare the pages of `alive` with the held-out problems and the benchmarks of a problems artifact.
 
-    Finished shards are kept in `folder` and found again after a kill.
+    Returns what was found, and the pages' shards; where segments were taken out, the copies without them. Finished
+    shards are kept in `folder` and found again after a kill.
     """
     results = [folder / f"{number:06d}.parquet" for number in range(len(pages.shards))]
     jobs = [
@@ -169,10 +164,10 @@ def decontaminate(
     found: dict[int, dict[str, Any]] = {}
     for first, result in zip(pages.first[:-1].tolist(), results, strict=True):
         for hit in pq.read_table(result).to_pylist():
-            found[first + hit.pop("row")] = hit
+            found[int(pages.capture[first + hit.pop("row")])] = hit
     cleaned = [_cleaned(result) for result in results]
     shards = [copy if copy.exists() else shard for copy, shard in zip(cleaned, pages.shards, strict=True)]
-    return Contamination(config.remove, found, shards)
+    return Contamination(config.remove, found), shards
 
 
 def scan_shard(shard: Path, rows: Mask, problems: Path, config: DecontaminationConfig, min_characters: int, result: Path) -> None:

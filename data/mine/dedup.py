@@ -1,16 +1,11 @@
-"""Duplicate removal: same URL, same text, nearly the same text.
+"""Near-duplicates: MinHash over word n-grams, banded (LSH), every candidate pair verified by its estimated Jaccard similarity.
 
-Near-duplicates are found with MinHash over word n-grams, banded (LSH), every candidate pair verified by its estimated
-Jaccard similarity, and joined into connected components. The paper (section 2.1) says only that near-duplicates were
-removed; method and parameters are our choice.
-
-All signatures (4 bytes x bands x rows a page) are held in memory: 450 MB for a million pages with the default 14 x 8.
+The paper (section 2.1) says only that near-duplicates were removed; method and parameters are our choice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -24,21 +19,6 @@ Signatures = NDArray[np.uint32]
 
 # Products held at once (8 bytes each): small enough for the processor's nearest caches.
 _BLOCK = 4096
-
-
-@dataclass
-class Duplicates:
-    """Which pages go, and why. Positions are page positions in the crawl's order."""
-
-    survivor: dict[int, int] = field(default_factory=dict)
-    """Dropped page -> the page that stays in its place."""
-    reason: dict[int, str] = field(default_factory=dict)
-    """Dropped page -> `url-duplicate`, `exact-duplicate` or `near-duplicate`."""
-
-    def drop(self, page: int, keep: int, reason: str) -> None:
-        """Record that `page` repeats `keep`."""
-        self.survivor[page] = keep
-        self.reason[page] = reason
 
 
 def minhash(text: str, config: DedupConfig) -> Signatures:
@@ -68,41 +48,17 @@ def _hash_family(count: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     return factors, draw.integers(0, 2**64, size=count, dtype=np.uint64)
 
 
-def find_repeated(keys: Sequence[str | bytes], pages: Indices, order: Sequence[str] | None = None) -> list[tuple[int, int]]:
-    """Pairs (page to drop, page to keep) among `pages` whose `keys` are equal.
+def similar_pairs(buckets: Iterable[Indices], signatures: Signatures, threshold: float) -> Indices:
+    """Pairs of rows of `signatures` that share a bucket and agree in at least `threshold` of their hashes, shape (pairs, 2).
 
-    `keys` and `order` are indexed by page. The first page in `pages` stays, or with `order` the one that sorts first.
+    Not all of them: a spanning forest, from which the connected components follow. `signatures` has shape (rows, bands * rows of a band).
     """
-    kept: dict[str | bytes, int] = {}
-    sequence = pages.tolist() if order is None else sorted(pages.tolist(), key=lambda page: (order[page], page))
-    dropped = [(page, kept[keys[page]]) for page in sequence if kept.setdefault(keys[page], page) != page]
-    return sorted(dropped)
-
-
-def find_near_duplicates(signatures: Signatures, pages: Indices, order: Sequence[str], config: DedupConfig) -> list[tuple[int, int]]:
-    """Pairs (page to drop, page to keep) of near-duplicates.
-
-    `signatures` has one row for each entry of `pages`, shape (len(pages), bands * rows). Of each connected component
-    the page whose `order` value (its URL; indexed by page) sorts first stays, so the result depends neither on the
-    order of reading nor on the number of processes.
-    """
-    union = _UnionFind(len(pages))
-    for band in range(config.bands):
-        columns = np.ascontiguousarray(signatures[:, band * config.rows : (band + 1) * config.rows])
-        keys = columns.view(np.dtype((np.void, columns.dtype.itemsize * config.rows))).ravel()
-        by_key = np.argsort(keys, kind="stable")
-        starts = np.flatnonzero(np.r_[True, keys[by_key][1:] != keys[by_key][:-1]])
-        for start, end in zip(starts, np.r_[starts[1:], len(keys)], strict=True):
-            if end - start > 1:
-                _join_bucket(by_key[start:end], signatures, config.threshold, union)
-    members: dict[int, list[int]] = {}
-    for row in range(len(pages)):
-        members.setdefault(union.find(row), []).append(int(pages[row]))
-    dropped: list[tuple[int, int]] = []
-    for component in members.values():
-        keep = min(component, key=lambda page: (order[page], page))
-        dropped += [(page, keep) for page in component if page != keep]
-    return sorted(dropped)
+    union = _UnionFind(len(signatures))
+    for bucket in buckets:
+        _join_bucket(bucket, signatures, threshold, union)
+    roots = np.asarray([union.find(row) for row in range(len(signatures))], dtype=np.int64)
+    rows = np.flatnonzero(roots != np.arange(len(roots)))
+    return np.stack([rows, roots[rows]], axis=1)
 
 
 def _join_bucket(rows: Indices, signatures: Signatures, threshold: float, union: _UnionFind) -> None:

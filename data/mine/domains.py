@@ -14,14 +14,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import numpy as np
+import duckdb
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from data.config import MineConfig
-from data.mine.shards import Pages
-
-Mask = NDArray[np.bool_]
 
 _DEPTH = 2
 _TITLES = 5
@@ -71,43 +67,60 @@ def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-def path_prefixes(path: str) -> list[str]:
-    """The folders a path lies in, "/" first, at most two deep: "/a/b/c.html" -> ["/", "/a/", "/a/b/"]."""
-    folders = path.split("/")[1:-1]
-    return ["/" + "".join(f"{folder}/" for folder in folders[:depth]) for depth in range(min(_DEPTH, len(folders)) + 1)]
+def domain_table(captures: duckdb.DuckDBPyConnection, config: MineConfig) -> list[Domain]:
+    """Judge every host of which something was collected; most collected pages first, then by name.
+
+    `captures` has the view of that name that `census.py` describes.
+    """
+    hosts = captures.execute(
+        """
+        select host, min(domain), count(*) as pages, count_if(collected) as taken from captures
+        group by host having taken > 0 order by taken desc, host
+        """
+    ).fetchall()
+    judged = {host for host, _, pages, taken in hosts if pages >= config.domain_min_pages and taken / pages > config.domain_share}
+    prefixes, titles = _prefixes(captures, judged, config.domain_min_pages), _titles(captures)
+    return [
+        Domain(host, domain, pages, taken, host in judged, prefixes.get(host, []), titles.get(host, []))
+        for host, domain, pages, taken in hosts
+    ]
 
 
-def domain_table(pages: Pages, pool: Mask, collected: Mask, config: MineConfig) -> list[Domain]:
-    """Judge every host with pages in `pool`; most collected pages first, then by name."""
-    by_host: dict[str, list[int]] = defaultdict(list)
-    for page in np.flatnonzero(pool).tolist():
-        by_host[pages.host[page]].append(page)
-    table = []
-    for host, members in by_host.items():
-        taken = [page for page in members if collected[page]]
-        mathematical = len(members) >= config.domain_min_pages and len(taken) / len(members) > config.domain_share
-        table.append(
-            Domain(
-                host,
-                pages.domain[members[0]],
-                len(members),
-                len(taken),
-                mathematical,
-                _prefixes([pages.path[page] for page in members], collected[members], config.domain_min_pages) if mathematical else [],
-                list(dict.fromkeys(pages.title[page] for page in taken if pages.title[page]))[:_TITLES],
-            )
+def _prefixes(captures: duckdb.DuckDBPyConnection, hosts: set[str], least: int) -> dict[str, list[PathPrefix]]:
+    """By host, the prefixes with at least `least` pages: "/" and the first folders of each path."""
+    captures.register("judged", pa.table({"host": pa.array(sorted(hosts), pa.string())}))
+    found = captures.execute(
+        f"""
+        with folders as (
+            select host, collected, list_slice(string_split(path, '/'), 2, -2) as folder
+            from captures semi join judged using (host)
+        ),
+        below as (
+            select host, collected, unnest(list_transform(
+                range(0, least(len(folder), {_DEPTH}) + 1),
+                lambda depth: '/' || array_to_string(list_transform(folder[1:depth], lambda name: name || '/'), '')
+            )) as prefix
+            from folders
         )
-    return sorted(table, key=lambda domain: (-domain.collected, domain.host))
+        select host, prefix, count(*) as pages, count_if(collected) from below
+        group by host, prefix having pages >= {least} order by host, pages desc, prefix
+        """
+    ).fetchall()
+    by_host: dict[str, list[PathPrefix]] = defaultdict(list)
+    for host, prefix, pages, taken in found:
+        by_host[host].append(PathPrefix(prefix, pages, taken))
+    return by_host
 
 
-def _prefixes(paths: list[str], collected: Mask, least: int) -> list[PathPrefix]:
-    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for path, taken in zip(paths, collected.tolist(), strict=True):
-        for prefix in path_prefixes(path):
-            counts[prefix][0] += 1
-            counts[prefix][1] += taken
-    judged = [PathPrefix(prefix, total, taken) for prefix, (total, taken) in counts.items() if total >= least]
-    return sorted(judged, key=lambda prefix: (-prefix.pages, prefix.prefix))
+def _titles(captures: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
+    """By host, titles of a few collected pages: those with the least keys, which are hashes."""
+    found = captures.execute(
+        f"""
+        with titled as (select host, title, min(key) as key from captures where collected and title <> '' group by host, title)
+        select host, list(title order by key, title)[1:{_TITLES}] from titled group by host
+        """
+    ).fetchall()
+    return dict(found)
 
 
 def accept_unattended(domain: Domain, path_share: float) -> list[str]:

@@ -1,17 +1,23 @@
-"""Processes that work through a list of jobs, with progress; the same results in the same order for any number of them."""
+"""Workers for a list of jobs, with progress: processes, threads or a Ray cluster, and the same results in the same order from each.
+
+A job is an importable function with picklable arguments. It reads and writes files and returns little, so where it
+runs makes no difference; on a cluster the files lie on storage that every node mounts at the same place.
+"""
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from types import TracebackType
 from typing import Any, TypeVar
 
+from data.config import WorkersConfig
 from data.errors import MathQuarryError
 from data.workspace import Progress
 
@@ -19,17 +25,15 @@ Result = TypeVar("Result")
 
 
 class WorkerPool:
-    """A pool of `workers` processes, used as a context manager; with one worker everything runs in this process.
+    """Workers as `config` says, used as a context manager; one process or thread means that everything runs in this process.
 
-    Functions must be importable (module level) and their arguments picklable. Workers end when this process ends,
-    however it ends.
+    Worker processes end when this process ends, however it ends. Raises `MathQuarryError` when Ray is asked for and
+    is not installed or does not answer.
     """
 
-    def __init__(self, workers: int, progress: Progress) -> None:
+    def __init__(self, config: WorkersConfig, progress: Progress) -> None:
         self._progress = progress
-        self._executor: ProcessPoolExecutor | None = None
-        if workers > 1:
-            self._executor = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+        self._executor = _executor(config)
 
     def run(self, what: str, unit: str, function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]]) -> list[Result]:
         """Call `function(*job)` for every job and return the results in the order of the jobs.
@@ -51,8 +55,8 @@ class WorkerPool:
                     bar.advance()
             except BrokenProcessPool:
                 raise MathQuarryError(
-                    f"a worker process was killed during '{what}', most likely for lack of memory. "
-                    "Lower `workers` of the mine section, then run again: finished files are kept."
+                    f"a worker process was killed during '{what}'; where memory is short, the system kills the largest process. "
+                    "Lower workers.count of the mine section if that is so, then run again: finished files are kept."
                 ) from None
             finally:
                 for future in futures:
@@ -65,6 +69,43 @@ class WorkerPool:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._executor is not None:
             self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _executor(config: WorkersConfig) -> Executor | None:
+    if config.engine == "ray":
+        return _RayExecutor(config.ray_address)
+    if config.count == 1:
+        return None
+    if config.engine == "threads":
+        return ThreadPoolExecutor(config.count)
+    return ProcessPoolExecutor(config.count, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+
+
+class _RayExecutor(Executor):
+    """Jobs as Ray tasks of one core each; Ray repeats a task whose worker or node died, up to three times."""
+
+    def __init__(self, address: str | None) -> None:
+        try:
+            import ray  # an optional dependency, and slow to import
+        except ImportError:
+            raise MathQuarryError("workers.engine = 'ray' needs the package ray: pip install 'mathquarry[ray]'.") from None
+        self._ray = ray
+        self._connected_here = not ray.is_initialized()
+        if self._connected_here:
+            try:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise MathQuarryError(f"cannot reach the Ray cluster at workers.ray_address = {address}: {error}") from None
+
+    def submit(self, function: Callable[..., Result], /, *arguments: Any, **options: Any) -> Future[Result]:
+        """Schedule `function(*arguments, **options)` on the cluster."""
+        task = self._ray.remote(num_cpus=1, max_retries=3)(function)
+        return task.remote(*arguments, **options).future()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Leave the cluster, unless somebody else had joined it."""
+        if self._connected_here:
+            self._ray.shutdown()
 
 
 def _end_with_parent() -> None:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
+import duckdb
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from data.config import MineConfig
-from data.errors import MathQuarryError
 from data.files import atomic_path, read_json, write_json
-from data.mine import classifier
-from data.mine.annotations import Annotations, covers
+from data.mine.annotations import Annotations, verdict_rows
+from data.mine.census import census
 from data.mine.domains import Domain, accept_unattended, domain_table
-from data.mine.pool import WorkerPool
+from data.mine.library import Library
+from data.mine.recall import Recall
 from data.mine.review import Decision, ReviewNeeded, all_verdicts, table_rows
+from data.mine.scoring import score_pages, train_classifier
 from data.mine.seed import Seed
-from data.mine.selection import overlap, select
-from data.mine.shards import Mask, Pages, iter_texts
+from data.mine.selection import select
+from data.mine.shards import Captures
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,12 @@ class Record:
     """Share of this round's tokens that the round before had collected."""
     seed_positives: int
     seed_negatives: int
+    recall_threshold: float | None
+    """Least first-pass score that was let through; None without a first pass of its own."""
+    recall_captures: int | None
+    """Captures that the first pass let through."""
     domains: int
+    """Hosts of which something was collected."""
     mathematical_domains: list[str]
     accepted_paths: list[str]
     pages_added: int
@@ -50,50 +57,64 @@ class Round:
 
     record: Record
     scores: NDArray[np.float32]
-    collected: Mask
-    added: Mask
+    """One a page of the library as it was in this round."""
+    collected: Captures
+    """Sorted."""
+    added: Captures
+    """Captures under accepted paths that were not collected, sorted."""
     model: Path
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The domain table with the paths that were accepted, and the pages below them."""
+    """The domain table with the paths that were accepted, and the uncollected captures below them (sorted)."""
 
     table: list[Domain]
     accepted: dict[str, list[str]]
-    pages: Mask
+    uncollected: Captures
 
 
-def judge(
-    pages: Pages, table: list[Domain], pool: Mask, config: MineConfig, decisions: Mapping[int, Decision] = MappingProxyType({})
+def judge(library: Library, collected: Captures, decisions: Mapping[int, Decision] = MappingProxyType({})) -> Judgement:
+    """Make the domain table and accept paths: by the annotation file, or by a person's decisions, then `config.path_share`."""
+    with census(library, collected) as captures:
+        return judge_captures(captures, library.config, decisions)
+
+
+def judge_captures(
+    captures: duckdb.DuckDBPyConnection, config: MineConfig, decisions: Mapping[int, Decision] = MappingProxyType({})
 ) -> Judgement:
-    """Accept paths of the domain table: by the annotation file, or by a person's decisions, then `config.path_share`."""
+    """`judge` on a view `captures` as `census.py` describes it."""
+    table = domain_table(captures, config)
     if config.annotations:
         annotations, by_share = Annotations.read(Path(config.annotations)), False
     else:
         annotations, by_share = all_verdicts(decisions)
     proposed = {domain.host: accept_unattended(domain, config.path_share) for domain in table if domain.mathematical and by_share}
-    under = np.zeros(len(pages), dtype=bool)
-    for page in np.flatnonzero(pool).tolist():
-        host, path = pages.host[page], pages.path[page]
-        verdict = annotations.accepts(host, path)
-        under[page] = any(covers(prefix, path) for prefix in proposed.get(host, ())) if verdict is None else verdict
     accepted = annotations.accepted()
     for host, prefixes in proposed.items():
         unjudged = [prefix for prefix in prefixes if annotations.accepts(host, prefix) is None]
         accepted[host] = sorted({*accepted.get(host, []), *unjudged})
-    return Judgement(table, {host: prefixes for host, prefixes in sorted(accepted.items()) if prefixes}, under)
+    by_threshold = verdict_rows(((host, prefix, True) for host, prefixes in proposed.items() for prefix in prefixes), annotated=False)
+    captures.register("verdicts", pa.concat_tables([annotations.table(), by_threshold]))
+    # A stem covers the path itself and what lies below it, by whole segments. Of several a person's goes first, then the longest.
+    under = captures.execute(
+        """
+        select capture from captures join verdicts using (host)
+        where not collected and (path = stem or starts_with(path, stem || '/'))
+        group by capture having arg_max(accepted, (annotated, len(stem))) order by capture
+        """
+    ).fetchnumpy()
+    uncollected = np.asarray(under["capture"], dtype=np.int64)
+    return Judgement(table, {host: prefixes for host, prefixes in sorted(accepted.items()) if prefixes}, uncollected)
 
 
 def run_round(
     number: int,
-    pages: Pages,
-    pool: Mask,
+    library: Library,
     seed: Seed,
-    before: Mask | None,
-    config: MineConfig,
+    recalled: Recall | None,
+    before: Captures | None,
     folder: Path,
-    workers: WorkerPool,
     decisions: Mapping[int, Decision] = MappingProxyType({}),
 ) -> Round:
     """Do round `number` (from 1) and write its checkpoint in `folder`; the record is written last.
@@ -101,41 +122,44 @@ def run_round(
     Raises `ReviewNeeded` when a person judges the domains (`config.review`), another round would follow, and `decisions` has none for
     this one. Its scores are kept, so that the round goes on from there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    config, pages = library.config, library.pages
     positives, negatives = seed.counts
     model, scored = folder / "classifier.bin", folder / "scores.npy"
     if not scored.exists():
-        _train(seed, pages, sum(seed.counts), config, folder, model)
+        train_classifier(seed.examples(library), positives + negatives, config, folder, model)
         with atomic_path(scored) as temporary, temporary.open("wb") as file:
-            np.save(file, score_pages(pages, pool, model, workers))
+            np.save(file, score_pages(pages, library.pool, model, library.workers))
     scores = np.load(scored)
     budget = config.token_budgets[min(number, len(config.token_budgets)) - 1]
-    chosen = select(scores, pages.tokens, pool, pages.canonical_url, budget)
-    table = domain_table(pages, pool, chosen.mask, config)
-    repeated = overlap(chosen.mask, before, pages.tokens)
-    ends = number == config.max_rounds or (repeated is not None and repeated >= config.stop_overlap)
+    chosen = select(scores, pages.tokens, library.pool, pages.key, budget)
+    collected = np.sort(pages.capture[chosen.mask])
+    known = chosen.mask & pages.among(before) if before is not None else None
+    overlap = None if known is None else int(pages.tokens[known].sum(dtype=np.int64)) / chosen.tokens
+    judgement = judge(library, collected, {key: decision for key, decision in decisions.items() if key <= number})
+    ends = number == config.max_rounds or (overlap is not None and overlap >= config.stop_overlap)
     if config.review and not ends and number not in decisions:
-        raise ReviewNeeded(number, table_rows(table, config.path_share))
-    judgement = judge(pages, table, pool, config, {key: decision for key, decision in decisions.items() if key <= number})
-    added = judgement.pages & ~chosen.mask & ~seed.positives
+        raise ReviewNeeded(number, table_rows(judgement.table, config.path_share))
+    added = np.setdiff1d(judgement.uncollected, seed.positives)
     record = Record(
         round=number,
-        pages=int(chosen.mask.sum()),
+        pages=len(collected),
         tokens=chosen.tokens,
         budget=budget,
         threshold=chosen.threshold,
-        overlap=repeated,
+        overlap=overlap,
         seed_positives=positives,
         seed_negatives=negatives,
+        recall_threshold=recalled.threshold if recalled else None,
+        recall_captures=recalled.passed if recalled else None,
         domains=len(judgement.table),
         mathematical_domains=[domain.host for domain in judgement.table if domain.mathematical],
         accepted_paths=[host + prefix for host, prefixes in judgement.accepted.items() for prefix in prefixes],
-        pages_added=int(added.sum()),
+        pages_added=len(added),
     )
     with atomic_path(folder / "pages.npz") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, scores=scores, collected=chosen.mask, added=added)
+        np.savez_compressed(file, scores=scores, collected=collected, added=added)
     write_json(folder / "record.json", asdict(record))
-    return Round(record, scores, chosen.mask, added, model)
+    return Round(record, scores, collected, added, model)
 
 
 def load_round(folder: Path) -> Round | None:
@@ -150,38 +174,3 @@ def load_round(folder: Path) -> Round | None:
             arrays["added"],
             folder / "classifier.bin",
         )
-
-
-def _train(seed: Seed, pages: Pages, count: int, config: MineConfig, folder: Path, model: Path) -> None:
-    examples, full = folder / "examples.txt", folder / "full.bin"
-    try:
-        classifier.write_examples(examples, seed.examples(pages), count, config.seed)
-        classifier.train(examples, full, config.classifier, config.seed)
-        classifier.collapse(full, model)
-    finally:
-        # The full model takes 2 GB with the paper's settings and scores no differently.
-        examples.unlink(missing_ok=True)
-        full.unlink(missing_ok=True)
-
-
-def score_pages(pages: Pages, pool: Mask, model: Path, workers: WorkerPool) -> NDArray[np.float32]:
-    """Score every page of `pool`; others get 0. Shape (pages,)."""
-    jobs = [(shard, pages.rows_of(number, pool), model) for number, shard in enumerate(pages.shards)]
-    scores = np.zeros(len(pages), dtype=np.float32)
-    found = workers.run("score pages", "shard", score_shard, jobs)
-    scores[pool] = np.concatenate(found)
-    if not np.isfinite(scores).all():
-        raise MathQuarryError(f"the classifier gives scores that are no numbers; lower classifier.learning_rate ({model}).")
-    return scores
-
-
-def score_shard(shard: Path, rows: Mask, model: Path) -> NDArray[np.float32]:
-    """Scores of one shard's pages for which `rows` is true."""
-    scorer = _load_classifier(model, model.stat().st_mtime_ns)
-    return np.concatenate([np.empty(0, dtype=np.float32), *(scorer.score(texts) for texts in iter_texts(shard, rows))])
-
-
-@lru_cache(maxsize=1)
-def _load_classifier(model: Path, version: int) -> classifier.Classifier:
-    """`version` tells a classifier that was trained anew from the one that lay at the same path before."""
-    return classifier.Classifier(model)

@@ -1,9 +1,10 @@
-"""The classifier's examples: the first round's seed, and how it grows (paper section 2.1).
+"""The classifiers' examples: the first round's seed, and how it grows (paper section 2.1).
 
-The paper begins with 500,000 OpenWebMath pages against 500,000 random Common Crawl pages. Where no seed corpus is at
-hand, `crawl-formulas` takes the crawl pages with the most formulas instead (ours). Negatives are drawn once in a
-fixed random order; a negative that becomes a positive is replaced by the next in that order. The paper does not say
-whether its negatives change between rounds.
+The paper begins with 500,000 OpenWebMath pages against 500,000 random Common Crawl pages. Ours: where the crawl has
+the seed's pages, its own extraction of them can stand for their texts (`file-urls`); where no seed is at hand, the
+pages with the most formulas are one (`crawl-formulas`). Negatives are drawn once in a fixed random order; a negative
+that becomes a positive is replaced by the next in that order. The paper does not say whether its negatives change
+between rounds.
 """
 
 from __future__ import annotations
@@ -17,24 +18,28 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 from numpy.typing import NDArray
 
 from data.config import MineConfig
 from data.errors import MathQuarryError
 from data.files import atomic_path
-from data.mine.shards import Mask, Pages, iter_texts
+from data.mine.library import Library, draws
+from data.mine.shards import Captures, iter_texts
 from data.mine.urls import parse_address
 
 _SEED_SCHEMA = pa.schema([("text", pa.large_string()), ("canonical_url", pa.string())])
 _ROWS_AT_ONCE = 1024
+# Of the captures with the most signs of formulas so many are extracted for each positive page wanted.
+_FORMULA_CANDIDATES = 4
 
 
 @dataclass(frozen=True)
 class Seed:
-    """Positive and negative examples of one round: pages of the crawl by position, and texts from outside it."""
+    """Positive and negative examples of one round: pages of the crawl by capture (sorted), and texts from outside it."""
 
-    positives: Mask
-    negatives: Mask
+    positives: Captures
+    negatives: Captures
     outside: Path | None = None
     """Parquet of positive texts that are no pages of this crawl."""
     outside_count: int = 0
@@ -42,62 +47,132 @@ class Seed:
     @property
     def counts(self) -> tuple[int, int]:
         """Number of positives and of negatives."""
-        return int(self.positives.sum()) + self.outside_count, int(self.negatives.sum())
+        return len(self.positives) + self.outside_count, len(self.negatives)
 
-    def examples(self, pages: Pages) -> Iterator[tuple[str, bool]]:
-        """Stream (text, is positive)."""
+    def outside_texts(self) -> Iterator[str]:
+        """Stream the positive texts from outside the crawl."""
         if self.outside is not None:
             for batch in pq.ParquetFile(self.outside).iter_batches(batch_size=_ROWS_AT_ONCE, columns=["text"]):
-                yield from ((text, True) for text in batch["text"].to_pylist())
-        used = self.positives | self.negatives
+                yield from batch["text"].to_pylist()
+
+    def examples(self, library: Library) -> Iterator[tuple[str, bool]]:
+        """Stream (careful text, is positive)."""
+        yield from ((text, True) for text in self.outside_texts())
+        pages = library.pages
+        positive = pages.among(self.positives)
+        used = positive | pages.among(self.negatives)
         for number, shard in enumerate(pages.shards):
-            labels = iter(self.positives[pages.first[number] : pages.first[number + 1]][pages.rows_of(number, used)].tolist())
+            labels = iter(pages.rows_of(number, positive)[pages.rows_of(number, used)].tolist())
             for texts in iter_texts(shard, pages.rows_of(number, used)):
                 yield from ((text, next(labels)) for text in texts)
 
 
-def first_seed(pages: Pages, pool: Mask, config: MineConfig, folder: Path) -> Seed:
-    """The seed of round 1, from `config.seed_pages`. Raises `MathQuarryError` when there are no positives or no negatives."""
+@dataclass(frozen=True)
+class Candidates:
+    """Captures that the first seed is chosen from, sorted."""
+
+    blind: Captures
+    """A sample of the whole crawl: negatives come from it alone, since later pages were picked for looking mathematical."""
+    positives: Captures
+
+
+def first_seed(library: Library, config: MineConfig, folder: Path) -> tuple[Seed, Candidates]:
+    """The seed of round 1, its pages extracted, from `config.seed_pages`. Raises `MathQuarryError` without positives or negatives."""
     wanted = config.seed_pages
-    positives = np.zeros(len(pages), dtype=bool)
+    outside = folder / "seed.parquet"
+    if wanted.source != "crawl-formulas":
+        if not wanted.path:
+            raise MathQuarryError(
+                "seed_pages.path is not set. Give a JSONL or Parquet file with a `text` column, or hf://open-web-math/open-web-math, "
+                "or set seed_pages.source = 'crawl-formulas'."
+            )
+        if not outside.exists():
+            _copy_sample(wanted.path, wanted.positives, config.seed, outside)
+    candidates = _candidates(library, config, outside)
+    library.grow(np.union1d(candidates.blind, candidates.positives), "00-seed")
+    pages, pool = library.pages, library.pool
+    positives = np.empty(0, dtype=np.int64)
     if wanted.source == "crawl-formulas":
-        candidates = np.flatnonzero(pool & (pages.formulas > 0)).tolist()
-        if not candidates:
+        found = np.flatnonzero(pool & (pages.formulas > 0))
+        if not len(found):
             raise MathQuarryError(
                 "seed_pages.source = crawl-formulas, but no page of the crawl has a formula. Set source = 'file' and give seed_pages.path."
             )
-        candidates.sort(key=lambda page: (-pages.formulas[page], pages.canonical_url[page]))
-        positives[candidates[: wanted.positives]] = True
-        return with_negatives(pages, pool, positives, config, None)
-    if not wanted.path:
-        raise MathQuarryError(
-            "seed_pages.path is not set. Give a JSONL or Parquet file with a `text` column, or hf://open-web-math/open-web-math, "
-            "or set seed_pages.source = 'crawl-formulas'."
-        )
-    outside = folder / "seed.parquet"
-    if not outside.exists():
-        _copy_sample(wanted.path, wanted.positives, config.seed, outside)
-    return with_negatives(pages, pool, positives, config, outside)
+        best = found[np.lexsort((pages.key[found], -pages.formulas[found]))]
+        positives = np.sort(pages.capture[best[: wanted.positives]])
+    elif wanted.source == "file-urls":
+        positives = np.sort(pages.capture[pool & pages.among(candidates.positives)])
+        if not len(positives):
+            raise MathQuarryError(
+                f"seed_pages.source = file-urls, but the crawl has none of the pages that {wanted.path} names in its `url` column."
+            )
+    return with_negatives(library, candidates, positives, config, outside if wanted.source == "file" else None), candidates
 
 
-def with_negatives(pages: Pages, pool: Mask, positives: Mask, config: MineConfig, outside: Path | None) -> Seed:
+def _candidates(library: Library, config: MineConfig, outside: Path) -> Candidates:
+    """Look through the captures of all shards, keeping only the best candidates of each kind."""
+    wanted, spare = config.seed_pages, config.recall.spare
+    most_negatives = round(spare * (wanted.negatives + wanted.positives * (wanted.source == "crawl-formulas")))
+    named = _keys_of(outside) if wanted.source == "file-urls" else np.empty(0, dtype=np.uint64)
+    blind, formulas, found = _Least(most_negatives), _Least(_FORMULA_CANDIDATES * wanted.positives), []
+    for number in range(len(library.captured)):
+        columns = library.index(number, ["capture", "key", "formulas"])
+        unique = library.unique(columns["capture"])
+        capture, key = columns["capture"][unique], columns["key"][unique]
+        blind.add(draws(key, config.seed), capture)
+        if wanted.source == "crawl-formulas":
+            count = columns["formulas"][unique].astype(np.int64)
+            formulas.add(-count[count > 0], capture[count > 0])
+        elif wanted.source == "file-urls":
+            found.append(capture[np.isin(key, named)])
+    if wanted.source == "crawl-formulas":
+        return Candidates(blind.values(), formulas.values())
+    return Candidates(blind.values(), np.sort(np.concatenate([np.empty(0, dtype=np.int64), *found])))
+
+
+class _Least:
+    """The values with the least order numbers out of any number of batches."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._order: list[NDArray] = []
+        self._values: list[Captures] = []
+
+    def add(self, order: NDArray, values: Captures) -> None:
+        """Take a batch in; of equal order numbers the least value counts as less."""
+        joined, named = np.concatenate([*self._order, order]), np.concatenate([*self._values, values])
+        best = np.lexsort((named, joined))[: self._count]
+        self._order, self._values = [joined[best]], [named[best]]
+
+    def values(self) -> Captures:
+        """The least so far, sorted by value."""
+        return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *self._values]))
+
+
+def with_negatives(library: Library, candidates: Candidates, positives: Captures, config: MineConfig, outside: Path | None) -> Seed:
     """Complete a seed with random pages of the crawl that are no positives."""
-    allowed = pool & ~positives
+    pages = library.pages
+    allowed = library.pool & ~pages.among(positives)
+    if config.recall.enabled:
+        allowed &= pages.among(candidates.blind)
     outside_count = 0
     if outside is not None:
-        known = pq.read_table(outside, columns=["canonical_url"])["canonical_url"].to_pylist()
-        outside_count = len(known)
-        addresses = set(known) - {""}
-        allowed &= np.asarray([url not in addresses for url in pages.canonical_url])
-    order = np.random.Generator(np.random.Philox(key=config.seed)).permutation(len(pages))
-    negatives = np.zeros(len(pages), dtype=bool)
-    negatives[order[allowed[order]][: config.seed_pages.negatives]] = True
-    if not negatives.any():
+        outside_count = pq.ParquetFile(outside).metadata.num_rows
+        allowed &= ~np.isin(pages.key, _keys_of(outside))
+    drawn = np.flatnonzero(allowed)
+    drawn = drawn[np.argsort(draws(pages.key[drawn], config.seed), kind="stable")][: config.seed_pages.negatives]
+    if not len(drawn):
         raise MathQuarryError(
             "no page of the crawl is left for the classifier's negative examples: all of them are positive. "
             "Lower seed_pages.positives or mine a larger crawl."
         )
-    return Seed(positives, negatives, outside, outside_count)
+    return Seed(positives, np.sort(pages.capture[drawn]), outside, outside_count)
+
+
+def _keys_of(outside: Path) -> NDArray[np.uint64]:
+    """Keys of the addresses that a seed file names."""
+    addresses = set(pq.read_table(outside, columns=["canonical_url"])["canonical_url"].to_pylist()) - {""}
+    return np.fromiter((xxhash.xxh3_64_intdigest(address.encode("utf-8", "replace")) for address in sorted(addresses)), dtype=np.uint64)
 
 
 def _copy_sample(source: str, count: int, seed: int, target: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,25 +20,16 @@ class Selection:
     """Lowest score among the selected pages."""
 
 
-def select(scores: NDArray[np.float32], tokens: NDArray[np.int32], pool: Mask, names: Sequence[str], budget: int) -> Selection:
-    """Take pages of `pool` by falling score while their tokens fit the budget, and at least one; equal scores go by name (the URL).
+def select(scores: NDArray[np.float32], tokens: NDArray[np.int32], pool: Mask, keys: NDArray[np.uint64], budget: int) -> Selection:
+    """Take pages of `pool` by falling score while their tokens fit the budget, and at least one; equal scores go by key (the URL's hash).
 
     Selection ends at the first page that does not fit, so every selected page scores at least as high as every other
     one.
     """
     candidates = np.flatnonzero(pool)
-    candidate_names = np.asarray([names[int(page)] for page in candidates], dtype=object)
-    name_rank = np.argsort(np.argsort(candidate_names, kind="stable"), kind="stable")
-    ordered = candidates[np.lexsort((name_rank, -scores[candidates]))]
+    ordered = candidates[np.lexsort((keys[candidates], -scores[candidates]))]
     spent = np.cumsum(tokens[ordered], dtype=np.int64)
     count = max(1, int(np.searchsorted(spent, budget, side="right")))
     mask = np.zeros(len(pool), dtype=bool)
     mask[ordered[:count]] = True
     return Selection(mask, int(spent[count - 1]), float(scores[ordered[count - 1]]))
-
-
-def overlap(now: Mask, before: Mask | None, tokens: NDArray[np.int32]) -> float | None:
-    """Share of this round's tokens that the round before had collected; None in the first round. The paper stops near 0.98."""
-    if before is None:
-        return None
-    return float(tokens[now & before].sum(dtype=np.int64) / tokens[now].sum(dtype=np.int64))

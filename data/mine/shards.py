@@ -1,7 +1,10 @@
-"""WARC files -> pages with text: one Parquet shard a WARC, made by many processes, found again after a kill.
+"""WARC files -> pages with text: one Parquet shard a WARC, made by many workers, found again after a kill.
 
-A shard holds every page of its WARC in the WARC's order: pages with text, and dropped ones with the reason and no
-text. Later steps refer to a page by its position in the crawl: all kept pages of all shards, in order.
+The first pass sees every page and writes *captures*; with `recall.enabled` their text is plain, and a second pass
+extracts carefully what a round wants to look at; without, the first pass is careful and its captures are the pages.
+
+A shard holds everything of its WARC in the WARC's order: captures with text, numbered, and dropped ones with the
+reason and no text. A capture's number is shard << 32 | row among the shard's captures, in both passes.
 """
 
 from __future__ import annotations
@@ -16,26 +19,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import xxhash
 from numpy.typing import NDArray
 
-from data.config import DedupConfig, MineConfig
-from data.crawl.warc import Dropped, read_pages
+from data.config import MineConfig
+from data.crawl.warc import Dropped, Page, read_pages, read_pages_at
 from data.errors import MathQuarryError
 from data.extract.html import Extracted
 from data.extract.limited import ExtractionStopped, Extractor
 from data.files import atomic_path, read_json
-from data.mine.dedup import Signatures, minhash
+from data.mine.dedup import minhash
 from data.mine.pool import WorkerPool
 from data.mine.urls import Address, parse_address
 
 Mask = NDArray[np.bool_]
+Captures = NDArray[np.int64]
 
 _BATCH = 512
-_INDEX_COLUMNS = [
-    "url", "canonical_url", "host", "domain", "path", "title", "formulas", "language", "bytes", "tokens", "warc", "offset", "digest"
-]  # fmt: skip
+_SHARD_BITS = 32
 _SCHEMA = pa.schema(
     [
+        ("capture", pa.int64()),
+        ("key", pa.uint64()),
         ("url", pa.string()),
         ("canonical_url", pa.string()),
         ("host", pa.string()),
@@ -51,16 +56,27 @@ _SCHEMA = pa.schema(
         ("warc", pa.string()),
         ("offset", pa.int64()),
         ("digest", pa.binary(16)),
-        ("minhash", pa.binary()),
         ("reason", pa.string()),
         ("detail", pa.string()),
     ]
 )
+# What mathematics looks like in HTML, whoever wrote it; a plain pass counts these where the seed is chosen by formulas.
+_MARKUP = ("<math", "<mml:math", "math/tex", 'class="katex', 'class="tex"', "mwe-math", "math-container", "latex.php", "\\(", "\\[", "$$")
 
 
 def token_estimate(text_bytes: int) -> int:
     """Tokens of a text of so many UTF-8 bytes, at four bytes a token: an estimate for budgets, exact counts come with the tokenizer."""
     return max(1, text_bytes // 4)
+
+
+def capture_shards(captures: Captures) -> Captures:
+    """The shard number of each capture."""
+    return captures >> _SHARD_BITS
+
+
+def capture_rows(captures: Captures) -> Captures:
+    """The row of each capture among its shard's captures."""
+    return captures & ((1 << _SHARD_BITS) - 1)
 
 
 class WarcFile(NamedTuple):
@@ -82,62 +98,93 @@ def warc_files(crawl: Path) -> list[WarcFile]:
     return [WarcFile(name, name if "://" in name else str(crawl / name)) for name in names]
 
 
-def extract_crawl(files: Sequence[WarcFile], folder: Path, config: MineConfig, pool: WorkerPool) -> list[Path]:
-    """Extract every WARC into a shard in `folder`; shards that are there already are kept. Returns the shards in the order of `files`."""
+def capture_crawl(files: Sequence[WarcFile], folder: Path, config: MineConfig, pool: WorkerPool) -> list[Path]:
+    """The first pass: every WARC into a shard in `folder`; shards that are there already are kept. Returns them in the order of `files`."""
     shards = [folder / f"{number:06d}.parquet" for number in range(len(files))]
-    jobs = [(file, shard, config) for file, shard in zip(files, shards, strict=True) if not shard.exists()]
-    pool.run("extract pages", "WARC", extract_warc, jobs)
+    jobs = [(file, number, shard, config) for number, (file, shard) in enumerate(zip(files, shards, strict=True)) if not shard.exists()]
+    pool.run("read pages" if config.recall.enabled else "extract pages", "WARC", capture_warc, jobs)
     return shards
 
 
-def extract_warc(file: WarcFile, shard: Path, config: MineConfig) -> None:
-    """Read one WARC and write its shard, atomically and in bounded memory."""
-    with atomic_path(shard) as temporary, pq.ParquetWriter(temporary, _SCHEMA, compression="zstd") as writer:
-        rows: list[dict] = []
-        for row in _page_rows(file, config):
-            rows.append(row)
-            if len(rows) == _BATCH:
-                writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
-                rows = []
-        if rows:
-            writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
+def capture_warc(file: WarcFile, number: int, shard: Path, config: MineConfig) -> None:
+    """Read one WARC and write its shard, atomically and in bounded memory; MinHash signatures lie beside it (see `signatures`)."""
+    with Extractor(config.page_seconds, round(config.page_memory_gib * 2**30), careful=not config.recall.enabled) as extractor:
+        _write_shard(shard, _captured(file, number, config, extractor), config)
 
 
-def _page_rows(file: WarcFile, config: MineConfig) -> Iterator[dict]:
-    with Extractor(config.page_seconds, round(config.page_memory_gib * 2**30)) as extractor:
-        yield from _rows(file, config, extractor)
-
-
-def _rows(file: WarcFile, config: MineConfig, extractor: Extractor) -> Iterator[dict]:
+def _captured(file: WarcFile, number: int, config: MineConfig, extractor: Extractor) -> Iterator[dict]:
+    count_markup = config.recall.enabled and config.seed_pages.source == "crawl-formulas"
+    row = 0
     for page in read_pages(file.path, config.max_page_bytes):
-        if isinstance(page, Dropped):
-            detail = page.detail.replace(file.path, file.name)
-            if page.reason == "broken-warc" and file.name not in detail:
-                detail = f"{file.name}: {detail}"
-            yield {"url": page.url, "warc": file.name, "reason": page.reason, "detail": detail}
-            continue
-        where = {"url": page.url, "warc": file.name, "offset": page.offset}
-        address = parse_address(page.url)
-        if address is None:
-            yield where | {"reason": "bad-url", "detail": "not an http(s) address with a host"}
-            continue
-        try:
-            found = extractor.extract(page.html)
-        except ExtractionStopped as stop:
-            yield where | {"reason": "extraction-stopped", "detail": str(stop)}
-            continue
-        text = found.text.strip()
-        if not text:
-            yield where | {"reason": "no-text", "detail": "no text in the page's main content"}
-        elif len(text) < config.min_characters:
-            yield where | {"reason": "too-short", "detail": f"{len(text)} characters of text, fewer than {config.min_characters}"}
-        else:
-            yield where | _kept_row(address, text, found, config.dedup)
+        found = _extracted(page, file, config, extractor)
+        if not found["reason"]:
+            found["capture"] = number << _SHARD_BITS | row
+            row += 1
+            if count_markup and isinstance(page, Page):
+                found["formulas"] = sum(page.html.count(sign) for sign in _MARKUP)
+        yield found
 
 
-def _kept_row(address: Address, text: str, found: Extracted, dedup: DedupConfig) -> dict:
+def extract_picks(file: WarcFile, captured: Path, picks: Captures, shard: Path, config: MineConfig) -> None:
+    """The second pass over one WARC: extract the captures `picks` (sorted) carefully and write them as a shard, dropped ones too."""
+    table = pq.read_table(captured, columns=["offset", "url"], filters=[("reason", "==", "")]).take(pa.array(capture_rows(picks)))
+    places = list(zip(table["offset"].to_pylist(), table["url"].to_pylist(), strict=True))
+    pages = read_pages_at(file.path, places, config.max_page_bytes)
+    with Extractor(config.page_seconds, round(config.page_memory_gib * 2**30)) as extractor:
+        rows = (
+            {"capture": capture} | _extracted(page, file, config, extractor) for capture, page in zip(picks.tolist(), pages, strict=True)
+        )
+        _write_shard(shard, rows, config)
+
+
+def _write_shard(shard: Path, rows: Iterator[dict], config: MineConfig) -> None:
+    """Write rows in batches, and beside the shard the signatures of those with text; the shard comes last and is there only when whole."""
+    with (
+        atomic_path(shard) as temporary,
+        pq.ParquetWriter(temporary, _SCHEMA, compression="zstd") as writer,
+        atomic_path(_signature_file(shard)) as hashes,
+        hashes.open("wb") as signatures_out,
+    ):
+        waiting: list[dict] = []
+        for row in rows:
+            if not row["reason"]:
+                signatures_out.write(minhash(row["text"], config.dedup).tobytes())
+            waiting.append(row)
+            if len(waiting) == _BATCH:
+                writer.write_table(pa.Table.from_pylist(waiting, schema=_SCHEMA))
+                waiting = []
+        if waiting:
+            writer.write_table(pa.Table.from_pylist(waiting, schema=_SCHEMA))
+
+
+def _extracted(page: Page | Dropped, file: WarcFile, config: MineConfig, extractor: Extractor) -> dict:
+    """A row without its capture number; `reason` is empty where the page has text."""
+    if isinstance(page, Dropped):
+        detail = page.detail.replace(file.path, file.name)
+        if page.reason == "broken-warc" and file.name not in detail:
+            detail = f"{file.name}: {detail}"
+        return {"url": page.url, "warc": file.name, "reason": page.reason, "detail": detail}
+    where = {"url": page.url, "warc": file.name, "offset": page.offset}
+    address = parse_address(page.url)
+    if address is None:
+        return where | {"reason": "bad-url", "detail": "not an http(s) address with a host"}
+    try:
+        found = extractor.extract(page.html)
+    except ExtractionStopped as stop:
+        return where | {"reason": "extraction-stopped", "detail": str(stop)}
+    text = found.text.strip()
+    least = config.min_characters if extractor.careful else 1
+    if not text:
+        return where | {"reason": "no-text", "detail": "no text in the page's main content"}
+    if len(text) < least:
+        return where | {"reason": "too-short", "detail": f"{len(text)} characters of text, fewer than {least}"}
+    return where | _kept_row(address, text, found)
+
+
+def _kept_row(address: Address, text: str, found: Extracted) -> dict:
     encoded = text.encode("utf-8", "replace")
     return {
+        "key": xxhash.xxh3_64_intdigest(address.canonical.encode("utf-8", "replace")),
         "canonical_url": address.canonical,
         "host": address.host,
         "domain": address.domain,
@@ -150,55 +197,58 @@ def _kept_row(address: Address, text: str, found: Extracted, dedup: DedupConfig)
         "bytes": len(encoded),
         "tokens": token_estimate(len(encoded)),
         "digest": hashlib.blake2b(encoded, digest_size=16).digest(),
-        "minhash": minhash(text, dedup).tobytes(),
         "reason": "",
         "detail": "",
     }
 
 
+def _signature_file(shard: Path) -> Path:
+    return shard.with_suffix(".minhash")
+
+
+def signatures(shard: Path, functions: int) -> NDArray[np.uint32]:
+    """MinHash signatures of a shard's captures, mapped from disk: shape (captures, functions)."""
+    file = _signature_file(shard)
+    if not file.stat().st_size:
+        return np.empty((0, functions), dtype=np.uint32)
+    return np.memmap(file, dtype="<u4", mode="r").reshape(-1, functions)
+
+
 @dataclass(frozen=True)
 class Pages:
-    """The kept pages of a crawl without their texts, which stay on disk. All sequences are indexed by page position."""
+    """The pages with careful text: 24 bytes each in memory, texts and addresses stay on disk. Arrays are indexed by page position.
+
+    Shards are only ever added, at the end, so positions stay what they are.
+    """
 
     shards: list[Path]
     first: NDArray[np.int64]
     """Position of each shard's first page, and the number of pages at the end: shape (shards + 1,)."""
-    url: list[str]
-    canonical_url: list[str]
-    host: list[str]
-    domain: list[str]
-    path: list[str]
-    title: list[str]
-    digest: list[bytes]
+    capture: Captures
+    key: NDArray[np.uint64]
+    """Hash of the canonical URL: orders pages whatever the order of the crawl, and draws samples."""
     formulas: NDArray[np.int32]
     tokens: NDArray[np.int32]
 
     @classmethod
     def load(cls, shards: Sequence[Path]) -> Pages:
-        """Read the index of all shards. Raises `MathQuarryError` when no page of the crawl has text."""
-        tables = [pq.read_table(shard, columns=_INDEX_COLUMNS, filters=[("reason", "==", "")]) for shard in shards]
-        table = pa.concat_tables(tables)
-        if not table.num_rows:
-            raise MathQuarryError(
-                "no page of the crawl has text to mine: every record was dropped. "
-                "Check that the crawl's WARC files hold HTML responses, and min_characters and max_page_bytes of the mine section."
-            )
-        lists = {name: table[name].to_pylist() for name in ("url", "canonical_url", "host", "domain", "path", "title", "digest")}
-        numbers = {name: table[name].to_numpy() for name in ("formulas", "tokens")}
-        return cls(list(shards), np.cumsum([0, *(part.num_rows for part in tables)]), **lists, **numbers)
+        """Read the index of all shards."""
+        names = ["capture", "key", "formulas", "tokens"]
+        schema = pa.schema([_SCHEMA.field(name) for name in names])
+        tables = [pq.read_table(shard, columns=names, filters=[("reason", "==", "")]) for shard in shards]
+        table = pa.concat_tables([schema.empty_table(), *tables])
+        return cls(list(shards), np.cumsum([0, *(part.num_rows for part in tables)]), *(table[name].to_numpy() for name in names))
 
     def __len__(self) -> int:
-        return len(self.url)
-
-    def signatures(self) -> Signatures:
-        """MinHash signatures, shape (pages, bands * rows)."""
-        columns = [pq.read_table(shard, columns=["minhash"], filters=[("reason", "==", "")])["minhash"] for shard in self.shards]
-        joined = b"".join(value for column in columns for value in column.to_pylist())
-        return np.frombuffer(joined, dtype=np.uint32).reshape(len(self), -1)
+        return len(self.capture)
 
     def rows_of(self, shard: int, mask: Mask) -> Mask:
         """The part of a page mask that belongs to one shard."""
         return mask[self.first[shard] : self.first[shard + 1]]
+
+    def among(self, captures: Captures) -> Mask:
+        """Which pages are among `captures`."""
+        return np.isin(self.capture, captures)
 
 
 def iter_kept(shard: Path, rows: Mask, columns: Sequence[str] = ("text",)) -> Iterator[pa.RecordBatch]:
@@ -216,9 +266,3 @@ def iter_texts(shard: Path, rows: Mask) -> Iterator[list[str]]:
     """Texts of the pages that `iter_kept` streams, a list a batch."""
     for batch in iter_kept(shard, rows):
         yield batch["text"].to_pylist()
-
-
-def dropped_records(shards: Sequence[Path]) -> pa.Table:
-    """Columns url, reason and detail of everything that extraction dropped, in the crawl's order."""
-    columns = ["url", "reason", "detail"]
-    return pa.concat_tables([pq.read_table(shard, columns=columns, filters=[("reason", "!=", "")]) for shard in shards])

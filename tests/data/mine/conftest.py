@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from data.config import ClassifierConfig, MineConfig, SeedConfig
+from data.config import ClassifierConfig, MineConfig, RecallConfig, SeedConfig, WorkersConfig
 from data.problems.problem import Problem, write_problems
 
 MATH_WORDS = [
@@ -145,5 +145,6 @@ def mine_config() -> MineConfig:
         token_budgets=[6000, 8500],
         stop_overlap=0.9,
         domain_min_pages=5,
-        workers=1,
+        recall=RecallConfig(enabled=False),
+        workers=WorkersConfig(count=1, partitions=2),
     )

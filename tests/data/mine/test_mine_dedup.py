@@ -1,11 +1,11 @@
 import random
 
 import numpy as np
-import pytest
 
 from data.config import DedupConfig
-from data.mine.dedup import find_near_duplicates, find_repeated, minhash
+from data.mine.dedup import minhash, similar_pairs
 from data.mine.hashing import gram_hashes, shingle_tokens, token_hashes, words
+from data.mine.keys import band_keys
 
 CONFIG = DedupConfig()
 
@@ -24,8 +24,17 @@ def jaccard(a: str, b: str, n: int) -> float:
 
 
 def near_duplicates(texts: list[str], names: list[str]) -> list[tuple[int, int]]:
+    """Pairs (dropped, kept) by position; `names` stand for URLs."""
     signatures = np.stack([minhash(text, CONFIG) for text in texts])
-    return find_near_duplicates(signatures, np.arange(len(texts)), names, CONFIG)
+    keys = band_keys(signatures, CONFIG)
+    buckets = [np.flatnonzero(keys[:, band] == key) for band in range(CONFIG.bands) for key in np.unique(keys[:, band])]
+    pairs = similar_pairs(buckets, signatures, CONFIG.threshold)
+    component = {row: {row} for row in range(len(texts))}
+    for left, right in pairs.tolist():
+        joined = component[left] | component[right]
+        component |= dict.fromkeys(joined, joined)
+    keep = {row: min(members, key=lambda member: names[member]) for row, members in component.items()}
+    return [(row, kept) for row, kept in keep.items() if row != kept]
 
 
 def test_tokens_keep_digits_and_symbols_apart() -> None:
@@ -94,7 +103,7 @@ def test_banded_search_finds_the_pairs_that_comparing_all_finds() -> None:
         similar = np.flatnonzero((signatures[:page] == signatures[page]).mean(axis=1) >= CONFIG.threshold)
         if len(similar):
             expected.add(page)
-    found = find_near_duplicates(signatures, np.arange(len(texts)), names, CONFIG)
+    found = near_duplicates(texts, names)
     # A chain can only add pages, and these edits make none; a missed band would lose some.
     assert {page for page, _ in found} == expected
     assert len(expected) > 20
@@ -102,8 +111,3 @@ def test_banded_search_finds_the_pairs_that_comparing_all_finds() -> None:
 
 def test_texts_shorter_than_a_shingle_are_compared_too() -> None:
     assert near_duplicates(["alpha beta", "alpha beta", "alpha gamma", ""], list("abcd")) == [(1, 0)]
-
-
-@pytest.mark.parametrize(("order", "expected"), [(None, [(2, 0)]), (["z", "b", "a"], [(0, 2)])])
-def test_of_repeated_keys_the_first_stays_or_the_smallest_name(order: list[str] | None, expected: list[tuple[int, int]]) -> None:
-    assert find_repeated(["k", "other", "k"], np.arange(3), order) == expected

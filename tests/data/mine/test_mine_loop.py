@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.config import DecontaminationConfig, MineConfig, SeedConfig
+from data.config import DecontaminationConfig, MineConfig, SeedConfig, WorkersConfig
 from data.errors import MathQuarryError
 from data.files import read_json
-from data.mine import loop, rounds, shards
+from data.mine import loop, scoring, shards
 from data.mine.classifier import Classifier
 from data.mine.loop import mine
 from data.mine.why import why
@@ -169,7 +169,7 @@ def test_the_published_classifier_gives_the_published_scores(mine_config: MineCo
 def test_two_processes_give_the_bytes_that_one_gives(mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path) -> None:
     one, two = Workspace.at(tmp_path / "one"), Workspace.at(tmp_path / "two")
     mine(mine_config, crawl, problems, one)
-    mine(mine_config.model_copy(update={"workers": 2}), crawl, problems, two)
+    mine(mine_config.model_copy(update={"workers": WorkersConfig(count=2, partitions=3)}), crawl, problems, two)
     assert digests(one.out) == digests(two.out)
 
 
@@ -197,20 +197,20 @@ def test_a_run_that_is_cut_off_resumes_to_the_same_bytes(
 
     with monkeypatch.context() as patch:
         if stop_in == "extract":
-            patch.setattr(shards, "extract_warc", killed_at(2, shards.extract_warc))
+            patch.setattr(shards, "capture_warc", killed_at(2, shards.capture_warc))
         elif stop_in == "compare":
             from data.mine import decontaminate
 
             patch.setattr(decontaminate, "scan_shard", killed_at(3, decontaminate.scan_shard))
         elif stop_in == "score":
-            patch.setattr(rounds, "score_shard", killed_at(5, rounds.score_shard))  # in the second round
+            patch.setattr(scoring, "score_shard", killed_at(5, scoring.score_shard))  # in the second round
         else:
             patch.setattr(loop, "write_dropped", killed_at(1, loop.write_dropped))
         with pytest.raises(Killed):
             mine(mine_config, crawl, problems, cut)
     extracted: list[str] = []
-    extract = shards.extract_warc
-    monkeypatch.setattr(shards, "extract_warc", lambda *job: (extracted.append(job[0]), extract(*job))[1])
+    extract = shards.capture_warc
+    monkeypatch.setattr(shards, "capture_warc", lambda *job: (extracted.append(job[0]), extract(*job))[1])
     mine(mine_config, crawl, problems, cut)
     assert digests(cut.out) == digests(whole.out)
     assert len(extracted) == (2 if stop_in == "extract" else 0)
@@ -243,12 +243,12 @@ if __name__ == "__main__":
 def test_kill_9_leaves_no_workers_and_loses_only_unfinished_files(
     mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path
 ) -> None:
-    config = mine_config.model_copy(update={"workers": 2})
+    config = mine_config.model_copy(update={"workers": WorkersConfig(count=2, partitions=3)})
     script = tmp_path / "run.py"
     script.write_text(RUN)
     command = [sys.executable, str(script), str(tmp_path), config.model_dump_json()]
     environment = os.environ | {"PYTHONPATH": str(Path(loop.__file__).parents[2])}
-    first = tmp_path / "killed" / "scratch" / "pages" / "000000.parquet"
+    first = tmp_path / "killed" / "scratch" / "captures" / "000000.parquet"
     process = subprocess.Popen(command, env=environment)
     while not first.exists():
         assert process.poll() is None, "the run ended before its first shard was written"
@@ -303,7 +303,7 @@ def test_a_missing_or_meaningless_warc_is_named(
     space = Workspace.at(tmp_path / "run")
     with pytest.raises(MathQuarryError, match=r"2\.warc\.gz"):
         mine(mine_config, crawl, problems, space)
-    assert not (space.scratch / "pages" / "000002.parquet").exists()
+    assert not (space.scratch / "captures" / "000002.parquet").exists()
 
 
 @pytest.mark.parametrize(

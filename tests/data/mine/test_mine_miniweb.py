@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from data.config import ClassifierConfig, CrawlConfig, GeneratedCrawl, GeneratedProblems, MineConfig, ProblemsConfig, SeedConfig
+from data.config import (
+    ClassifierConfig,
+    CrawlConfig,
+    GeneratedCrawl,
+    GeneratedProblems,
+    MineConfig,
+    ProblemsConfig,
+    RecallConfig,
+    SeedConfig,
+    WorkersConfig,
+)
 from data.crawl.build import build_crawl
 from data.mine.loop import mine
 from data.problems.build import build_problems
@@ -12,7 +22,8 @@ from data.workspace import Workspace
 
 
 @pytest.mark.slow
-def test_what_was_planted_is_removed_and_the_mathematics_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize("recall", [False, True])
+def test_what_was_planted_is_removed_and_the_mathematics_found(recall: bool, tmp_path: Path) -> None:
     problems, crawl, mined = (Workspace.at(tmp_path / name) for name in ("problems", "crawl", "mined"))
     build_problems(ProblemsConfig(source=GeneratedProblems(train=400, test=200)), problems)
     web = GeneratedCrawl(pages=900, domains=24, warc_files=3, near_duplicates=40, url_duplicates=15, contaminated=20)
@@ -21,7 +32,8 @@ def test_what_was_planted_is_removed_and_the_mathematics_found(tmp_path: Path) -
         classifier=ClassifierConfig(dim=16, buckets=20_000, learning_rate=0.5, epochs=5),
         seed_pages=SeedConfig(source="crawl-formulas", positives=80, negatives=120),
         token_budgets=[50_000, 80_000],
-        workers=1,
+        recall=RecallConfig(enabled=recall),
+        workers=WorkersConfig(count=1, partitions=2),
     )
     summary = mine(config, crawl.out, problems.out, mined)
     assert summary["planted_contaminated"] == summary["removed_contaminated"] == 20

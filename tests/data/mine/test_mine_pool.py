@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from data.config import WorkersConfig
 from data.errors import MathQuarryError
 from data.mine.pool import WorkerPool
 from data.workspace import Progress
@@ -28,25 +29,27 @@ def same_process(parent: int) -> bool:
 
 
 def test_one_worker_works_in_this_process() -> None:
-    with WorkerPool(1, Progress()) as pool:
+    with WorkerPool(WorkersConfig(count=1), Progress()) as pool:
         assert pool.run("look", "job", same_process, [(os.getpid(),)]) == [True]
 
 
 @pytest.mark.slow
-def test_results_come_in_the_order_of_the_jobs_and_progress_is_told() -> None:
+@pytest.mark.parametrize("engine", ["processes", "threads"])
+def test_results_come_in_the_order_of_the_jobs_and_progress_is_told(engine: str) -> None:
     told: list[tuple[str, int, int]] = []
-    with WorkerPool(2, Progress([lambda *event: told.append(event)])) as pool:
+    with WorkerPool(WorkersConfig(engine=engine, count=2), Progress([lambda *event: told.append(event)])) as pool:
         assert pool.run("square", "job", slow_square, [(number,) for number in range(5)]) == [0, 1, 4, 9, 16]
     assert told[-1] == ("square", 5, 5)
 
 
 @pytest.mark.slow
-def test_an_error_in_a_job_is_raised_here() -> None:
-    with WorkerPool(2, Progress()) as pool, pytest.raises(MathQuarryError, match="job 1 is wrong"):
+@pytest.mark.parametrize("engine", ["processes", "threads"])
+def test_an_error_in_a_job_is_raised_here(engine: str) -> None:
+    with WorkerPool(WorkersConfig(engine=engine, count=2), Progress()) as pool, pytest.raises(MathQuarryError, match="job 1 is wrong"):
         pool.run("fail", "job", fail, [(1,)])
 
 
 @pytest.mark.slow
 def test_a_killed_worker_is_one_clear_error() -> None:
-    with WorkerPool(2, Progress()) as pool, pytest.raises(MathQuarryError, match="killed during 'die'"):
+    with WorkerPool(WorkersConfig(count=2), Progress()) as pool, pytest.raises(MathQuarryError, match="killed during 'die'"):
         pool.run("die", "job", kill_itself, [(1,)])

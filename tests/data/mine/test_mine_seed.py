@@ -1,5 +1,6 @@
 import gzip
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -7,53 +8,73 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.config import MineConfig, SeedConfig
+from data.config import MineConfig, RecallConfig, SeedConfig, WorkersConfig
 from data.errors import MathQuarryError
-from data.mine.seed import Seed, first_seed, with_negatives
-from data.mine.shards import Pages
+from data.mine.library import Library, read_crawl
+from data.mine.pool import WorkerPool
+from data.mine.seed import Candidates, Seed, first_seed, with_negatives
+from data.mine.shards import Captures, warc_files
+from data.workspace import Progress
+from tests.data.mine.conftest import OTHER_WORDS, html_page, prose
 
 COUNT = 20
 ADDRESSES = [f"x.org/{number:02d}" for number in range(COUNT)]
-PAGES = Pages(
-    [],
-    np.asarray([0]),
-    [f"http://{address}" for address in ADDRESSES],
-    ADDRESSES,
-    ["x.org"] * COUNT,
-    ["x.org"] * COUNT,
-    ["/"] * COUNT,
-    [""] * COUNT,
-    [b""] * COUNT,
-    np.asarray([0, 5, 5, 9] + [0] * 16, dtype=np.int32),
-    np.ones(COUNT, dtype=np.int32),
-)
-POOL = np.ones(COUNT, dtype=bool)
+FORMULAS = [0, 5, 5, 9] + [0] * 16
 
 
-def seed_of(folder: Path, **settings) -> Seed:
-    return first_seed(PAGES, POOL, MineConfig(seed_pages=SeedConfig(**settings)), folder)
+@pytest.fixture
+def library(write_crawl, tmp_path: Path, problems: Path) -> Iterator[Library]:
+    """Twenty pages, three of them with formulas."""
+    pages = [
+        (f"http://{address}", html_page("Page", prose(OTHER_WORDS, number), formulas))
+        for number, (address, formulas) in enumerate(zip(ADDRESSES, FORMULAS, strict=True))
+    ]
+    config = MineConfig(recall=RecallConfig(enabled=False), workers=WorkersConfig(count=1, partitions=1))
+    with WorkerPool(config.workers, Progress()) as workers:
+        yield read_crawl(warc_files(write_crawl(pages)), problems, config, tmp_path / "library", workers)
 
 
-def test_pages_with_the_most_formulas_are_positive_and_random_others_negative(tmp_path: Path) -> None:
-    seed = seed_of(tmp_path, source="crawl-formulas", positives=2, negatives=10)
-    assert np.flatnonzero(seed.positives).tolist() == [1, 3]
+def seed_of(library: Library, folder: Path, **settings) -> Seed:
+    folder.mkdir(exist_ok=True)
+    return first_seed(library, library.config.model_copy(update={"seed_pages": SeedConfig(**settings)}), folder)[0]
+
+
+def addresses(library: Library, captures: Captures) -> set[str]:
+    return {url.removeprefix("http://") for url in library.urls(captures.tolist()).values()}
+
+
+def test_pages_with_the_most_formulas_are_positive_and_random_others_negative(library: Library, tmp_path: Path) -> None:
+    seed = seed_of(library, tmp_path, source="crawl-formulas", positives=2, negatives=10)
+    assert ADDRESSES[3] in addresses(library, seed.positives) < set(ADDRESSES[1:4])
     assert seed.counts == (2, 10)
-    assert not (seed.positives & seed.negatives).any()
+    assert not set(seed.positives.tolist()) & set(seed.negatives.tolist())
 
 
-def test_a_negative_that_becomes_positive_is_replaced_and_the_others_stay(tmp_path: Path) -> None:
-    config = MineConfig(seed_pages=SeedConfig(source="crawl-formulas", positives=2, negatives=10))
-    seed = first_seed(PAGES, POOL, config, tmp_path)
-    promoted = np.flatnonzero(seed.negatives)[:3]
-    positives = seed.positives.copy()
-    positives[promoted] = True
-    grown = with_negatives(PAGES, POOL, positives, config, None)
+def test_a_negative_that_becomes_positive_is_replaced_and_the_others_stay(library: Library, tmp_path: Path) -> None:
+    config = library.config.model_copy(update={"seed_pages": SeedConfig(source="crawl-formulas", positives=2, negatives=10)})
+    seed, candidates = first_seed(library, config, tmp_path)
+    grown = with_negatives(library, candidates, np.union1d(seed.positives, seed.negatives[:3]), config, None)
     assert grown.counts == (5, 10)
-    assert (grown.negatives & seed.negatives).sum() == 7
+    assert len(set(grown.negatives.tolist()) & set(seed.negatives.tolist())) == 7
+
+
+def test_the_crawls_own_pages_at_the_seeds_addresses_are_positive(library: Library, tmp_path: Path) -> None:
+    path = tmp_path / "seed.jsonl"
+    records = [{"text": "another extraction", "url": f"https://x.org/{number:02d}#top"} for number in (4, 7, 40)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    seed = seed_of(library, tmp_path / "scratch", source="file-urls", path=str(path), positives=10, negatives=5)
+    assert addresses(library, seed.positives) == {"x.org/04", "x.org/07"}
+    assert seed.counts == (2, 5)
+    texts = [text for text, positive in seed.examples(library) if positive]
+    assert len(texts) == 2
+    assert "another extraction" not in texts
+    path.write_text(json.dumps(records[2]) + "\n")
+    with pytest.raises(MathQuarryError, match="has none of the pages"):
+        seed_of(library, tmp_path / "other", source="file-urls", path=str(path))
 
 
 @pytest.mark.parametrize("kind", ["seed.jsonl", "seed.jsonl.gz", "seed.parquet"])
-def test_seed_files_are_sampled_without_loading_them_and_their_pages_are_no_negatives(kind: str, tmp_path: Path) -> None:
+def test_seed_files_are_sampled_without_loading_them_and_their_pages_are_no_negatives(kind: str, library: Library, tmp_path: Path) -> None:
     records = [{"text": f"text {number}", "url": f"https://x.org/{number:02d}/"} for number in range(15)]
     path = tmp_path / kind
     if kind.endswith("parquet"):
@@ -61,13 +82,13 @@ def test_seed_files_are_sampled_without_loading_them_and_their_pages_are_no_nega
     else:
         content = "".join(json.dumps(record) + "\n" for record in records).encode()
         path.write_bytes(gzip.compress(content) if kind.endswith("gz") else content)
-    seed = seed_of(tmp_path / "scratch", path=str(path), positives=12, negatives=500)
+    seed = seed_of(library, tmp_path / "scratch", path=str(path), positives=12, negatives=500)
     assert seed.outside is not None
     known = pq.read_table(seed.outside).to_pylist()
     assert len({record["text"] for record in known}) == 12
     assert seed.counts == (12, COUNT - 12)
-    assert {ADDRESSES[page] for page in np.flatnonzero(seed.negatives)}.isdisjoint(record["canonical_url"] for record in known)
-    again = seed_of(tmp_path / "again", path=str(path), positives=12, negatives=500)
+    assert addresses(library, seed.negatives).isdisjoint(record["canonical_url"] for record in known)
+    again = seed_of(library, tmp_path / "again", path=str(path), positives=12, negatives=500)
     assert again.outside is not None
     assert pq.read_table(again.outside).to_pylist() == known
 
@@ -81,13 +102,13 @@ def test_seed_files_are_sampled_without_loading_them_and_their_pages_are_no_nega
         ("d.parquet", "PAR", "cannot be read"),
     ],
 )
-def test_bad_seed_files_are_named(name: str, content: str, message: str, tmp_path: Path) -> None:
+def test_bad_seed_files_are_named(name: str, content: str, message: str, library: Library, tmp_path: Path) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(MathQuarryError, match=message) as error:
-        seed_of(tmp_path / "scratch", path=str(tmp_path / name))
+        seed_of(library, tmp_path / "scratch", path=str(tmp_path / name))
     assert name in str(error.value)
 
 
-def test_a_seed_without_negatives_is_refused(tmp_path: Path) -> None:
+def test_a_seed_without_negatives_is_refused(library: Library) -> None:
     with pytest.raises(MathQuarryError, match="negative examples"):
-        with_negatives(PAGES, POOL, POOL, MineConfig(), None)
+        with_negatives(library, Candidates(library.pages.capture, library.pages.capture), library.pages.capture, library.config, None)

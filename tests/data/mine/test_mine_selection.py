@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from data.mine.corpus import first_rounds
-from data.mine.selection import overlap, select
+from data.mine.selection import select
 
 SCORES = np.asarray([0.9, 0.2, 0.8, 0.8, 1.0, 0.5], dtype=np.float32)
 TOKENS = np.asarray([10, 10, 20, 5, 7, 8], dtype=np.int32)
 EVERYTHING = np.ones(6, dtype=bool)
-NAMES = ["a", "b", "d", "c", "e", "f"]
+KEYS = np.asarray([1, 2, 4, 3, 5, 6], dtype=np.uint64)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ NAMES = ["a", "b", "d", "c", "e", "f"]
     ],
 )
 def test_best_scores_are_kept_until_the_budget_is_spent(budget: int, chosen: list[int], tokens: int, threshold: float) -> None:
-    selection = select(SCORES, TOKENS, EVERYTHING, NAMES, budget)
+    selection = select(SCORES, TOKENS, EVERYTHING, KEYS, budget)
     assert np.flatnonzero(selection.mask).tolist() == chosen
     assert selection.tokens == tokens
     assert selection.threshold == pytest.approx(threshold)
@@ -31,21 +31,15 @@ def test_best_scores_are_kept_until_the_budget_is_spent(budget: int, chosen: lis
 def test_only_pages_of_the_pool_are_selected() -> None:
     pool = EVERYTHING.copy()
     pool[4] = False
-    assert np.flatnonzero(select(SCORES, TOKENS, pool, NAMES, 10).mask).tolist() == [0]
+    assert np.flatnonzero(select(SCORES, TOKENS, pool, KEYS, 10).mask).tolist() == [0]
 
 
 def test_selection_does_not_depend_on_the_order_of_the_crawl() -> None:
     order = np.asarray([5, 3, 1, 0, 2, 4])
-    mixed = select(SCORES[order], TOKENS[order], EVERYTHING, [NAMES[i] for i in order], 22)
+    mixed = select(SCORES[order], TOKENS[order], EVERYTHING, KEYS[order], 22)
     assert sorted(order[mixed.mask].tolist()) == [0, 3, 4]
 
 
-def test_overlap_is_the_share_of_this_rounds_tokens_that_the_round_before_had() -> None:
-    now, before = np.asarray([1, 0, 1, 1, 0, 0], dtype=bool), np.asarray([1, 1, 0, 1, 0, 0], dtype=bool)
-    assert overlap(now, before, TOKENS) == pytest.approx(15 / 35)
-    assert overlap(now, None, TOKENS) is None
-
-
 def test_a_pages_round_is_the_first_that_collected_it() -> None:
-    masks = [np.asarray(mask, dtype=bool) for mask in ([1, 0, 0, 0], [0, 1, 1, 0], [1, 1, 0, 0])]
-    assert first_rounds(masks).tolist() == [1, 2, 2, 0]
+    rounds = [np.asarray(captures) for captures in ([10], [20, 30], [10, 20])]
+    assert first_rounds(np.asarray([10, 20, 30, 40]), rounds).tolist() == [1, 2, 2, 0]

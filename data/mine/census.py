@@ -1,0 +1,35 @@
+"""The census of a crawl after a round: every capture that duplicate removal and decontamination left, and whether it was collected.
+
+A page that the first pass did not let through counts in its domain's pages all the same, so shares are shares of the
+domain, not of what looked like mathematics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import duckdb
+import pyarrow as pa
+
+from data.mine.library import Library
+from data.mine.shards import Captures
+from data.mine.tables import connect, parquet
+
+
+@contextmanager
+def census(library: Library, collected: Captures) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection with the view `captures`: capture, host, domain, path, title, key, collected; one row a capture."""
+    workers = library.config.workers
+    with connect(workers, library.scratch / "spill", workers.count) as connection:
+        gone = pa.concat_arrays([pa.array(library.removed, pa.int64()), pa.array(list(library.contamination.dropped), pa.int64())])
+        connection.register("gone", pa.table({"capture": gone}))
+        connection.register("taken", pa.table({"capture": pa.array(collected, pa.int64())}))
+        connection.execute(
+            f"""
+            create view captures as
+            select capture, host, domain, path, title, key, capture in (select capture from taken) as collected
+            from {parquet(library.captured)} where reason = '' and capture not in (select capture from gone)
+            """
+        )
+        yield connection
