@@ -1,4 +1,4 @@
-"""The command line: `mathquarry run|stages|report|deploy|why|ledger`."""
+"""The command line: `mathquarry run|compare|stages|report|deploy|why|ledger`."""
 
 from __future__ import annotations
 
@@ -45,6 +45,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--force", choices=list(STAGES), help="make this stage and what depends on it again, replacing the artifacts")
     run.set_defaults(run=_run)
 
+    compare = command(commands, "compare", "Train the recipe's methods side by side from its fine-tuned policy, with several seeds.")
+    compare.add_argument("recipe", help="name of a recipe that comes along, or path of a .toml file")
+    compare.add_argument("--set", action="append", default=[], metavar="section.field=value", help="override a field of the recipe")
+    compare.set_defaults(run=_compare)
+
     stages = commands.add_parser("stages", help="List the stages.", description="List the stages.")
     stages.set_defaults(run=_stages)
 
@@ -90,6 +95,13 @@ def _run(options: argparse.Namespace) -> None:
         dry_run(recipe)
     else:
         run_embedded(recipe, options.store, options.begin_at, options.force)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from flows.recipe import load_recipe
+    from flows.run import compare_embedded
+
+    compare_embedded(load_recipe(options.recipe, options.set), options.store)
 
 
 def _stages(options: argparse.Namespace) -> None:

@@ -122,23 +122,40 @@ def pipeline(recipe: Recipe, store: str, begin_at: str | None, force: str | None
     return run
 
 
-def whole_path(run: Run, recipe: Recipe) -> None:
-    """Every stage of the recipe, in order."""
-    # Algorithm 1 ends each iteration with the reward model's refresh. Here the refresh comes when the next iteration starts, which is the
-    # same order; after the last iteration there is none, since nothing would use it.
+@dataclass(frozen=True)
+class Trained:
+    """References of what supervised training made and used."""
+
+    problems: str
+    base: str
+    examples: str
+    policy: str
+
+
+def up_to_sft(run: Run, recipe: Recipe) -> Trained:
+    """Every stage up to the fine-tuned policy, in order."""
     problems = run.stage("problems", problems_flow, recipe.problems)
     crawl = run.stage("crawl", crawl_flow, recipe.crawl, problems)
     corpus = run.stage("mine", mine_flow, recipe.mine, crawl, problems)
     base = run.stage("pretrain", pretrain_flow, recipe.model, recipe.pretrain, corpus, problems)
     examples = run.stage("curate", curate_flow, recipe.curate, problems)
     policy = run.stage("sft", sft_flow, recipe.sft, base, examples)
+    return Trained(problems, base, examples, policy)
+
+
+def whole_path(run: Run, recipe: Recipe) -> None:
+    """Every stage of the recipe, in order."""
+    # Algorithm 1 ends each iteration with the reward model's refresh. Here the refresh comes when the next iteration starts, which is the
+    # same order; after the last iteration there is none, since nothing would use it.
+    trained = up_to_sft(run, recipe)
+    problems, base, policy = trained.problems, trained.base, trained.policy
     run.stage("evaluate-base", evaluate_flow, recipe.evaluate, base, problems)
     run.stage("evaluate-sft", evaluate_flow, recipe.evaluate, policy, problems)
 
     start = base if recipe.reward.initialise_from == "base" else policy
     rewards = [run.stage("reward-0", reward_flow, recipe.reward, start, policy, problems)]
     for iteration in range(1, recipe.iterations + 1):
-        if iteration > 1:
+        if iteration > 1 and recipe.refresh.enabled:
             refresh = (recipe.reward, recipe.refresh, policy, problems, list(rewards), iteration - 1)
             rewards.append(run.stage(f"reward-{iteration - 1}", reward_refresh_flow, *refresh))
         policy = run.stage(f"grpo-{iteration}", grpo_flow, recipe.grpo, policy, rewards[-1], problems, iteration)

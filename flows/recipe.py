@@ -16,7 +16,17 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from data.config import Config, CrawlConfig, CurateConfig, MineConfig, Positive, ProblemsConfig
 from data.errors import MathQuarryError
-from models.config import EvaluateConfig, GRPOConfig, PretrainConfig, PretrainedModel, RefreshConfig, RewardConfig, ScratchModel, SFTConfig
+from models.config import (
+    CompareConfig,
+    EvaluateConfig,
+    GRPOConfig,
+    PretrainConfig,
+    PretrainedModel,
+    RefreshConfig,
+    RewardConfig,
+    ScratchModel,
+    SFTConfig,
+)
 
 
 class Recipe(Config):
@@ -39,6 +49,7 @@ class Recipe(Config):
     grpo: GRPOConfig = GRPOConfig()
     refresh: RefreshConfig = RefreshConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    compare: CompareConfig = CompareConfig()
 
     @model_validator(mode="before")
     @classmethod

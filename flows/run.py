@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,39 @@ from flows.stages import STAGES
 from models.plan import GPU_FLOPS, TRAIN_UTILISATION, estimate, parameters
 
 if TYPE_CHECKING:
+    from flows.pipeline import Run
     from tasks.stage import Produced
 
 
 def run_embedded(recipe: Recipe, store_url: str, begin_at: str | None, force: str | None) -> None:
     """Run `recipe` here, with a Prefect server of its own, and print what each stage did."""
+
+    def start(url: str) -> Run:
+        from flows.pipeline import pipeline
+
+        return pipeline(recipe, url, begin_at, force, _announce)
+
+    run = _embedded(recipe, store_url, start)
+    print("\n" + accuracy(run.produced))
+    _print_mining(run.produced["mine"].summary)
+    _print_report(run)
+
+
+def compare_embedded(recipe: Recipe, store_url: str) -> None:
+    """Compare training methods here, with a Prefect server of its own, and print what each stage did."""
+
+    def start(url: str) -> Run:
+        from flows.compare import compare
+
+        return compare(recipe, url, _announce)
+
+    run = _embedded(recipe, store_url, start)
+    print("\n" + accuracy(run.produced))
+    _print_report(run)
+
+
+def _embedded(recipe: Recipe, store_url: str, start: Callable[[str], Run]) -> Run:
+    """Call `start` with the store's address and a Prefect server at hand."""
     store = Store(store_url)
     store.root.mkdir(parents=True, exist_ok=True)
     # Every artifact goes through an absolute path, so that stages agree on the store wherever they run.
@@ -35,21 +64,21 @@ def run_embedded(recipe: Recipe, store_url: str, begin_at: str | None, force: st
     with nullcontext(shared) if shared else embedded_server(store.root / "prefect"):
         from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-        from flows.pipeline import pipeline
-
         # Heartbeats tell a shared server that a run is alive; without one, every flow would only wait a second for them.
         with nullcontext() if shared else temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-            run = pipeline(recipe, url, begin_at, force, _announce)
+            run = start(url)
     seconds = time.monotonic() - started
     reused = sum(made.reused for made in run.produced.values())
     if reused == len(run.produced):
         print(f"\nNothing to do: all {reused} artifacts of this recipe are in the store ({seconds:.0f} s).")
     else:
         print(f"\n{len(run.produced) - reused} artifacts made, {reused} reused, in {_duration(seconds)}.")
-    print("\n" + accuracy(run.produced))
-    _print_mining(run.produced["mine"].summary)
+    return run
+
+
+def _print_report(run: Run) -> None:
     print(f"\nrun:    {run.id}")
-    print(f"report: {store.folder('report', run.produced['report'].key) / 'report.html'}")
+    print(f"report: {Store(run.store).folder('report', run.produced['report'].key) / 'report.html'}")
 
 
 def _announce(name: str, made: Produced | None) -> None:

@@ -150,6 +150,7 @@ class RefreshConfig(Config):
 
     questions: Positive = Field(8192, description="Questions sampled with the new policy (our choice).")
     epochs: Positive = Field(1, description="Passes over a refresh's data (our choice).")
+    enabled: bool = Field(True, description="Off: the first reward model stays for all iterations, to compare with (not the paper's way).")
     replay_share: Share = Field(0.1, description="Share of the training data that is drawn from all earlier reward data (paper: 10 %).")
 
 
@@ -240,6 +241,21 @@ class GRPOConfig(Config):
     checkpoint_steps: Positive = Field(20, description="Steps between checkpoints that an interrupted run resumes from (our choice).")
     grade: GradeConfig = GradeConfig()
     seed: int = Field(0, description="Seed of questions and sampling.")
+
+
+class CompareConfig(Config):
+    """Training methods side by side (paper sections 5.2.1 and 5.2.2); everything else is as in section `grpo`."""
+
+    methods: list[Literal["sft", "rft", "online-rft", "dpo", "ppo", "grpo+os", "grpo+ps"]] = Field(
+        ["sft", "rft", "online-rft", "dpo", "ppo", "grpo+os", "grpo+ps"],
+        min_length=1,
+        description="Methods; `grpo+os` and `grpo+ps` are GRPO with outcome and with process rewards.",
+    )
+    seeds: list[int] = Field([0, 1, 2, 3, 4], min_length=1, description="Seeds of questions and sampling, one run of each method for each.")
+    steps: Positive | None = Field(None, description="Steps of each run (none: those of section `grpo`).")
+    learning_rates: dict[str, LearningRate] = Field({}, description="Rates of methods that differ from section `grpo`'s.")
+    evaluate_steps: Positive = Field(100, description="Steps between two points of the curves.")
+    evaluate_questions: Positive = Field(500, description="Held-out questions of such a point.")
 
 
 class EvaluateConfig(Config):

@@ -17,17 +17,21 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.errors import MathQuarryError
+from data.files import write_json
 from data.workspace import Workspace
 from models.checkpoint import load_reward, load_tokenizer, new_reward_model, read_prompt_style, save
 from models.config import RefreshConfig, RewardConfig
+from models.evaluate import powers_of_two
 from models.packing import Epochs, pack
 from models.prompts import Prompter
 from models.questions import read_questions
 from models.reward import RewardModel, area_under_curve, reward_loss
+from models.reward_curves import best_of_n, calibration_curve, calibration_error
 from models.reward_data import RewardExample, choose, draw_replay, make_reward_data, read_history, split
 from models.rollout.engine import RolloutEngine, context_limit, make_engine
 from models.train import fit, rows_per_step
 
+CURVES = "curves.json"
 Summary = dict[str, float | int | str]
 
 
@@ -49,7 +53,7 @@ def train_reward(
     training, validation = split(examples, config.validation_share)
     result = _train(config, model, training, config.epochs, space)
     save(model, tokenizer, space.out / "model", read_prompt_style(policy, tokenizer))
-    return {**_counts(examples, training, validation, left_out), **result, **measure(model, validation, config)}
+    return {**_counts(examples, training, validation, left_out), **result, **measure(model, validation, config, space.out / CURVES)}
 
 
 def refresh_reward(
@@ -84,16 +88,18 @@ def refresh_reward(
         "replayed_solutions": len(replayed),
         **result,
         **{f"before_{name}": value for name, value in before.items()},
-        **measure(model, validation, config),
+        **measure(model, validation, config, space.out / CURVES),
     }
 
 
-def measure(model: PreTrainedModel, examples: Sequence[RewardExample], config: RewardConfig) -> Summary:
+def measure(model: PreTrainedModel, examples: Sequence[RewardExample], config: RewardConfig, curves: Path | None = None) -> Summary:
     """How well a reward model judges labelled solutions; what cannot be said (only one kind of solution) is left out.
 
     `auc`: does the last token's score separate right from wrong solutions; `auc_within_question`: the same among the solutions of one
     question, averaged, which is what a group-relative advantage needs; `accuracy`: share of solutions on the right side of 0.5;
-    `step_auc`: do step-end scores separate steps with labels above and below 0.5 (process supervision only).
+    `step_auc`: do step-end scores separate steps with labels above and below 0.5 (process supervision only); `calibration_error`: mean
+    distance between score and share of right solutions; `best_of_N`: accuracy of taking a question's best-scored of N different solutions.
+    The curves behind the last two are written to `curves`, if given.
     """
     if not examples:
         return {}
@@ -106,6 +112,16 @@ def measure(model: PreTrainedModel, examples: Sequence[RewardExample], config: R
         by_question[example.problem_id].append(place)
     within = [area_under_curve([last[p] for p in places], [right[p] for p in places]) for places in by_question.values()]
     known = [value for value in within if value is not None]
+    calibration = calibration_curve(last, right)
+    grouped = list(by_question.values())
+    best: dict[str, float | None] = {
+        f"best_of_{n}": best_of_n([[last[p] for p in places] for places in grouped], [[right[p] for p in places] for places in grouped], n)
+        for n in powers_of_two(max(map(len, grouped)))
+    }
+    if curves is not None:
+        write_json(
+            curves, {"calibration": calibration, "best_of_n": {name.removeprefix("best_of_"): value for name, value in best.items()}}
+        )
     figures = {
         "auc": area_under_curve(last, right),
         "auc_within_question": sum(known) / len(known) if known else None,
@@ -115,6 +131,8 @@ def measure(model: PreTrainedModel, examples: Sequence[RewardExample], config: R
         )
         if config.supervision == "process"
         else None,
+        "calibration_error": calibration_error(calibration),
+        **best,
     }
     return {name: round(value, 6) for name, value in figures.items() if value is not None}
 

@@ -21,6 +21,7 @@ from data.files import atomic_path
 from data.report.answers import answer_section
 from data.report.artifact import ReportArtifact
 from data.report.blocks import Chart, Section
+from data.report.comparison import comparison_section
 from data.report.corpus import corpus_section
 from data.report.provenance import code_version, config_section, lineage_section, time_section
 from data.report.results import accuracy_section, stage_scores
@@ -51,6 +52,9 @@ def build_report(run: dict[str, Any], artifacts: list[ReportArtifact], out: Path
 def make_sections(run: dict[str, Any], artifacts: Sequence[ReportArtifact]) -> list[Section]:
     """The sections that this run has, in the order of the page."""
     reused = {stage["name"]: bool(stage["reused"]) for stage in run.get("stages", [])}
+    if compared := comparison_section(artifacts):
+        described = [compared, loss_section(artifacts), reward_section(artifacts), time_section(artifacts, reused)]
+        return [section for section in [*described, config_section(run.get("config", {}))] if section is not None]
     sections = [
         accuracy_section(artifacts),
         corpus_section(artifacts),

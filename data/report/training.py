@@ -119,6 +119,26 @@ def reward_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
     blocks: list[Block] = [table]
     if curves:
         blocks.append(Chart("Reward model loss", lines(curves, "step"), "Binary cross-entropy at the labelled tokens.", wide=True))
+    found = [(row[0], model.json("curves.json")) for row, model in zip(rows, models, strict=True)]
+    known = [(name, curves) for name, curves in found if curves]
+    calibrated = [
+        Line(name, [point["score"] for point in curves["calibration"]], [point["right"] for point in curves["calibration"]])
+        for name, curves in known
+    ]
+    if calibrated:
+        ideal = Line("ideal", [0.0, 1.0], [0.0, 1.0], "@faint")
+        note = "Share of right solutions by score, on held-out questions. On the diagonal, a score is a probability."
+        blocks.append(Chart("Calibration", lines([*calibrated, ideal], "score", ".0%", (0, 1), points=True), note))
+        best = [
+            Line(
+                name,
+                [int(n) for n, value in curves["best_of_n"].items() if value is not None],
+                [v for v in curves["best_of_n"].values() if v is not None],
+            )
+            for name, curves in known
+        ]
+        note = "Accuracy of taking a held-out question's best-scored of N different solutions; N = 1 is taking any."
+        blocks.append(Chart("Best of N", lines(best, "N", ".0%", log_x=True, points=True), note))
     supervision = models[0].config.get("reward", {}).get("supervision", "")
     return Section(
         "reward",

@@ -1,0 +1,165 @@
+"""Section "comparison": training methods side by side: the paper's Figure 5 and Figure 7 for them, and which of its orderings hold."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from data.report.artifact import ReportArtifact, of_stage, series
+from data.report.blocks import Block, Chart, Section, Table, count
+from data.report.charts import Line, grouped_bars, lines
+from data.report.scores import Scores, read_scores
+
+_NAME = re.compile(r"(?:grpo|evaluate)-([a-z][a-z+-]*)-(\d+)")
+
+LABELS = {
+    "sft": "SFT",
+    "rft": "RFT",
+    "online-rft": "Online RFT",
+    "dpo": "DPO",
+    "ppo": "PPO",
+    "grpo+os": "GRPO+OS",
+    "grpo+ps": "GRPO+PS",
+}
+PAPER_ORDERINGS = (("online-rft", "rft"), ("grpo+os", "online-rft"), ("grpo+ps", "grpo+os"))
+"""(better, worse) as Figure 5 has them."""
+
+CLEAR = 2.0
+"""Standard errors from which a difference counts as more than noise."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean over seeds and its standard error (0 for a single seed)."""
+
+    mean: float
+    error: float
+    seeds: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """The spread of one value a seed."""
+        mean = sum(values) / len(values)
+        variance = sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
+        return cls(mean, math.sqrt(variance / len(values)), len(values))
+
+    def __str__(self) -> str:
+        return f"{100 * self.mean:.1f} ± {100 * self.error:.1f} %" if self.seeds > 1 else f"{100 * self.mean:.1f} %"
+
+
+def method_of(artifact: ReportArtifact) -> str | None:
+    """The method that an artifact of a comparison belongs to; `None` in other runs."""
+    match = _NAME.fullmatch(artifact.name)
+    return match[1] if match and match[1] in LABELS else None
+
+
+def comparison_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
+    """Scores of every method over seeds, accuracy over steps (Figure 5), Pass@K and Maj@K over K (Figure 7)."""
+    scores: dict[str, list[Scores]] = defaultdict(list)
+    for artifact in of_stage(artifacts, "evaluate"):
+        if method := method_of(artifact):
+            scores[method].append(read_scores(artifact.summary))
+    if not scores:
+        return None
+    start = next((read_scores(artifact.summary) for artifact in of_stage(artifacts, "evaluate") if artifact.name == "evaluate-sft"), None)
+    named = ({"start": [start]} if start else {}) | dict(scores)
+    blocks: list[Block] = [_table(named), *_bars(named), *_figure_5(artifacts), *_figure_7(named), _orderings(scores, start)]
+    seeds = max(map(len, scores.values()))
+    return Section(
+        "comparison",
+        "Training methods",
+        f"Every method starts from the same fine-tuned policy and learns from as many outputs. Means over {seeds} "
+        f"seed{'s' if seeds > 1 else ''}; ± and error bars are one standard error over seeds. RFT and Online RFT are judged by the answer "
+        "checker, PPO and GRPO by the learned reward model, as in the paper.",
+        blocks,
+    )
+
+
+def _label(method: str) -> str:
+    return LABELS.get(method, "Start (SFT)")
+
+
+def _columns(several: Sequence[Scores]) -> dict[str, Spread]:
+    return {name: Spread.of([scores.columns()[name].value for scores in several]) for name in several[0].columns()}
+
+
+def _table(named: dict[str, list[Scores]]) -> Table:
+    metrics = list(_columns(next(iter(named.values()))))
+    rows = [[_label(method), count(len(several)), *(str(_columns(several)[name]) for name in metrics)] for method, several in named.items()]
+    return Table(["Method", "Seeds", *metrics], rows, frozenset(range(1, len(metrics) + 2)))
+
+
+def _bars(named: dict[str, list[Scores]]) -> list[Block]:
+    columns = {method: _columns(several) for method, several in named.items()}
+    metrics = list(next(iter(columns.values())))
+    bars = [(name, [columns[m][name].mean for m in named], [columns[m][name].error for m in named]) for name in metrics]
+    return [Chart("Accuracy by method", grouped_bars([_label(m) for m in named], bars), "Error bars: one standard error.", wide=True)]
+
+
+def _figure_5(artifacts: Sequence[ReportArtifact]) -> list[Block]:
+    """Greedy accuracy on held-out questions over the steps, the mean of all seeds."""
+    curves: dict[str, list[dict[int, float]]] = defaultdict(list)
+    for artifact in of_stage(artifacts, "grpo"):
+        method = method_of(artifact)
+        steps, values = series(artifact.metrics(), "test_accuracy")
+        if method and values:
+            curves[method].append(dict(zip(steps, values, strict=True)))
+    drawn = []
+    for method, runs in curves.items():
+        shared = sorted(set.intersection(*(set(run) for run in runs)))
+        drawn.append(Line(_label(method), shared, [Spread.of([run[step] for run in runs]).mean for step in shared]))
+    if not drawn:
+        return []
+    note = "Greedy answers to held-out questions, the paper's Figure 5 at this run's scale. Means over seeds."
+    return [Chart("Accuracy over steps", lines(drawn, "step", y_format=".0%", points=True), note, wide=True)]
+
+
+def _figure_7(named: dict[str, list[Scores]]) -> list[Block]:
+    blocks: list[Block] = []
+    for title, kind in (("Pass@K", "passes"), ("Maj@K", "majorities")):
+        curves = []
+        for method, several in named.items():
+            ks = list(getattr(several[0], kind))
+            curves.append(Line(_label(method), ks, [Spread.of([getattr(s, kind)[k].value for s in several]).mean for k in ks]))
+        if all(len(curve.x) > 2 for curve in curves):
+            note = "The paper's Figure 7: RL raises Maj@K, not Pass@K. Means over seeds."
+            blocks.append(Chart(f"{title} over K", lines(curves, "samples K", y_format=".0%", log_x=True, points=True), note))
+    return blocks
+
+
+def _orderings(scores: dict[str, list[Scores]], start: Scores | None) -> Table:
+    rows = []
+    for metric in ("Greedy", "Pass@1"):
+        for better, worse in PAPER_ORDERINGS:
+            if better in scores and worse in scores and metric in scores[better][0].columns():
+                rows.append(
+                    [
+                        f"{_label(better)} above {_label(worse)}",
+                        metric,
+                        *_difference(_columns(scores[better])[metric], _columns(scores[worse])[metric]),
+                    ]
+                )
+    for method, several in scores.items():
+        columns = _columns(several)
+        for name in columns:
+            if start and (name.startswith("Maj") or (name.startswith("Pass") and name != "Pass@1")):
+                value, error = start.columns()[name].value, start.columns()[name].error or 0.0
+                claim = f"{name} of {_label(method)} {'above' if name.startswith('Maj') else 'as'} the start's"
+                points, verdict = _difference(columns[name], Spread(value, error, 1))
+                if name.startswith("Pass"):
+                    verdict = "differs" if verdict != "within noise" else "holds"
+                rows.append([claim, name, points, verdict])
+    return Table(["The paper's ordering", "Score", "Difference in points", f"Here ({CLEAR:g} standard errors)"], rows, frozenset({2}))
+
+
+def _difference(better: Spread, worse: Spread) -> tuple[str, str]:
+    points, error = 100 * (better.mean - worse.mean), 100 * math.hypot(better.error, worse.error)
+    text = f"{points:+.1f} ± {error:.1f}"
+    if error == 0:
+        return text, "one seed: cannot say"
+    if abs(points) < CLEAR * error:
+        return text, "within noise"
+    return text, "holds" if points > 0 else "does not hold"
