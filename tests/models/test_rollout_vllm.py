@@ -12,7 +12,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from data.errors import MathQuarryError
 from data.workspace import Progress
-from models.config import RolloutConfig
+from models.config import GRPOConfig, RolloutConfig
+from models.rl.advantages import outcome_advantages
+from models.rl.update import Experience, make_optimizer, update_policy
 from models.rollout.engine import RolloutEngine, make_engine
 from models.rollout.hf import TransformersEngine
 from models.rollout.probe import check
@@ -162,3 +164,28 @@ def test_a_backward_pass_works_beside_the_engine(engine: RolloutEngine) -> None:
     ids = torch.tensor([PROMPTS[0]])
     model(ids, labels=ids).loss.backward()
     assert model.lm_head.weight.grad is not None
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_after_each_of_five_updates_trainer_and_engine_agree(engine: RolloutEngine, tied: bool) -> None:
+    policy, reference = tiny_llama(11, tied=tied), tiny_llama(11, tied=tied)
+    config = GRPOConfig(precision="float32", learning_rate=1e-3, rollout=CONFIG)
+    optimizer = make_optimizer(policy, config)
+    engine.load_live(policy, "start")
+    agree(engine, policy)
+    for update in range(5):
+        groups = engine.generate(PROMPTS, n=4, temperature=1.0, max_tokens=12, seeds=[100 * update + place for place in range(6)])
+        outputs = [output for group in groups for output in group]
+        lengths_B = torch.tensor([len(output.tokens) for output in outputs])
+        # Any reward will do: here, how often an output says 7.
+        rewards_B = torch.tensor([output.tokens.count(7) / len(output.tokens) + 0.01 * len(output.tokens) for output in outputs])
+        prompts = [prompt for prompt in PROMPTS for _ in range(4)]
+        advantages_BT = outcome_advantages(rewards_B, lengths_B, 4)
+        experience = Experience(prompts, [o.tokens for o in outputs], advantages_BT, [o.logprobs for o in outputs])
+        figures = update_policy(policy, reference, optimizer, experience, config)
+        assert figures["mismatch_largest"] is not None
+        assert figures["mismatch_largest"] < TIGHT
+        with pytest.raises(MathQuarryError, match="disagree"):
+            agree(engine, policy)  # the update moved the policy, and the engine does not know it yet
+        engine.load_live(policy, f"update {update}")
+        assert check(engine, policy, PROMPTS, temperature=0.7, tolerance=TIGHT, version="test").largest < TIGHT
