@@ -33,7 +33,8 @@ class Formula:
 
 # MathML with a namespace prefix keeps the prefix in its tag names.
 _MATH = r"math, mml\:math, m\:math"
-_RENDERINGS = ".MathJax_Preview, .MathJax, .MathJax_Display, .MathJax_SVG, .MathJax_SVG_Display, .MathJax_CHTML, .MJXc-display"
+_RENDERED = {"MathJax_Preview", "MathJax", "MathJax_Display", "MathJax_SVG", "MathJax_SVG_Display", "MathJax_CHTML", "MJXc-display"}
+_RENDERINGS = ", ".join(f".{name}" for name in sorted(_RENDERED))
 _DATA = ("data-latex", "data-tex", "data-expr", "data-math", "data-katex", "data-formula", "data-equation")
 _ENCODED = (
     f"{_MATH}, {', '.join(f'[{name}]' for name in _DATA)}, .katex, .mwe-math-element, .wp-katex-eq, d-math, dt-math, .math-container, "
@@ -58,7 +59,9 @@ def collect(tree: HTMLTree) -> tuple[list[Formula], list[ElementNode]]:
             outermost.setdefault(hash(formula.node), formula)
     # The renderer leaves its output beside the script it was made from; without scripts that output is all there is.
     repeats = body.query_selector_all(_RENDERINGS).values() if encoded and body.query_selector('script[type^="math/"]') else []
-    return list(outermost.values()), [node for node in repeats if hash(node) not in taken and not _inside(node, taken)]
+    # Without a doctype selectors ignore case, and class="mathjax" marks a text that MathJax is to look through.
+    rendered = [node for node in repeats if not _RENDERED.isdisjoint(node.class_list)]
+    return list(outermost.values()), [node for node in rendered if hash(node) not in taken and not _inside(node, taken)]
 
 
 def _inside(node: ElementNode, taken: set[int]) -> bool:

@@ -17,12 +17,13 @@ from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import HTMLTree
 
 from data.extract import asciimath
+from data.extract.figures import figures, is_content
 from data.extract.formulas import collect
 from data.extract.language import detect_language
 from data.extract.lists import lists, rename
 from data.extract.nesting import is_too_deep, without_tags
 from data.extract.raised import raised
-from data.extract.typed import replace_typed
+from data.extract.typed import has_typed, replace_typed
 
 _OPEN, _CLOSE = "\ue000", "\ue001"
 _PLACEHOLDER = re.compile(rf"{_OPEN}(\d+){_CLOSE}")
@@ -72,7 +73,8 @@ def extract(html: str) -> Extracted:
     code = tree.body.query_selector_all(_CODE).values() if tree.body else []
     scripts = raised(tree.body) if tree.body else []
     content_lists, menus = lists(tree.body) if tree.body else ([], [])
-    # From here on the tree changes; nothing is searched any more.
+    floating = figures(html, tree.body) if tree.body else []
+    # From here on the tree changes, and no whole is searched any more.
     for formula in found:
         text_node = tree.create_text_node(placeholder(formula.tex, formula.display, formula.kind))
         assert text_node is not None, "only a tree without a document cannot make nodes"
@@ -82,7 +84,9 @@ def extract(html: str) -> Extracted:
     for node in menus:
         node.remove()
     for node in content_lists:
-        rename(tree, node)
+        rename(tree, node, "menu")
+    for node in [node for node in floating if is_content(node, _has_formula)]:
+        rename(tree, node, "div")
     for node in repeats:
         node.remove()
     for node in code:
@@ -100,6 +104,10 @@ def extract(html: str) -> Extracted:
     kept = Counter(kinds[int(place)] for place in _PLACEHOLDER.findall(text))
     text = _replaced(_PLACEHOLDER.sub(lambda match: formulas[int(match[1])], text), _SHOWN)
     return Extracted(text.strip(), kept.total(), dict(kept), " ".join((tree.title or "").split()), language)
+
+
+def _has_formula(text: str) -> bool:
+    return _OPEN in text or has_typed(text)
 
 
 def _replaced(text: str, characters: dict[str, str]) -> str:

@@ -22,26 +22,27 @@ def lists(body: ElementNode) -> tuple[list[ElementNode], list[ElementNode]]:
         outer = parent.closest("ul") if parent is not None else None
         if outer is not None and hash(outer) in inside:
             inside.add(hash(node))
-        elif _is_content(node):
-            content.append(node)
-        else:
+        elif is_mostly_linked(node):
             menus.append(node)
             inside.add(hash(node))
+        else:
+            content.append(node)
     return content, menus
 
 
-def _is_content(node: ElementNode) -> bool:
+def is_mostly_linked(node: ElementNode) -> bool:
+    """Whether an element has no text, or most of it is in links."""
     length = len((node.text or "").strip())
     if not length:
-        return False
+        return True
     linked = sum(len((link.text or "").strip()) for link in node.query_selector_all("a").values())
-    return linked < MOST_LINKED * length
+    return linked >= MOST_LINKED * length
 
 
-def rename(tree: HTMLTree, node: ElementNode) -> None:
-    """Put what is in `node` into a `<menu>` in its place."""
-    menu = tree.create_element("menu")
-    assert menu is not None, "only a tree without a document cannot make nodes"
+def rename(tree: HTMLTree, node: ElementNode, tag: str) -> None:
+    """Put what is in `node` into an element of another name in its place."""
+    renamed = tree.create_element(tag)
+    assert renamed is not None, "only a tree without a document cannot make nodes"
     while (child := node.first_child) is not None:
-        menu.append_child(child)
-    node.replace_with(menu)
+        renamed.append_child(child)
+    node.replace_with(renamed)

@@ -54,6 +54,13 @@ def replace_typed(text: str, replacement: Callable[[str, bool, str], str]) -> st
     return _TYPED.sub(replace, text)
 
 
+def has_typed(text: str) -> bool:
+    """Whether `replace_typed` would find a formula in the text."""
+    found: list[str] = []
+    replace_typed(text, lambda tex, display, kind: found.append(tex) or "")  # type: ignore[func-returns-value]
+    return bool(found)
+
+
 def _is_prose(tex: str) -> bool:
     """Whether what stands between two dollars reads as an amount of money or as words."""
     if _TEX_SIGNS.search(tex):

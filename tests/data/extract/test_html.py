@@ -289,6 +289,33 @@ def test_pages_that_are_all_boilerplate_to_the_rules_still_give_their_text() -> 
     assert "sum" in extract("<html><body><nav>a sum $x$</nav></body></html>").text
 
 
+def test_a_caption_or_a_margin_note_with_a_formula_is_kept_and_other_captions_are_not() -> None:
+    assert middle("<figure><img src='a.png'><figcaption>The curve $y=x^2$.</figcaption></figure>") == "The curve $y=x^2$."
+    assert middle(f"<aside><p>Recall that {KATEX} holds.</p></aside>") == "Recall that $x+1$ holds."
+    assert middle("<figure><img src='a.png'><figcaption>Photograph: A. N. Other</figcaption></figure>") == "here."
+    assert middle("<aside><a href='/q/7'>Why is $1+1=2$?</a></aside>") == "here."
+
+
+def test_a_figure_that_was_never_closed_does_not_swallow_the_rest_of_the_page() -> None:
+    text = extract(page("<figure><img src='a.png'><h2>Bounds</h2><p>There is a bound, and it is the best.</p><p>So the sum ends")).text
+    assert "it is the best" in text
+
+
+def test_a_class_that_asks_mathjax_to_look_is_no_rendering_on_a_page_without_doctype() -> None:
+    """arXiv's abstract pages: without a doctype class selectors ignore case."""
+    text = extract(
+        "<html><body><main><h1 class='title mathjax'>On <script type='math/tex'>x+1</script></h1>"
+        "<blockquote class='abstract mathjax'>We study <script type='math/tex'>x+1</script> and its friends.</blockquote></main>"
+    ).text
+    assert "On $x+1$" in text
+    assert "We study $x+1$ and its friends." in text
+
+
+def test_a_list_inside_a_menu_goes_with_the_menu() -> None:
+    menu = "<ul>" + "".join(f"<li><a href='/{n}'>Chapter number {n}</a></li>" for n in range(5))
+    assert middle(f"{menu}<li><ul><li>a note</li></ul></li></ul>") == "here."
+
+
 @pytest.mark.slow
 def test_most_formulas_of_real_pages_are_kept_and_none_invented(shared_data) -> None:  # type: ignore[no-untyped-def]
     with gzip.open(shared_data / "web" / "labels.jsonl.gz", "rt") as file:
