@@ -1,0 +1,175 @@
+"""Speed, memory and formula recall of mining, side by side with its peers: `make bench-mining`, or `python -m tests.benchmarks NAME ...`.
+
+Each benchmark runs every side on the same input, on one core, in alternating order, and rewrites its section of
+RESULTS.md. The peers get environments of their own, made by uv. Run it on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import math
+import os
+import platform
+import statistics
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.benchmarks import inputs, peers
+from tests.benchmarks.contest import Contestant, contest, run, speed_table
+from tests.benchmarks.formulas import kept_formulas, source_formulas
+from tests.benchmarks.results import write_section
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every benchmark needs to know."""
+
+    data: Path
+    folder: Path
+    environments: Path
+    repeats: int
+
+    def contestant(self, label: str, peer: str, script: str, *arguments: str | Path) -> Contestant:
+        """A side of a comparison that runs `script` in the environment of `peer`."""
+        return Contestant(label, peers.python_of(peer, self.environments), script, tuple(map(str, arguments)))
+
+    def circumstances(self, name: str, systems: tuple[str, ...]) -> list[str]:
+        """Command, machine, date, versions."""
+        return [
+            f"`python -m tests.benchmarks {name}`, {datetime.date.today():%d %B %Y}, {machine()}, Python {platform.python_version()}; "
+            f"median of {self.repeats} {'runs' if self.repeats > 1 else 'run'}, load {os.getloadavg()[0]:.1f} at the end.",
+            "",
+            *(f"- {system}: {peers.versions(system, self.environments)}" for system in systems),
+            "",
+        ]
+
+
+def machine() -> str:
+    """The machine in words."""
+    model = ""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = names[0] if names else ""
+    return f"{os.cpu_count()} cores {model or platform.processor() or platform.machine()}"
+
+
+def recall(bench: Bench) -> None:
+    """The pass that sees every page: WARC -> text -> language -> classifier."""
+    warc = bench.data / "web" / "sample.warc.gz"
+    model = inputs.train_classifier(inputs.read_sample(bench.data), inputs.read_labels(bench.data), bench.folder / "classifier")
+    sides = [
+        bench.contestant(label, peer, "recall.py", peer, warc, model, "0.5")
+        for label, peer in (("MathQuarry, plain text", "mathquarry"), ("datatrove: WarcReader, Trafilatura, fastText filter", "datatrove"))
+    ]
+    outcomes = contest(sides, bench.repeats)
+    kept = ", ".join(f"{outcome.label.partition(',')[0].partition(':')[0]} {outcome.runs[0]['kept']:,}" for outcome in outcomes)
+    lines = [*bench.circumstances("recall", ("mathquarry", "datatrove")), *speed_table(outcomes, "pages")]
+    write_section("recall", [*lines, "", f"Of {outcomes[0].items:,} pages the same classifier kept: {kept}."])
+
+
+EXTRACTORS = {
+    "MathQuarry, in this process": ("mathquarry", "mathquarry"),
+    "MathQuarry, in a process with limits": ("mathquarry", "mathquarry-limited"),
+    "openwebmath-text-extract": ("openwebmath", "openwebmath"),
+    "trafilatura": ("trafilatura", "trafilatura"),
+    "resiliparse, main content": ("resiliparse", "resiliparse"),
+}
+
+
+FORMULA_EXTRACTORS = {
+    "MathQuarry": ("mathquarry", "mathquarry"),
+    "openwebmath-text-extract": ("openwebmath", "openwebmath"),
+    "resiliparse, main content": ("resiliparse", "resiliparse"),
+    "trafilatura": ("trafilatura", "trafilatura"),
+    "trafilatura, Markdown": ("trafilatura", "trafilatura-markdown"),
+}
+
+
+def extraction(bench: Bench) -> None:
+    """Careful extraction: HTML in memory -> text with formulas."""
+    pages = inputs.write_pages(inputs.read_sample(bench.data), bench.folder / "pages.jsonl")
+    sides = [bench.contestant(label, peer, "extract.py", name, pages) for label, (peer, name) in EXTRACTORS.items()]
+    outcomes = contest(sides, bench.repeats)
+    failed = [f"{outcome.label} failed on {outcome.runs[0]['failed']}" for outcome in outcomes if outcome.runs[0]["failed"]]
+    lines = bench.circumstances("extraction", ("mathquarry", "openwebmath", "trafilatura", "resiliparse"))
+    write_section("extraction", [*lines, *speed_table(outcomes, "pages"), "", "; ".join(failed) + "." if failed else "No page failed."])
+
+
+def formulas(bench: Bench) -> None:
+    """Of the formulas that the mathematical pages state in their source, how many each extractor keeps."""
+    labels = inputs.read_labels(bench.data)
+    pages = [page for page in inputs.read_sample(bench.data) if labels[page.url]["label"] == "math"]
+    stated = {page.url: found for page in pages if (found := source_formulas(page.html))}
+    written = inputs.write_pages([page for page in pages if page.url in stated], bench.folder / "pages.jsonl")
+    lines = bench.circumstances("formulas", ("mathquarry", "openwebmath", "trafilatura", "resiliparse"))
+    lines += ["| | mean of the pages | of all formulas | pages that keep all | pages that keep none |", "|---|---:|---:|---:|---:|"]
+    for label, (peer, name) in FORMULA_EXTRACTORS.items():
+        texts = bench.folder / f"{name}.jsonl"
+        run(bench.contestant(label, peer, "extract.py", name, written, texts))
+        kept = [
+            (kept_formulas(record["text"], stated[record["url"]]), len(stated[record["url"]]))
+            for record in map(json.loads, texts.read_text(encoding="utf-8").splitlines())
+        ]
+        macro = statistics.mean(found / total for found, total in kept)
+        micro = sum(found for found, _ in kept) / sum(total for _, total in kept)
+        whole, none = sum(found == total for found, total in kept), sum(found == 0 for found, _ in kept)
+        lines.append(f"| {label} | {macro:.3f} | {micro:.3f} | {whole} | {none} |")
+    lines += ["", f"{len(stated)} pages labelled mathematical state {sum(map(len, stated.values())):,} formulas as TeX."]
+    write_section("formulas", lines)
+
+
+def minhash(bench: Bench) -> None:
+    """Signatures for near-duplicate removal: 14 bands of 8 rows over word 5-grams."""
+    pairs = bench.folder / "pairs.json"
+    documents = inputs.write_documents(inputs.read_sample(bench.data), bench.folder / "documents.jsonl", pairs)
+    names = {"MathQuarry": "mathquarry", "datasketch: MinHash.update_batch": "datasketch", "datatrove: MinhashDedupSignature": "datatrove"}
+    sides = [bench.contestant(label, peer, "minhash.py", peer, documents, pairs) for label, peer in names.items()]
+    outcomes = contest(sides, bench.repeats)
+    lines = [*bench.circumstances("minhash", tuple(names.values())), *speed_table(outcomes, "documents"), ""]
+    size = documents.stat().st_size / outcomes[0].items / 1000
+    lines += [
+        f"{outcomes[0].items:,} texts of {size:.1f} kB on average, 200 of them edited copies of others. Error of the estimated similarity "
+        "of those pairs, against the true one of the same library's shingles:",
+        "",
+    ]
+    lines += ["| | bias | root of mean square | expected of 112 hashes |", "|---|---:|---:|---:|"]
+    for label, peer in names.items():
+        errors = bench.folder / f"{peer}.json"
+        run(bench.contestant(label, peer, "minhash.py", peer, documents, pairs, errors))
+        found = json.loads(errors.read_text())
+        bias = statistics.mean(estimate - true for estimate, true in found)
+        rmse = math.sqrt(statistics.mean((estimate - true) ** 2 for estimate, true in found))
+        expected = math.sqrt(statistics.mean(true * (1 - true) / 112 for _, true in found))
+        lines.append(f"| {label} | {bias:+.4f} | {rmse:.4f} | {expected:.4f} |")
+    write_section("minhash", lines)
+
+
+BENCHMARKS: dict[str, Callable[[Bench], None]] = {"recall": recall, "extraction": extraction, "formulas": formulas, "minhash": minhash}
+
+
+def main() -> None:
+    """Run the named benchmarks, or all."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], help="benchmarks to run; all of them if none is named")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each side (default 5)")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("MATHQUARRY_SHARED") or "../shared/data"))
+    parser.add_argument("--environments", type=Path, help="keep the peers' environments in this folder")
+    options = parser.parse_args()
+    if not (options.data / "web" / "sample.warc.gz").exists():
+        raise SystemExit(f"the sample of real pages is not in {options.data}; give its place with --data.")
+    with tempfile.TemporaryDirectory() as scratch:
+        environments = options.environments or Path(scratch) / "environments"
+        for name in options.names or BENCHMARKS:
+            folder = Path(scratch) / name
+            folder.mkdir()
+            print(f"{name} ...", flush=True)
+            BENCHMARKS[name](Bench(options.data, folder, environments.absolute(), options.repeats))
+
+
+if __name__ == "__main__":
+    main()
