@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.config import DedupConfig
-from data.mine.hashing import gram_hashes, shingle_tokens, token_hashes
+from data.mine.hashing import gram_hashes, shingle_hashes
 
 Indices = NDArray[np.int64]
 Signatures = NDArray[np.uint32]
 
-# Products held at once (8 bytes each): small enough for the processor's nearest caches.
-_BLOCK = 4096
+# Shingles hashed at once by every function (8 bytes a product): little enough for the processor's caches.
+_BLOCK = 1024
 
 
 def minhash(text: str, config: DedupConfig) -> Signatures:
@@ -27,16 +27,17 @@ def minhash(text: str, config: DedupConfig) -> Signatures:
     A text shorter than an n-gram counts as one n-gram of all its tokens. Hash functions are multiply-shift (a * x +
     b) >> 32 with odd a.
     """
-    hashes = token_hashes(shingle_tokens(text))
-    shingles = gram_hashes(hashes, min(config.ngram, max(len(hashes), 1)))  # repeated ones do not change a minimum
+    hashes = shingle_hashes(text)
+    shingles = np.sort(gram_hashes(hashes, min(config.ngram, max(len(hashes), 1))))
+    shingles = shingles[np.r_[True, shingles[1:] != shingles[:-1]][: len(shingles)]]  # repeated ones would not change a minimum
     factors, offsets = _hash_family(config.bands * config.rows)
     if not len(shingles):
         return np.full(len(factors), np.iinfo(np.uint32).max, dtype=np.uint32)
-    block = max(1, _BLOCK // len(factors))
     least = np.full(len(factors), np.iinfo(np.uint64).max, dtype=np.uint64)
-    for start in range(0, len(shingles), block):
-        hashed = shingles[start : start + block, None] * factors + offsets
-        np.minimum(least, hashed.min(axis=0), out=least)
+    for start in range(0, len(shingles), _BLOCK):
+        hashed = factors[:, None] * shingles[start : start + _BLOCK]
+        hashed += offsets[:, None]
+        np.minimum(least, hashed.min(axis=1), out=least)
     # The shift is monotone, so it may follow the minimum.
     return (least >> np.uint64(32)).astype(np.uint32)
 

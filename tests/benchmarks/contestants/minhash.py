@@ -19,12 +19,12 @@ def mathquarry() -> tuple[Callable, Callable, Callable]:
     """(signature, agreement of two signatures, set of shingles)."""
     from data.config import DedupConfig
     from data.mine.dedup import minhash
-    from data.mine.hashing import gram_hashes, shingle_tokens, token_hashes
+    from data.mine.hashing import gram_hashes, shingle_hashes
 
     config = DedupConfig(bands=BANDS, rows=ROWS, ngram=NGRAM)
 
     def shingles(text: str) -> set:
-        return set(gram_hashes(token_hashes(shingle_tokens(text)), NGRAM).tolist())
+        return set(gram_hashes(shingle_hashes(text), NGRAM).tolist())
 
     return lambda text: minhash(text, config), lambda a, b: float((a == b).mean()), shingles
 

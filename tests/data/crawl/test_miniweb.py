@@ -17,7 +17,7 @@ from data.errors import MathQuarryError
 from data.extract.html import Extracted, extract
 from data.mine.benchmarks import BenchmarkIndex, benchmark_texts
 from data.mine.dedup import minhash
-from data.mine.hashing import gram_hashes, shingle_tokens, token_hashes, words
+from data.mine.hashing import gram_hashes, shingle_hashes, words
 from data.mine.urls import parse_address
 from data.problems.build import build_problems
 from data.problems.problem import Problem, read_problems
@@ -46,7 +46,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> MiniWeb:
 
 
 def shingles(text: str) -> np.ndarray:
-    return np.unique(gram_hashes(token_hashes(shingle_tokens(text)), 5))
+    return np.unique(gram_hashes(shingle_hashes(text), 5))
 
 
 def jaccard(a: np.ndarray, b: np.ndarray) -> float:

@@ -1,10 +1,12 @@
 import random
+import re
 
 import numpy as np
+import pytest
 
 from data.config import DedupConfig
 from data.mine.dedup import minhash, similar_pairs
-from data.mine.hashing import gram_hashes, shingle_tokens, token_hashes, words
+from data.mine.hashing import gram_hashes, shingle_hashes, token_hashes, words
 from data.mine.keys import band_keys
 
 CONFIG = DedupConfig()
@@ -18,7 +20,7 @@ def text_of(seed: int, count: int = 300) -> list[str]:
 def jaccard(a: str, b: str, n: int) -> float:
     sets = []
     for text in (a, b):
-        tokens = shingle_tokens(text)
+        tokens = shingle_hashes(text).tolist()
         sets.append({tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)})
     return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
 
@@ -37,8 +39,22 @@ def near_duplicates(texts: list[str], names: list[str]) -> list[tuple[int, int]]
     return [(row, kept) for row, kept in keep.items() if row != kept]
 
 
-def test_tokens_keep_digits_and_symbols_apart() -> None:
-    assert shingle_tokens("Let x_1 = 23+π, 数学") == ["let", "x", "_", "1", "=", "2", "3", "+", "π", ",", "数", "学"]
+def test_shingles_keep_digits_and_symbols_apart() -> None:
+    tokens = ["let", "x", "_", "1", "=", "2", "3", "+", "π", ",", "数", "学", "\ud800", "é", "let"]
+    alone = [shingle_hashes(token).tolist() for token in tokens]
+    assert shingle_hashes("Let x_1 = 23+π, 数学\n\ud800É  let ").tolist() == [value for hashes in alone for value in hashes]
+    assert len(set(map(tuple, alone))) == len(tokens) - 1
+    assert shingle_hashes("").tolist() == shingle_hashes(" \n\u00a0").tolist() == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_tokens_have_equal_hashes_when_they_are_equal(seed: int) -> None:
+    draw = random.Random(seed)
+    text = "".join(draw.choice("abcABC xyz 012_+\n.éß数あ\u0301") for _ in range(20_000))
+    tokens = re.findall(r"[^\W\d_数あ]+|\S", text.lower())
+    hashes = shingle_hashes(text).tolist()
+    assert len(hashes) == len(tokens)
+    assert len(set(hashes)) == len(set(tokens)) == len(set(zip(hashes, tokens, strict=True)))
 
 
 def test_words_keep_numbers_whole_and_split_chinese() -> None:
