@@ -12,13 +12,15 @@ import json
 import math
 import os
 import platform
+import shutil
 import statistics
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks import inputs, peers
+from data.config import ClassifierConfig, MineConfig, SeedConfig
+from tests.benchmarks import copies, inputs, peers
 from tests.benchmarks.contest import Contestant, contest, run, speed_table
 from tests.benchmarks.formulas import kept_formulas, source_formulas
 from tests.benchmarks.results import write_section
@@ -37,11 +39,12 @@ class Bench:
         """A side of a comparison that runs `script` in the environment of `peer`."""
         return Contestant(label, peers.python_of(peer, self.environments), script, tuple(map(str, arguments)))
 
-    def circumstances(self, name: str, systems: tuple[str, ...]) -> list[str]:
+    def circumstances(self, name: str, systems: tuple[str, ...], repeats: int = 0) -> list[str]:
         """Command, machine, date, versions."""
+        repeats = repeats or self.repeats
         return [
             f"`python -m tests.benchmarks {name}`, {datetime.date.today():%d %B %Y}, {machine()}, Python {platform.python_version()}; "
-            f"median of {self.repeats} {'runs' if self.repeats > 1 else 'run'}, load {os.getloadavg()[0]:.1f} at the end.",
+            f"{f'median of {repeats} runs' if repeats > 1 else 'one run'}, load {os.getloadavg()[0]:.1f} at the end.",
             "",
             *(f"- {system}: {peers.versions(system, self.environments)}" for system in systems),
             "",
@@ -149,7 +152,58 @@ def minhash(bench: Bench) -> None:
     write_section("minhash", lines)
 
 
-BENCHMARKS: dict[str, Callable[[Bench], None]] = {"recall": recall, "extraction": extraction, "formulas": formulas, "minhash": minhash}
+MULTIPLES = (1, 4, 16)
+
+
+def scaling(bench: Bench) -> None:
+    """A whole mining run on 1, 4 and 16 times the sample: does cost grow as the crawl does?"""
+    pages = inputs.read_sample(bench.data)
+    copies.write_benchmark_problems(bench.data, bench.folder / "problems")
+    runs = []
+    for multiple in MULTIPLES:
+        folder = bench.folder / str(multiple)
+        copies.write_copies(pages, multiple, folder / "crawl")
+        (folder / "config.json").write_text(_mine_config(multiple).model_dump_json())
+        side = bench.contestant("MathQuarry", "mathquarry", "mine.py", folder / "crawl", bench.folder / "problems", folder / "run")
+        runs.append(run(side))
+        shutil.rmtree(folder)
+    lines = bench.circumstances("scaling", ("mathquarry",), repeats=1)
+    lines += ["| sample | pages | seconds | CPU-s | pages/CPU-s | peak memory, MiB | on disk, MB | collected |", "|---|" + "---:|" * 7]
+    for multiple, found in zip(MULTIPLES, runs, strict=True):
+        lines.append(
+            f"| {multiple}x | {found['items']:,} | {found['seconds']:.0f} | {found['cpu_seconds']:.0f} | "
+            f"{found['items'] / found['cpu_seconds']:.0f} | {found['peak_mib']:,.0f} | {found['scratch_bytes'] / 1e6:.0f} | "
+            f"{found['collected']:,} |"
+        )
+    growth = math.log(runs[-1]["items"] / runs[0]["items"])
+    powers = {name: math.log(runs[-1][name] / runs[0][name]) / growth for name in ("cpu_seconds", "peak_mib", "scratch_bytes")}
+    lines += [
+        "",
+        f"From {MULTIPLES[0]}x to {MULTIPLES[-1]}x, processor time grows as pages to the power {powers['cpu_seconds']:.2f}, memory "
+        f"{powers['peak_mib']:.2f}, disk {powers['scratch_bytes']:.2f} (1 is linear, 0 is constant). One worker, which has a process with "
+        "limits beside it.",
+    ]
+    write_section("scaling", lines)
+
+
+def _mine_config(multiple: int) -> MineConfig:
+    """Sizes that grow with the crawl, except the seed's and the classifier's, as in a real one."""
+    return MineConfig(
+        seed_pages=SeedConfig(source="crawl-formulas", positives=100, negatives=200),
+        classifier=ClassifierConfig(dim=16, buckets=50_000),
+        token_budgets=[600_000 * multiple, 900_000 * multiple],
+        max_rounds=3,
+        workers=1,
+    )
+
+
+BENCHMARKS: dict[str, Callable[[Bench], None]] = {
+    "recall": recall,
+    "extraction": extraction,
+    "formulas": formulas,
+    "minhash": minhash,
+    "scaling": scaling,
+}
 
 
 def main() -> None:

@@ -1,0 +1,28 @@
+"""One whole mining run in this process: `mine.py crawl problems out`. Reads config.json beside the crawl."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from clock import measured
+
+from data.config import MineConfig
+from data.mine.loop import mine
+from data.workspace import Workspace
+
+
+def main(crawl: str, problems: str, out: str) -> None:
+    """Mine, and count what was written."""
+    config = MineConfig.model_validate_json((Path(crawl).parent / "config.json").read_text())
+    space = Workspace.at(Path(out))
+    result: dict = {}
+    with measured(result):
+        summary = mine(config, Path(crawl), Path(problems), space)
+        result["collected"] = summary["pages"]
+        result["items"] = summary["pages"] + sum(value for name, value in summary.items() if name.startswith("dropped_"))
+        result["scratch_bytes"] = sum(file.stat().st_size for file in Path(out).rglob("*") if file.is_file())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
