@@ -19,10 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.config import ClassifierConfig, MineConfig, SeedConfig
+from data.config import ClassifierConfig, MineConfig, SeedConfig, WorkersConfig
 from tests.benchmarks import copies, inputs, peers
 from tests.benchmarks.contest import Contestant, contest, run, speed_table
 from tests.benchmarks.formulas import kept_formulas, source_formulas
+from tests.benchmarks.plan import PLAN, Rates, plan_lines
 from tests.benchmarks.results import write_section
 
 
@@ -67,7 +68,10 @@ def recall(bench: Bench) -> None:
     model = inputs.train_classifier(inputs.read_sample(bench.data), inputs.read_labels(bench.data), bench.folder / "classifier")
     sides = [
         bench.contestant(label, peer, "recall.py", peer, warc, model, "0.5")
-        for label, peer in (("MathQuarry, plain text", "mathquarry"), ("datatrove: WarcReader, Trafilatura, fastText filter", "datatrove"))
+        for label, peer in (
+            ("MathQuarry: plain text in a process with limits, language, classifier", "mathquarry"),
+            ("datatrove: WarcReader, Trafilatura, fastText filter", "datatrove"),
+        )
     ]
     outcomes = contest(sides, bench.repeats)
     kept = ", ".join(f"{outcome.label.partition(',')[0].partition(':')[0]} {outcome.runs[0]['kept']:,}" for outcome in outcomes)
@@ -190,11 +194,38 @@ def _mine_config(multiple: int) -> MineConfig:
     """Sizes that grow with the crawl, except the seed's and the classifier's, as in a real one."""
     return MineConfig(
         seed_pages=SeedConfig(source="crawl-formulas", positives=100, negatives=200),
-        classifier=ClassifierConfig(dim=16, buckets=50_000),
+        classifier=ClassifierConfig(dim=16, buckets=50_000, learning_rate=0.5, epochs=20, min_count=1),
         token_budgets=[600_000 * multiple, 900_000 * multiple],
         max_rounds=3,
-        workers=1,
+        workers=WorkersConfig(count=1),
     )
+
+
+def plan(bench: Bench) -> None:
+    """What a snapshot and the paper's crawl cost at the rates of this machine: the tables of docs/scaling-mining.md."""
+    pages = inputs.read_sample(bench.data)
+    model = inputs.train_classifier(pages, inputs.read_labels(bench.data), bench.folder / "classifier")
+    pairs = bench.folder / "pairs.json"
+    documents = inputs.write_documents(pages, bench.folder / "documents.jsonl", pairs)
+    written = inputs.write_pages(pages, bench.folder / "pages.jsonl")
+    first, careful, signed = contest(
+        [
+            bench.contestant(
+                "MathQuarry, plain", "mathquarry", "recall.py", "mathquarry", bench.data / "web" / "sample.warc.gz", model, "0.5"
+            ),
+            bench.contestant("MathQuarry, careful", "mathquarry", "extract.py", "mathquarry-limited", written),
+            bench.contestant("MathQuarry, signatures", "mathquarry", "minhash.py", "mathquarry", documents, pairs),
+        ],
+        bench.repeats,
+    )
+    copies.write_benchmark_problems(bench.data, bench.folder / "problems")
+    copies.write_copies(pages, 1, bench.folder / "1" / "crawl")
+    (bench.folder / "1" / "config.json").write_text(_mine_config(1).model_dump_json())
+    folders = (bench.folder / "1" / "crawl", bench.folder / "problems", bench.folder / "run")
+    mined = run(bench.contestant("MathQuarry", "mathquarry", "mine.py", *folders))
+    rates = Rates(first.per_cpu_second, careful.per_cpu_second, signed.per_cpu_second, mined["captures_bytes"] / mined["items"])
+    page_kilobytes = statistics.mean(len(page.html) for page in pages) / 1000
+    write_section("plan", plan_lines(rates, first.peak_mib, page_kilobytes, bench.circumstances("plan", ("mathquarry",))), PLAN)
 
 
 BENCHMARKS: dict[str, Callable[[Bench], None]] = {
@@ -203,6 +234,7 @@ BENCHMARKS: dict[str, Callable[[Bench], None]] = {
     "formulas": formulas,
     "minhash": minhash,
     "scaling": scaling,
+    "plan": plan,
 }
 
 

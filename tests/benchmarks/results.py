@@ -8,11 +8,11 @@ from pathlib import Path
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
-def write_section(name: str, lines: list[str]) -> None:
+def write_section(name: str, lines: list[str], page: Path = RESULTS) -> None:
     """Replace what stands between `<!-- NAME -->` and `<!-- /NAME -->`."""
-    text = RESULTS.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     section = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
     if not section.search(text):
-        raise SystemExit(f"{RESULTS} has no section {name}.")
+        raise SystemExit(f"{page} has no section {name}.")
     body = "\n".join(lines) + "\n"
-    RESULTS.write_text(section.sub(lambda match: match[1] + body + match[2], text), encoding="utf-8")
+    page.write_text(section.sub(lambda match: match[1] + body + match[2], text), encoding="utf-8")

@@ -21,7 +21,12 @@ def main(crawl: str, problems: str, out: str) -> None:
         summary = mine(config, Path(crawl), Path(problems), space)
         result["collected"] = summary["pages"]
         result["items"] = summary["pages"] + sum(value for name, value in summary.items() if name.startswith("dropped_"))
-        result["scratch_bytes"] = sum(file.stat().st_size for file in Path(out).rglob("*") if file.is_file())
+        result["scratch_bytes"] = _size(Path(out))
+        result["captures_bytes"] = _size(space.scratch / "captures")
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 if __name__ == "__main__":

@@ -11,33 +11,30 @@ _BATCH = 256
 
 
 def mathquarry(warc: str, model: str, threshold: float) -> dict:
-    """fastwarc -> decode -> resiliparse's plain text -> language -> collapsed classifier, in this process."""
-    from resiliparse.extract.html2text import extract_plain_text
-    from resiliparse.parse.html import HTMLTree
-
+    """fastwarc -> decode -> plain text and language -> collapsed classifier; extraction in a process with limits, as mining does it."""
     from data.crawl.warc import Page, read_pages
-    from data.extract.language import detect_language
-    from data.extract.nesting import is_too_deep, without_tags
+    from data.extract.limited import ExtractionStopped, Extractor
     from data.mine.classifier import Classifier
 
     classifier = Classifier(Path(model))
     result = {"items": 0, "kept": 0}
-    languages: dict[str, int] = {}
-    with measured(result):
-        texts: list[str] = []
-        for page in read_pages(warc, 5_000_000):
-            if not isinstance(page, Page):
-                continue
-            tree = HTMLTree.parse(without_tags(page.html) if is_too_deep(page.html) else page.html)
-            text = extract_plain_text(tree, main_content=True, alt_texts=False)
-            language = detect_language(text)
-            languages[language] = languages.get(language, 0) + 1
-            texts.append(text)
-            result["items"] += 1
-            if len(texts) == _BATCH:
-                result["kept"] += int((classifier.score(texts) >= threshold).sum())
-                texts = []
-        result["kept"] += int((classifier.score(texts) >= threshold).sum())
+    with Extractor(30.0, 2 << 30, careful=False) as extractor:
+        extractor.extract("<p>warm</p>")
+        with measured(result):
+            texts: list[str] = []
+            for page in read_pages(warc, 5_000_000):
+                if not isinstance(page, Page):
+                    continue
+                result["items"] += 1
+                try:
+                    texts.append(extractor.extract(page.html).text)
+                except ExtractionStopped:
+                    continue
+                if len(texts) == _BATCH:
+                    result["kept"] += int((classifier.score(texts) >= threshold).sum())
+                    texts = []
+            result["kept"] += int((classifier.score(texts) >= threshold).sum())
+            extractor.close()
     return result
 
 
