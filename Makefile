@@ -13,18 +13,24 @@ export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>
 TORCH := $(if $(wildcard $(addsuffix /torch-*,$(UV_FIND_LINKS))),,--torch-backend=auto)
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python $(TORCH)
 
-.PHONY: demo test test-vllm unit check vllm smollm lock sandbox images up down clean
+.PHONY: demo test test-vllm test-serve unit check vllm smollm lock sandbox images up down clean
 
 demo: $(READY)
 	$(BIN)/mathquarry run tiny --store $(STORE) --set seed=$(SEED)
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow and not vllm" -q
-	$(BIN)/python -m pytest -m "slow and not vllm" -q
+	$(BIN)/python -m pytest -m "slow and not vllm and not serve and not browser" -q
 
 # Needs `make vllm`.
 test-vllm: $(READY)
 	$(BIN)/python -m pytest -m vllm -q
+
+# Real services: a Docker engine, Postgres, Prefect's server and workers, Chromium. On Debian as root, prepare installs what is missing.
+test-serve: $(READY)
+	$(INSTALL) --group browser
+	tests/serve/prepare
+	$(BIN)/python -m pytest -m "serve or browser" -q
 
 unit: $(READY)
 	$(BIN)/python -m pytest -m "not slow and not vllm" -q

@@ -79,7 +79,7 @@ def deploy(settings: DeploySettings) -> list[str]:
 def deployments() -> list[RunnerDeployment]:
     """The pipeline, every stage, and the two that run on a schedule; schedules are off until somebody switches them on."""
     once = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
-    weekly: dict[str, Any] = {"go_on": {"recipe": None, "overrides": []}}
+    weekly: dict[str, Any] = {"go_on": {"recipe": "any", "overrides": []}}
     nightly: dict[str, Any] = {"snapshots": {"recipe": "smollm", "snapshots": "/data/crawls", "overrides": []}}
     return [
         _deployment(served_pipeline, CPU_POOL, tags=["start here"]),

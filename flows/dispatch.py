@@ -16,7 +16,7 @@ from uuid import UUID
 import httpx
 from prefect import Flow, get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.deployments import run_deployment
 from prefect.exceptions import PrefectHTTPStatusError
@@ -30,6 +30,8 @@ from tasks.stage import Produced
 POLL_SECONDS = 2.0
 SERVER_PATIENCE_SECONDS = 1800.0
 """How long the server may be away before a pipeline gives up; its children go on without it."""
+MOST_CRASHES = 2
+"""How often a pipeline resumes a crashed stage by itself before it fails and waits for Retry."""
 
 
 def run_stage(name: str, stage_flow: Flow[..., Produced], store: str, *arguments: Any, **options: Any) -> Produced:
@@ -39,7 +41,7 @@ def run_stage(name: str, stage_flow: Flow[..., Produced], store: str, *arguments
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or context.flow_run.deployment_id is None:
-        return stage_flow(store, *arguments, **options)
+        return stage_flow.with_options(flow_run_name=name)(store, *arguments, **options)
     bound = inspect.signature(stage_flow.fn).bind(store, *arguments, **options)
     child = _child_run(name, deployment_of(stage_flow), f"{context.flow_run.id}/{name}", to_jsonable_python(bound.arguments))
     assert child.state is not None
@@ -62,15 +64,24 @@ def _child_run(name: str, deployment: str, key: str, parameters: dict[str, Any])
     started = _patiently(run_deployment, deployment, parameters=parameters, flow_run_name=name, idempotency_key=key, timeout=0)
     with get_client(sync_client=True) as client:
         _patiently(_resume, client, started.id)
-        state = None
+        state, crashes = None, 0
         while True:
             child: FlowRun = _patiently(client.read_flow_run, started.id)
             if child.state is not None and child.state.name != state:
                 state = child.state.name
                 log.info("%s: %s (flow run %s)", name, state, child.id)
             if child.state is not None and child.state.is_final():
-                return child
+                if not _worth_another_try(child.state) or crashes == MOST_CRASHES:
+                    return child
+                crashes += 1
+                log.warning("%s crashed (%s); resuming it, %d of %d times", name, child.state.message, crashes, MOST_CRASHES)
+                _patiently(_resume, client, child.id)
             time.sleep(POLL_SECONDS)
+
+
+def _worth_another_try(state: State) -> bool:
+    """Whether a run was lost to something around it: the server away when it started, say. A killed one has likely met its memory limit."""
+    return state.is_crashed() and "137" not in (state.message or "")
 
 
 def _resume(client: SyncPrefectClient, child_id: UUID) -> None:

@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from data.config import Config, Positive
+from data.config import Config, Count
 from flows.recipe import Recipe, load_recipe
-from models.config import Supervision
+from flows.stages import dependents
 
 RecipeName = Literal["1b", "paper-7b", "smollm", "tiny"]
 StageName = Literal["problems", "crawl", "mine", "pretrain", "curate", "sft", "reward", "grpo", "evaluate", "report"]
 Override = Annotated[str, Field(pattern=r"^[a-z_]+(\.[a-z0-9_]+)* ?=.+$")]
 
 
-class RunForm(Config):
-    """A run of a recipe. Fields left empty keep the recipe's values."""
+class Form(Config):
+    """Base of the forms: fields keep their order, which the server's database would lose."""
 
-    recipe: RecipeName = Field(
-        "tiny", title="Recipe", description="What to run; docs and `mathquarry run RECIPE --dry-run` say what each is."
+    model_config = ConfigDict(json_schema_extra=lambda schema: _number_fields(schema))
+
+
+def _number_fields(schema: dict[str, Any]) -> None:
+    for position, field in enumerate(schema["properties"].values()):
+        field["position"] = position
+
+
+class RunForm(Form):
+    """A run of a recipe. A number of 0 and "as in the recipe" keep the recipe's value."""
+
+    recipe: RecipeName = Field("tiny", title="Recipe", description="What to run; `mathquarry run RECIPE --dry-run` prints all of one.")
+    seed: Count = Field(0, title="Seed", description="Seed of every section that sets none of its own.")
+    iterations: Count = Field(0, title="GRPO iterations", description="Each with a refreshed reward model. 0: as in the recipe.")
+    supervision: Literal["as in the recipe", "outcome", "process"] = Field(
+        "as in the recipe", title="Supervision", description="Rewards at the end of an answer (outcome) or at each step (process)."
     )
-    seed: int | None = Field(None, title="Seed", description="Seed of every section that sets none of its own.")
-    iterations: Positive | None = Field(None, title="GRPO iterations", description="Each with a refreshed reward model.")
-    supervision: Supervision | None = Field(
-        None, title="Supervision", description="Rewards at the end of an answer (outcome) or at each step (process)."
-    )
-    grpo_steps: Positive | None = Field(None, title="GRPO steps", description="Optimizer steps in an iteration.")
-    questions: Positive | None = Field(None, title="Evaluation questions", description="Score this many held-out questions.")
+    grpo_steps: Count = Field(0, title="GRPO steps", description="Optimizer steps in an iteration. 0: as in the recipe.")
+    questions: Count = Field(0, title="Evaluation questions", description="Held-out questions to score. 0: as in the recipe.")
     annotate: bool = Field(
         False,
         title="Annotate domains by hand",
@@ -37,25 +46,40 @@ class RunForm(Config):
     overrides: list[Override] = Field(
         [], title="Further overrides", description="`section.field=value`, for example `grpo.kl_coef=0.05`. Any field of the recipe."
     )
-    begin_at: StageName | None = Field(None, title="Begin at", description="Everything before this stage must be in the store.")
-    force: StageName | None = Field(None, title="Force", description="Make this stage and what depends on it again.")
+    begin_at: Literal[StageName, "the first stage"] = Field(
+        "the first stage", title="Begin at", description="Everything before this stage must be in the store."
+    )
+    force: Literal[StageName, "nothing"] = Field(
+        "nothing", title="Make again", description="This stage and what depends on it are made again, replacing what is in the store."
+    )
 
     def resolve(self, review: str) -> Recipe:
         """The recipe with the overrides; `review` names a person's annotations. Raises `MathQuarryError` naming wrong fields."""
+        supervision = None if self.supervision == "as in the recipe" else self.supervision
         chosen = {
             "seed": self.seed,
             "iterations": self.iterations,
-            "grpo.supervision": self.supervision,
-            "reward.supervision": self.supervision,
+            "grpo.supervision": supervision,
+            "reward.supervision": supervision,
             "grpo.steps": self.grpo_steps,
             "evaluate.questions": self.questions,
             "mine.review": review if self.annotate else None,
         }
-        fields = [f"{field}={value}" for field, value in chosen.items() if value is not None]
+        fields = [f"{field}={value}" for field, value in chosen.items() if value]
         return load_recipe(self.recipe, [*fields, *self.overrides])
 
+    @property
+    def first_stage(self) -> StageName | None:
+        """Stage to begin at; None for the first."""
+        return None if self.begin_at == "the first stage" else self.begin_at
 
-class IterationForm(Config):
+    @property
+    def rebuilt(self) -> frozenset[str]:
+        """Stages to make again."""
+        return frozenset() if self.force == "nothing" else dependents(self.force)
+
+
+class IterationForm(Form):
     """The next iteration of GRPO, after the newest finished run."""
 
     recipe: str | None = Field(
@@ -66,7 +90,7 @@ class IterationForm(Config):
     )
 
 
-class SnapshotForm(Config):
+class SnapshotForm(Form):
     """Mine every crawl snapshot that was not mined yet."""
 
     recipe: RecipeName = Field("tiny", title="Recipe", description="Its `problems` and `mine` sections are used.")

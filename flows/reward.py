@@ -26,7 +26,7 @@ def reward_flow(
     return tasks.reward.train_reward(store, config, start, policy, problems, mode)
 
 
-@stage_flow("reward-refresh", "reward-refresh-{iteration}")
+@stage_flow("reward-refresh")
 def reward_refresh_flow(
     store: str,
     config: RewardConfig,

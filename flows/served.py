@@ -24,7 +24,6 @@ from flows.recipe import Recipe, load_recipe, override_recipe
 from flows.report import report_flow
 from flows.reward import reward_refresh_flow
 from flows.run import accuracy
-from flows.stages import dependents
 from tasks.stage import Produced
 from tasks.ui import publish_run
 
@@ -37,7 +36,7 @@ def served_pipeline(run: RunForm) -> State[None]:
         run: What to run.
     """
     recipe = run.resolve(review=run_id())
-    record = Run(served_store(), recipe, run.begin_at, dependents(run.force) if run.force else frozenset(), _log)
+    record = Run(served_store(), recipe, run.first_stage, run.rebuilt, _log)
     with record.recorded():
         whole_path(record, recipe)
     return _finished(record)
@@ -54,7 +53,7 @@ def grpo_iteration_flow(go_on: IterationForm) -> State[None]:
         go_on: Which run to continue.
     """
     store = Store(served_store())
-    before = newest_run(store, go_on.recipe)
+    before = newest_run(store, None if go_on.recipe == "any" else go_on.recipe)
     recipe = override_recipe(before["config"], go_on.overrides)
     record = Run(store.url, recipe, None, frozenset(), _log)
     record.produced = {stage["name"]: _again(store, stage) for stage in before["stages"] if stage["stage"] != "report"}

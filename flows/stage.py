@@ -25,7 +25,7 @@ ArtifactRef = Annotated[str, Field(pattern=r"^[a-z]+/[0-9a-f]{20}$", examples=["
 _MESSAGE = re.compile(r"(made|found) ([a-z]+)/([0-9a-f]{20})")
 
 
-def stage_flow(name: str, run_name: str | None = None) -> Callable[[Callable[P, Produced]], Flow[P, Produced]]:
+def stage_flow(name: str) -> Callable[[Callable[P, Produced]], Flow[P, Produced]]:
     """A flow that ends Completed with a message naming its artifact: "made sft/<key>".
 
     The message is all that a pipeline gets from a stage that ran elsewhere. It arrives with the state, so there is no state without it.
@@ -41,7 +41,7 @@ def stage_flow(name: str, run_name: str | None = None) -> Callable[[Callable[P, 
         run.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]
         run.__annotations__ = inspect.get_annotations(function, eval_str=True)
         # Prefect hands the state's data to whoever calls the flow in this process.
-        return flow(name=name, flow_run_name=run_name or name)(cast(Callable[P, Produced], run))
+        return flow(name=name)(cast(Callable[P, Produced], run))
 
     return decorate
 

@@ -39,7 +39,7 @@ def test_every_field_of_the_run_form_has_a_title_and_a_description() -> None:
     "fields",
     [
         {"recipe": "huge"},
-        {"iterations": 0},
+        {"iterations": -1},
         {"supervision": "none"},
         {"overrides": ["no equals sign"]},
         {"begin_at": "middle"},

@@ -1,0 +1,44 @@
+"""A headless Chromium that is logged in to the Prefect UI of the stack."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.serve.stack import Stack
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+SCREENSHOTS = Path(__file__).parent / "screenshots"
+
+
+@pytest.fixture(scope="session")
+def page(stack: Stack) -> Iterator[Page]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright; `make test-serve` installs it")
+    executable = shutil.which("chromium") or shutil.which("google-chrome")
+    if executable is None:
+        pytest.skip("needs Chromium; `make test-serve` installs it")
+    SCREENSHOTS.mkdir(exist_ok=True)
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(60_000)
+        page.goto(stack.url)
+        page.locator("input[type=password]").fill(stack.auth)
+        page.get_by_role("button", name="Login").click()
+        page.wait_for_url("**/dashboard**")
+        yield page
+        browser.close()
+
+
+@pytest.fixture(autouse=True)
+def screenshot_of_a_failure(request: pytest.FixtureRequest, page: Page) -> Iterator[None]:
+    before = request.session.testsfailed
+    yield
+    if request.session.testsfailed > before:
+        page.screenshot(path=SCREENSHOTS / f"failed-{request.node.name}.png", full_page=True)

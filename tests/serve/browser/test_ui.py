@@ -1,0 +1,129 @@
+"""What a person does in the Prefect UI, with a browser: start a run by its form, retry what failed, judge domains, switch a schedule on."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.serve.browser.conftest import SCREENSHOTS
+from tests.serve.conftest import ServedRun
+from tests.serve.stack import MINI, Stack, docker
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+
+MISSING = 'pretrain.mix=[{name="corpus", weight=1.0}, {name="extra", weight=0.1, path="/data/extra.jsonl"}]'
+
+
+def shot(page: Page, name: str) -> None:
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+def open_run(page: Page, stack: Stack, run_id: str) -> None:
+    page.goto(f"{stack.url}/v2/runs/flow-run/{run_id}")
+
+
+def test_a_run_is_started_by_its_form_fails_and_is_retried_to_its_end(page: Page, stack: Stack, served_run: ServedRun) -> None:
+    page.goto(f"{stack.url}/v2/deployments/deployment/{stack.deployment('pipeline')['id']}")
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Custom run").click()
+    page.get_by_text("GRPO iterations").wait_for()
+    page.locator("main input[type=number]").nth(1).fill("1")
+    for override in [*MINI, MISSING]:
+        page.get_by_role("button", name="Add item").click()
+        page.locator("main textarea").last.fill(override)
+    page.get_by_text("Run Name").scroll_into_view_if_needed()
+    shot(page, "form")
+    page.get_by_role("button", name="Submit").click()
+    run_id = stack.wait(lambda: newest(stack, "pipeline", served_run.id), "the run that was submitted")
+
+    stack.finished(run_id, "FAILED")
+    children = stack.children(run_id)
+    assert children["pretrain"]["state"]["type"] == "FAILED"
+    open_run(page, stack, run_id)
+    page.get_by_text("Failed", exact=True).first.wait_for()
+    page.get_by_text("/data/extra.jsonl").first.wait_for()
+    shot(page, "failed")
+
+    stack.in_store("open('/data/extra.jsonl', 'w').write('{\"text\": \"Two and two are four.\"}\\n' * 50)")
+    page.get_by_role("button", name="Open menu").last.click()
+    page.get_by_role("menuitem", name="Retry").click()
+    page.get_by_role("dialog").get_by_role("button", name="Retry").click()
+    page.get_by_text("Completed", exact=True).first.wait_for(timeout=600_000)
+    stack.finished(run_id)
+    again = {name: run["run_count"] for name, run in stack.children(run_id).items()}
+    assert {name: again[name] for name in children} == {**dict.fromkeys(children, 1), "pretrain": 2}
+    shot(page, "run")
+    page.get_by_role("tab", name="Artifacts").click()
+    page.get_by_text("Open the report").first.wait_for()
+    shot(page, "artifacts")
+
+
+def newest(stack: Stack, flow: str, other: str) -> str | None:
+    """Id of the newest top-level run of a flow, if it is another one."""
+    query = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC", "limit": 1}
+    found = stack.api("POST", "/flow_runs/filter", query)
+    return found[0]["id"] if found and found[0]["id"] != other else None
+
+
+def test_a_person_judges_the_domains_in_the_form_of_a_suspended_run(page: Page, stack: Stack, served_run: ServedRun) -> None:
+    recipe = json.loads(stack.in_store("import json, glob; print(open(sorted(glob.glob('/store/runs/*.json'))[0]).read())"))["config"]
+    config = {**recipe["mine"], "review": "browser", "seed": 5}
+    references = {"crawl": served_run.reference("crawl"), "problems": served_run.reference("problems")}
+    run_id = stack.trigger("mine", {"store": "/store", "config": config, **references})
+    stack.wait(lambda: stack.run(run_id)["state"]["name"] == "Suspended", "the suspension")
+    # Nothing of the run is left in memory while it waits.
+    worker = stack.container("cpu-worker")
+    stack.wait(lambda: docker("exec", worker, "python", "-c", PROCESSES.format(run_id=run_id)) == "[]", "the end of the process")
+
+    open_run(page, stack, run_id)
+    page.get_by_role("button", name="Resume").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("Domains after mining round 1").wait_for()
+    shot(page, "annotation")
+    dialog.get_by_role("combobox").first.click()
+    page.get_by_role("option", name="judge by hand").click()
+    dialog.get_by_role("button", name="Add item").first.click()
+    host = stack.api("POST", "/artifacts/filter", {"artifacts": {"key": {"any_": ["domains-round-1"]}}})[0]
+    chosen = json.loads(host["data"])[0]["host"]
+    dialog.locator("textarea").first.fill(f"{chosen}/")
+    dialog.get_by_role("button", name="Submit").click()
+    stack.finished(run_id)
+    decided = json.loads(stack.in_store("print(open('/store/reviews/browser/round-01.json').read())"))
+    assert [(verdict["host"], verdict["verdict"]) for verdict in decided["path"]] == [(chosen, "accept")]
+
+
+PROCESSES = """
+import pathlib
+found = []
+for entry in pathlib.Path('/proc').glob('[0-9]*'):
+    try:
+        found += [entry.name] if b'FLOW_RUN_ID={run_id}' in (entry / 'environ').read_bytes() else []
+    except OSError:
+        pass
+print(found)
+"""
+
+
+def test_a_schedule_is_switched_on_and_the_next_run_is_planned(page: Page, stack: Stack) -> None:
+    deployment = stack.deployment("grpo-iteration")
+    page.goto(f"{stack.url}/v2/deployments/deployment/{deployment['id']}")
+    switch = page.get_by_role("switch").first
+    switch.click()
+    planned = stack.wait(
+        lambda: stack.api(
+            "POST",
+            "/flow_runs/filter",
+            {"deployments": {"id": {"any_": [deployment["id"]]}}, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}},
+        ),
+        "a planned run",
+    )
+    assert all(run["auto_scheduled"] for run in planned)
+    page.get_by_role("tab", name="Upcoming").click()
+    page.get_by_text("Scheduled", exact=True).first.wait_for()
+    shot(page, "schedule")
+    switch.click()

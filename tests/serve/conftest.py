@@ -1,0 +1,60 @@
+"""One stack of services for the tests that need a Docker engine, and a small recipe run in it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.serve.stack import MINI, Stack
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    if subprocess.run(["docker", "info"], capture_output=True).returncode:
+        pytest.skip("no Docker engine answers; `make test-serve` says what these tests need")
+    services = Stack(tmp_path_factory.mktemp("stack"))
+    try:
+        services.up()
+        yield services
+    finally:
+        services.down()
+
+
+@dataclass(frozen=True)
+class ServedRun:
+    """A finished pipeline run."""
+
+    id: str
+    keys: dict[str, str]
+
+    def reference(self, name: str) -> str:
+        stage = next(
+            stage for stage in ("problems", "curate", "pretrain", "sft", "reward", "grpo", "mine", "crawl") if name.startswith(stage)
+        )
+        return f"{stage}/{self.keys[name]}"
+
+
+@pytest.fixture(scope="session")
+def served_run(stack: Stack) -> ServedRun:
+    """The small recipe, triggered and finished."""
+    run_id = stack.trigger("pipeline", {"run": {"recipe": "tiny", "overrides": MINI}})
+    stack.finished(run_id)
+    return ServedRun(run_id, stack.keys())
+
+
+@pytest.fixture(scope="session")
+def embedded_keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Name -> key of the same recipe run by the command line in one process."""
+    import sys
+
+    from data.store import Store
+
+    store = Path(tmp_path_factory.mktemp("embedded"))
+    fields = [part for override in MINI for part in ("--set", override)]
+    done = subprocess.run([sys.executable, "-m", "flows", "run", "tiny", "--store", str(store), *fields], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {stage["name"]: stage["key"] for stage in Store(store).runs()[-1]["stages"]}

@@ -1,0 +1,203 @@
+"""The services of docker/compose.yaml, real ones, and the few things tests do to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+REPOSITORY = Path(__file__).parents[2]
+
+MINI = [
+    "iterations=1",
+    "problems.source.train=120",
+    "problems.source.test=30",
+    "crawl.source.pages=200",
+    "crawl.source.domains=10",
+    "crawl.source.warc_files=2",
+    "crawl.source.near_duplicates=6",
+    "crawl.source.url_duplicates=4",
+    "crawl.source.contaminated=4",
+    "mine.token_budgets=[20000]",
+    "mine.seed_pages.positives=30",
+    "mine.seed_pages.negatives=30",
+    "mine.max_rounds=2",
+    "mine.classifier.buckets=2000",
+    "pretrain.total_tokens=16384",
+    "pretrain.batch_tokens=4096",
+    "pretrain.checkpoint_steps=2",
+    "pretrain.schedule.warmup_steps=1",
+    "sft.steps=4",
+    "sft.batch_tokens=2048",
+    "sft.checkpoint_steps=1",
+    "sft.schedule.warmup_steps=1",
+    "reward.questions=12",
+    "reward.outputs_per_question=2",
+    "reward.epochs=1",
+    "reward.batch_tokens=2048",
+    "reward.checkpoint_steps=2",
+    "refresh.questions=8",
+    "grpo.steps=2",
+    "grpo.questions_per_step=2",
+    "grpo.outputs_per_question=4",
+    "grpo.checkpoint_steps=1",
+    "evaluate.questions=8",
+    "evaluate.k=2",
+]
+"""The `tiny` recipe cut to seconds a stage, with one iteration."""
+
+FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+def docker(*arguments: str, status: int | None = 0) -> str:
+    """What a docker command printed. Fails the test when it ends with another status."""
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True)
+    assert status is None or done.returncode == status, f"docker {' '.join(arguments)}: {done.stdout}{done.stderr}"
+    return (done.stdout + done.stderr).strip()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Stack:
+    """One set of services with names and ports of its own."""
+
+    folder: Path
+    name: str = field(default_factory=lambda: f"mqtest-{secrets.token_hex(3)}")
+    port: int = field(default_factory=free_port)
+    reports_port: int = field(default_factory=free_port)
+    auth: str = field(default_factory=lambda: f"mathquarry:{secrets.token_hex(12)}")
+    password: str = field(default_factory=lambda: secrets.token_hex(12))
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def compose(self, *arguments: str) -> str:
+        environment = {**os.environ, "MATHQUARRY_ENV": str(self.folder / "env")}
+        done = subprocess.run([REPOSITORY / "docker" / "up", *arguments], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def up(self) -> None:
+        settings = {
+            "PREFECT_AUTH": self.auth,
+            "POSTGRES_PASSWORD": self.password,
+            "MATHQUARRY_NAME": self.name,
+            "MATHQUARRY_PORT": str(self.port),
+            "MATHQUARRY_URL": self.url,
+            "MATHQUARRY_REPORTS_PORT": str(self.reports_port),
+            "MATHQUARRY_REPORTS_URL": f"http://127.0.0.1:{self.reports_port}",
+            "MATHQUARRY_GPUS": "0",
+            "MATHQUARRY_MEMORY": "3g",
+            "MATHQUARRY_COMPOSE": "tests/serve/small-store.yaml",
+        }
+        (self.folder / "env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        self.compose()
+
+    def down(self) -> None:
+        for container in docker("ps", "--all", "--quiet", "--filter", f"network={self.name}-stages").split():
+            docker("rm", "--force", container, status=None)
+        self.compose("down", "--volumes", "--timeout", "2")
+
+    def container(self, service: str) -> str:
+        return self.compose("ps", "--quiet", service).strip()
+
+    def api(self, method: str, path: str, body: Any = None, *, status: int | None = None) -> Any:
+        """Answer of the API as JSON. Repeated while the server is away."""
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                answer = httpx.request(method, f"{self.url}/api{path}", json=body, auth=httpx.BasicAuth(*self.auth.split(":")), timeout=30)
+            except httpx.TransportError:
+                assert time.monotonic() < deadline, "the server does not come back"
+                time.sleep(1)
+                continue
+            if answer.status_code >= 500 and time.monotonic() < deadline:
+                time.sleep(1)
+                continue
+            assert answer.status_code == status if status else answer.is_success, answer.text
+            return answer.json() if answer.content else None
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        return self.api("GET", f"/deployments/name/{name}/{name}")
+
+    def trigger(self, name: str, parameters: dict[str, Any], **options: Any) -> str:
+        """Start a run as the UI does; returns its id."""
+        return self.api("POST", f"/deployments/{self.deployment(name)['id']}/create_flow_run", {"parameters": parameters, **options})["id"]
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        return self.api("GET", f"/flow_runs/{run_id}")
+
+    def children(self, run_id: str) -> dict[str, dict[str, Any]]:
+        """Child runs by name."""
+        found = self.api("POST", "/flow_runs/filter", {"flow_runs": {"parent_flow_run_id": {"any_": [run_id]}}, "limit": 200})
+        return {run["name"]: run for run in found}
+
+    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 600) -> Any:
+        deadline = time.monotonic() + seconds
+        while not (value := condition()):
+            assert time.monotonic() < deadline, f"{what} did not happen within {seconds:.0f} s"
+            time.sleep(0.5)
+        return value
+
+    def finished(self, run_id: str, state: str | None = "COMPLETED") -> dict[str, Any]:
+        """The run once it has ended, in `state` where one is given."""
+        self.wait(lambda: self.run(run_id)["state"]["type"] in FINAL, f"the end of run {run_id}")
+        run = self.run(run_id)
+        assert state is None or run["state"]["type"] == state, json.dumps(run["state"]) + self.logs(run_id)
+        return run
+
+    def in_state(self, run_id: str, name: str, state: str) -> dict[str, Any]:
+        """The child run called `name` once it is in `state`."""
+
+        def there() -> dict[str, Any] | None:
+            child = self.children(run_id).get(name)
+            parent = self.run(run_id)
+            assert parent["state"]["type"] not in FINAL, f"the run ended {parent['state']} before {name} was {state}"
+            return child if child and child["state"]["name"] == state else None
+
+        return self.wait(there, f"{name} {state}")
+
+    def retry(self, run_id: str) -> None:
+        """What the UI's Retry button sends."""
+        state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "Retry from the UI"}
+        self.api("POST", f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
+
+    def logs(self, run_id: str) -> str:
+        query = {"logs": {"flow_run_id": {"any_": [run_id]}}, "limit": 200, "sort": "TIMESTAMP_ASC"}
+        return "\n".join(line["message"] for line in self.api("POST", "/logs/filter", query))
+
+    def in_store(self, program: str) -> str:
+        """Output of a Python program in a container with the store and the data folder, as root."""
+        image = docker("inspect", "--format", "{{.Config.Image}}", self.container("cpu-worker"))
+        mounts = ["--volume", f"{self.name}-store:/store", "--volume", f"{self.name}-data:/data"]
+        return docker("run", "--rm", "--user", "root", "--entrypoint", "python", *mounts, image, "-c", program)
+
+    def keys(self) -> dict[str, str]:
+        """Name in the newest recorded run -> key."""
+        program = "from data.store import Store; import json; print(json.dumps(Store('/store').runs()[-1]['stages']))"
+        return {stage["name"]: stage["key"] for stage in json.loads(self.in_store(program).splitlines()[-1])}
+
+    def verify(self) -> str:
+        """`mathquarry ledger verify`: fails when an artifact is damaged."""
+        return docker("exec", self.container("cpu-worker"), "mathquarry", "ledger", "verify")
+
+
+def stage_container(run: dict[str, Any]) -> str:
+    """Id of the container of a run in the `gpu` pool."""
+    return re.split(r"[:/]", run["infrastructure_pid"])[-1]

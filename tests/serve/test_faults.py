@@ -1,0 +1,151 @@
+"""What breaks while stages run, and that the work goes on afterwards with whole artifacts. docs/faults.md tells users of it."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.serve.conftest import ServedRun
+from tests.serve.stack import MINI, Stack, docker, stage_container
+
+pytestmark = [pytest.mark.slow, pytest.mark.serve]
+
+LONG = {"batch_tokens": 2048, "context_tokens": 128, "micro_batch_rows": 16, "precision": "float32", "checkpoint_steps": 1}
+
+
+def fine_tuning(served_run: ServedRun, steps: int, seed: int) -> dict[str, Any]:
+    """Parameters of an `sft` run that is new in the store and long enough to break."""
+    references = {"base": served_run.reference("pretrain"), "examples": served_run.reference("curate")}
+    return {"store": "/store", "config": {**LONG, "steps": steps, "seed": seed}, **references}
+
+
+def checkpointed(stack: Stack, run_id: str) -> None:
+    """Wait until a run has made steps that a later attempt can go on from."""
+    stack.wait(lambda: stack.run(run_id)["state"]["name"] == "Running", "the start")
+    worker = stack.container("cpu-worker")
+    looked = "import pathlib, sys; sys.exit(not any(pathlib.Path('/store/work').glob('*/scratch/**/checkpoint*')))"
+    stack.wait(lambda: subprocess.run(["docker", "exec", worker, "python", "-c", looked]).returncode == 0, "a checkpoint")
+
+
+def kill_process(stack: Stack, run_id: str) -> None:
+    """kill -9 for the process of a run in the process pool."""
+    program = f"""
+import os, pathlib, signal
+for entry in pathlib.Path('/proc').glob('[0-9]*'):
+    try:
+        if b'PREFECT__FLOW_RUN_ID={run_id}' in (entry / 'environ').read_bytes():
+            os.kill(int(entry.name), signal.SIGKILL)
+    except OSError:
+        pass
+"""
+    docker("exec", stack.container("cpu-worker"), "python", "-c", program)
+
+
+def test_a_killed_container_is_noticed_and_resumed(stack: Stack, served_run: ServedRun) -> None:
+    run_id = stack.trigger("sft", fine_tuning(served_run, 200, seed=11))
+    checkpointed(stack, run_id)
+    started = time.monotonic()
+    docker("kill", "--signal", "KILL", stage_container(stack.run(run_id)))
+    assert "137" in stack.finished(run_id, "CRASHED")["state"]["message"]
+    print(f"noticed after {time.monotonic() - started:.1f} s")
+    stack.retry(run_id)
+    assert stack.finished(run_id)["run_count"] == 2
+    stack.verify()
+
+
+def test_one_pipeline_survives_what_happens_to_everything_around_it(stack: Stack, served_run: ServedRun) -> None:
+    """Server, Postgres and worker restart, the pipeline's process is killed; each stage with a model still ran once."""
+    run_id = stack.trigger("pipeline", {"run": {"recipe": "tiny", "seed": 1, "overrides": MINI}})
+    stack.in_state(run_id, "pretrain", "Running")
+    docker("restart", "--time", "1", stack.container("server"))
+    stack.in_state(run_id, "sft", "Running")
+    docker("restart", "--time", "1", stack.container("postgres"))
+    stack.in_state(run_id, "evaluate-sft", "Running")
+    docker("kill", "--signal", "KILL", stack.container("docker-worker"))
+    stack.wait(lambda: stack.children(run_id)["evaluate-sft"]["state"]["type"] == "COMPLETED", "the end of a stage without its worker")
+    docker("start", stack.container("docker-worker"))
+    stack.in_state(run_id, "reward-0", "Running")
+    kill_process(stack, run_id)
+    stack.finished(run_id, "CRASHED")
+    stack.retry(run_id)
+    stack.finished(run_id)
+    assert {name: run["run_count"] for name, run in stack.children(run_id).items() if run["work_pool_name"] == "gpu"} == dict.fromkeys(
+        ("pretrain", "sft", "evaluate-base", "evaluate-sft", "reward-0", "grpo-1", "evaluate-rl-1"), 1
+    )
+    keys = stack.keys()
+    assert set(keys) == set(served_run.keys)
+    assert keys["grpo-1"] != served_run.keys["grpo-1"]
+    stack.verify()
+
+
+@pytest.fixture
+def memory_limit(stack: Stack):  # type: ignore[no-untyped-def]
+    """Sets the memory of the pool's containers; put back afterwards."""
+    pool = stack.api("GET", "/work_pools/gpu")
+    template = pool["base_job_template"]
+    usual = template["job_configuration"]["mem_limit"]
+
+    def limit(memory: str) -> None:
+        template["job_configuration"]["mem_limit"] = memory
+        stack.api("PATCH", "/work_pools/gpu", {"base_job_template": template})
+
+    yield limit
+    limit(usual)
+
+
+def test_a_stage_out_of_memory_says_so_and_resumes_with_more(
+    stack: Stack, served_run: ServedRun, memory_limit: Callable[[str], None]
+) -> None:
+    memory_limit("150m")
+    run_id = stack.trigger("sft", fine_tuning(served_run, 3, seed=12))
+    assert "out-of-memory" in stack.finished(run_id, "CRASHED")["state"]["message"]
+    memory_limit("3g")
+    stack.retry(run_id)
+    stack.finished(run_id)
+    stack.verify()
+
+
+def test_a_locked_ledger_holds_up_no_stage_and_loses_no_row(stack: Stack, served_run: ServedRun) -> None:
+    worker = stack.container("cpu-worker")
+    holding = "import duckdb, time; held = duckdb.connect('/store/ledger.duckdb'); print('held', flush=True); time.sleep(600)"
+    holder = subprocess.Popen(["docker", "exec", "-i", worker, "python", "-c", holding], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    try:
+        run_id = stack.trigger("sft", fine_tuning(served_run, 2, seed=13))
+        message = stack.finished(run_id)["state"]["message"]
+        assert "ledger" in stack.logs(run_id)
+    finally:
+        docker("exec", worker, "python", "-c", KILL_HOLDER)
+        holder.wait()
+    key = message.split("/")[1]
+    # The next run of a pipeline writes what is missing; here it is one that finds everything.
+    stack.retry(served_run.id)
+    listed = stack.wait(lambda: key in docker("exec", worker, "mathquarry", "ledger", "ls"), "the row")
+    assert listed
+
+
+KILL_HOLDER = """
+import os, pathlib, signal
+for entry in pathlib.Path('/proc').glob('[0-9]*'):
+    if b"duckdb.connect('/store/ledger.duckdb')" in (entry / 'cmdline').read_bytes() and int(entry.name) != os.getpid():
+        os.kill(int(entry.name), signal.SIGKILL)
+"""
+
+
+def test_a_full_disk_fails_the_stage_with_a_reason_and_resumes_when_there_is_room(stack: Stack, served_run: ServedRun) -> None:
+    stack.in_store(
+        "import os; os.posix_fallocate(os.open('/store/filler', os.O_CREAT | os.O_WRONLY), 0, os.statvfs('/store').f_bavail * 4096)"
+    )
+    try:
+        run_id = stack.trigger("sft", fine_tuning(served_run, 3, seed=14))
+        assert "Free some space" in stack.finished(run_id, "FAILED")["state"]["message"]
+    finally:
+        stack.in_store("import os; os.unlink('/store/filler')")
+    stack.retry(run_id)
+    stack.finished(run_id)
+    stack.verify()

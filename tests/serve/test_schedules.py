@@ -1,0 +1,39 @@
+"""What a schedule starts: the next iteration after the newest finished run, and mining of snapshots that are new."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.serve.conftest import ServedRun
+from tests.serve.stack import MINI, Stack
+
+pytestmark = [pytest.mark.slow, pytest.mark.serve]
+
+
+def test_an_iteration_continues_the_newest_run_and_the_next_one_continues_it(stack: Stack, served_run: ServedRun) -> None:
+    run_id = stack.trigger("grpo-iteration", {"go_on": {"recipe": "tiny"}})
+    # A second one while the first is busy is cancelled, not queued.
+    second = stack.trigger("grpo-iteration", {"go_on": {"recipe": "tiny"}})
+    stack.finished(second, "CANCELLED")
+    stack.finished(run_id)
+    children = stack.children(run_id)
+    assert set(children) == {"reward-1", "grpo-2", "evaluate-rl-2", "report"}
+    keys = stack.keys()
+    assert children["grpo-2"]["parameters"]["policy"] == f"grpo/{keys['grpo-1']}"
+    assert children["reward-1"]["parameters"]["history"] == [f"reward/{keys['reward-0']}"]
+    assert children["grpo-2"]["parameters"]["reward"] == f"reward/{keys['reward-1']}"
+    assert {"sft", "grpo-1", "grpo-2", "evaluate-rl-2", "report"} <= set(keys)
+
+
+def test_each_new_snapshot_is_mined_once(stack: Stack, served_run: ServedRun) -> None:
+    stack.in_store(
+        "import glob, os, shutil; "
+        "[(os.makedirs(f'/data/crawls/{name}', exist_ok=True), shutil.copy(path, f'/data/crawls/{name}/')) "
+        "for name, path in zip(('first', 'second'), sorted(glob.glob('/store/artifacts/crawl/*/*.warc.gz')))]"
+    )
+    form = {"snapshots": {"recipe": "tiny", "snapshots": "/data/crawls", "overrides": MINI}}
+    for word in ("made", "found"):
+        run_id = stack.trigger("mine-snapshots", form)
+        stack.finished(run_id)
+        messages = {name: run["state"]["message"].split()[0] for name, run in stack.children(run_id).items()}
+        assert {name: word_ for name, word_ in messages.items() if name.startswith("mine-")} == {"mine-first": word, "mine-second": word}

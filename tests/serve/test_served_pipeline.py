@@ -1,0 +1,86 @@
+"""The small recipe as the UI starts it: each stage with a model in a container of its own, the same artifacts as in one process."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+import pytest
+
+from tests.serve.conftest import ServedRun
+from tests.serve.stack import Stack, docker, stage_container
+
+pytestmark = [pytest.mark.slow, pytest.mark.serve]
+
+WITH_A_MODEL = {"pretrain", "sft", "evaluate-base", "evaluate-sft", "reward-0", "grpo-1", "evaluate-rl-1"}
+
+
+def test_the_artifacts_are_those_of_a_run_in_one_process(served_run: ServedRun, embedded_keys: dict[str, str]) -> None:
+    # The report tells of a run and its times, so its key differs.
+    assert {name: key for name, key in served_run.keys.items() if name != "report"} == {
+        name: key for name, key in embedded_keys.items() if name != "report"
+    }
+
+
+def test_every_stage_with_a_model_had_a_container_of_its_own(stack: Stack, served_run: ServedRun) -> None:
+    children = stack.children(served_run.id)
+    containers = {name: stage_container(run) for name, run in children.items() if run["work_pool_name"] == "gpu"}
+    assert set(containers) == WITH_A_MODEL
+    assert len(set(containers.values())) == len(WITH_A_MODEL)
+    # They are gone when their work is done.
+    left = docker("ps", "--all", "--format", "{{.Names}}", "--filter", "label=mathquarry=stage", "--filter", f"network={stack.name}-stages")
+    assert left == ""
+
+
+def test_only_references_travel(stack: Stack, served_run: ServedRun) -> None:
+    child = stack.children(served_run.id)["sft"]
+    assert re.fullmatch(r"pretrain/[0-9a-f]{20}", child["parameters"]["base"])
+    assert child["state"]["message"] == f"made {served_run.reference('sft')}"
+
+
+def test_the_artifacts_are_whole_and_in_the_ledger(stack: Stack, served_run: ServedRun) -> None:
+    assert f"{len(set(served_run.keys.values()))} artifacts are whole" in stack.verify()
+    listed = docker("exec", stack.container("cpu-worker"), "mathquarry", "ledger", "ls")
+    assert all(key in listed for key in served_run.keys.values())
+
+
+def test_retrying_a_finished_run_does_nothing(stack: Stack, served_run: ServedRun) -> None:
+    before = {name: run["run_count"] for name, run in stack.children(served_run.id).items()}
+    stack.retry(served_run.id)
+    stack.wait(lambda: stack.run(served_run.id)["run_count"] == 2, "the second run")
+    stack.finished(served_run.id)
+    assert {name: run["run_count"] for name, run in stack.children(served_run.id).items()} == before
+
+
+def test_each_stage_shows_progress_a_summary_figures_and_a_chart(stack: Stack, served_run: ServedRun) -> None:
+    child = stack.children(served_run.id)["sft"]
+    shown = stack.api("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [child["id"]]}}})
+    assert {"progress", "markdown", "table", "image"} <= {artifact["type"] for artifact in shown}
+    summary = next(artifact["data"] for artifact in shown if artifact["type"] == "markdown")
+    assert served_run.reference("sft") in summary
+    assert served_run.keys["pretrain"] in summary
+    assert "sft: 4 of 4" in stack.logs(child["id"]) or re.search(r"\d+ of \d+", stack.logs(child["id"]))
+
+
+def test_the_run_shows_its_artifacts_and_links_to_the_report(stack: Stack, served_run: ServedRun) -> None:
+    import httpx
+
+    shown = stack.api("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [served_run.id]}}})
+    page = next(artifact["data"] for artifact in shown if artifact["type"] == "markdown")
+    assert all(key in page for key in served_run.keys.values())
+    address = re.search(r"\[Open the report\]\((.+?)\)", page)
+    assert address is not None
+    assert "<html" in httpx.get(address[1]).text
+
+
+def test_the_overhead_of_a_container_is_reported(stack: Stack, served_run: ServedRun, record_property: pytest.RecordProperty) -> None:
+    children = stack.children(served_run.id)
+    # From the child's creation to its end, less the time its flow ran: worker, container, imports, exit.
+    overheads = {
+        name: (datetime.fromisoformat(run["end_time"]) - datetime.fromisoformat(run["created"])).total_seconds() - run["total_run_time"]
+        for name, run in children.items()
+        if run["work_pool_name"] == "gpu"
+    }
+    record_property("overhead_seconds", {name: round(seconds, 1) for name, seconds in overheads.items()})
+    print({name: round(seconds, 1) for name, seconds in overheads.items()})
+    assert set(overheads) == WITH_A_MODEL
