@@ -148,7 +148,7 @@ class Stack:
         found = self.api("POST", "/flow_runs/filter", {"flow_runs": {"parent_flow_run_id": {"any_": [run_id]}}, "limit": 200})
         return {run["name"]: run for run in found}
 
-    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 600) -> Any:
+    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 1800) -> Any:
         deadline = time.monotonic() + seconds
         while not (value := condition()):
             assert time.monotonic() < deadline, f"{what} did not happen within {seconds:.0f} s"
