@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from data.config import Config, Count, GradeConfig, Positive, Share
+from data.config import Config, Count, GradeConfig, Positive, ProgramsConfig, Share
 
 Supervision = Literal["outcome", "process"]
 Precision = Literal["float32", "bfloat16"]
@@ -258,12 +258,28 @@ class CompareConfig(Config):
     evaluate_questions: Positive = Field(500, description="Held-out questions of such a point.")
 
 
+class ToolsConfig(Config):
+    """Tool-integrated rollouts: the model writes programs, they are run, and it reads what they print."""
+
+    max_calls: Positive = Field(3, description="Programs run in one answer; an answer that wants more is cut (ToRA: 3).")
+    output_tokens: Annotated[int, Field(ge=16)] = Field(
+        256, description="Tokens of one program's output; the rest is left out (our choice)."
+    )
+    programs: ProgramsConfig = ProgramsConfig()
+
+
 class EvaluateConfig(Config):
     """Stage `evaluate`: greedy accuracy, Pass@K and Maj@K (paper Figure 7: K up to 64 at temperature 0.7)."""
 
     questions: Positive | None = Field(None, description="Held-out questions (none: all).")
     k: Positive = Field(64, description="Samples a question (paper: up to 64).")
     temperature: float = Field(0.7, gt=0, description="Sampling temperature (paper).")
+    formats: list[Literal["cot", "tool"]] = Field(
+        ["cot"],
+        min_length=1,
+        description="`cot`: reasoning without tools; `tool`: with programs that are run (the paper reports both; ours needs a sandbox).",
+    )
+    tools: ToolsConfig = ToolsConfig()
     rollout: RolloutConfig = RolloutConfig()
     grade: GradeConfig = GradeConfig()
     seed: int = Field(0, description="Seed of sampling.")

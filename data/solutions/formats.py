@@ -7,6 +7,8 @@ reasoning, a program, what it printed (read, not learnt: the tool wrote it, ToRA
 from __future__ import annotations
 
 import re
+import textwrap
+from dataclasses import dataclass
 
 from data.problems.generated import SOURCE as GENERATED
 from data.problems.math import SOURCE as MATH
@@ -15,6 +17,8 @@ from data.programs.arithmetic import python_output
 from data.programs.calculator import strip_marks
 from data.solutions.answers import extract_answer
 from data.solutions.example import Segment
+
+_PROGRAM = re.compile(r"```(?:python|py)[^\S\n]*\n(.*?)(?<=\n)[^\S\n]*```", re.DOTALL)
 
 
 def chain_of_thought(problem: Problem) -> list[Segment] | None:
@@ -57,9 +61,28 @@ def tool_integrated(problem: Problem, program: str) -> list[Segment]:
     opening = "" if problem.source == GENERATED else strip_marks(problem.solution).split("\n", 1)[0] + "\n"
     return [
         Segment(f"{opening}```python\n{program}\n```\n"),
-        Segment(f"```output\n{python_output(program)}\n```\n", trained=False),
+        Segment(output_block(python_output(program)), trained=False),
         Segment(_boxed(problem.answer)),
     ]
+
+
+@dataclass(frozen=True)
+class CodeBlock:
+    """A fenced Python program in a text, and what stands behind its closing fence."""
+
+    program: str
+    rest: str
+
+
+def first_program(text: str) -> CodeBlock | None:
+    """The first complete ```` ```python ```` block; its closing fence stands at the beginning of a line. `None` where there is none."""
+    found = _PROGRAM.search(text)
+    return CodeBlock(textwrap.dedent(found[1]), text[found.end() :]) if found else None
+
+
+def output_block(output: str) -> str:
+    """What a dialogue is shown after a program, the line's end included. Tool-integrated solutions are written the same way."""
+    return f"```output\n{output}\n```\n"
 
 
 def _boxed(answer: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,21 @@ class Output:
     tokens: list[int]
     logprobs: list[float]
     finished: bool
+    stopped: bool = False
+    """It stands at a `Stop` and could go on."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Where an output stops before its end, for somebody else to have a word.
+
+    It stops after a token of `tokens` at which `holds(tokens so far)`, the output's tokens, is true. Text that calls for a stop may end
+    inside a token; the token is kept whole.
+    """
+
+    tokens: frozenset[int]
+    """The only tokens at which `holds` is asked, since asking takes time."""
+    holds: Callable[[list[int]], bool]
 
 
 class RolloutEngine(Protocol):
@@ -38,11 +53,14 @@ class RolloutEngine(Protocol):
         *,
         n: int,
         temperature: float,
-        max_tokens: int,
+        max_tokens: int | Sequence[int],
         seeds: list[int],
         progress: Bar | None = None,
+        stop: Stop | None = None,
     ) -> list[list[Output]]:
         """`n` outputs for each prompt, from the whole distribution (no top-p, no top-k). Temperature 0 is greedy.
+
+        `max_tokens` is one number for all prompts, or one for each. With `stop`, outputs may be `stopped`.
 
         Sample j of prompt i depends on `seeds[i]` and j, not on the prompts it shares a batch with (up to rounding of the arithmetic).
         Two equal prompts therefore need two seeds. `progress` advances by one for each finished output.
@@ -109,8 +127,8 @@ def context_limit(config: Any) -> int | None:
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
-def budgets(prompts: Sequence[Sequence[int]], max_tokens: int, limit: int | None) -> list[int]:
-    """How many tokens each prompt's outputs may have: `max_tokens`, or what is left of the context.
+def budgets(prompts: Sequence[Sequence[int]], max_tokens: int | Sequence[int], limit: int | None) -> list[int]:
+    """How many tokens each prompt's outputs may have: `max_tokens` (one number, or one a prompt), or what is left of the context.
 
     Raises `MathQuarryError` for an empty prompt, or one that leaves no room.
     """
@@ -122,4 +140,5 @@ def budgets(prompts: Sequence[Sequence[int]], max_tokens: int, limit: int | None
                 f"prompt {place} has {len(prompt)} tokens, but the engine's context is {limit} tokens and the answer needs room too. "
                 "Drop the question, or use a model with a longer context (vLLM: or raise rollout.kv_cache_gib)."
             )
-    return [max_tokens if limit is None else min(max_tokens, limit - len(prompt)) for prompt in prompts]
+    wanted = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else max_tokens
+    return [most if limit is None else min(most, limit - len(prompt)) for prompt, most in zip(prompts, wanted, strict=True)]

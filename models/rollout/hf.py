@@ -8,7 +8,7 @@ Legend: B sequences, T tokens, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from data.workspace import Bar
 from models.checkpoint import load_policy
 from models.config import RolloutConfig
 from models.rollout.cache import GROWTH, RolloutCache
-from models.rollout.engine import Output, budgets, context_limit, end_tokens
+from models.rollout.engine import Output, Stop, budgets, context_limit, end_tokens
 
 SHRINK_SHARE = 0.8
 """Ended sequences leave the batch when at most this share of it is still running."""
@@ -76,9 +76,10 @@ class TransformersEngine:
         *,
         n: int,
         temperature: float,
-        max_tokens: int,
+        max_tokens: int | Sequence[int],
         seeds: list[int],
         progress: Bar | None = None,
+        stop: Stop | None = None,
     ) -> list[list[Output]]:
         """See `RolloutEngine.generate`. At most `config.batch_outputs` outputs run at once, prompts of similar length together."""
         if len(seeds) != len(prompts):
@@ -88,7 +89,7 @@ class TransformersEngine:
         copies = n if temperature == 0 else 1
         with _evaluating(self.model):
             for batch in _batches([len(prompt) for prompt in prompts], n // copies, self.config.batch_outputs):
-                for part, sampled in zip(batch, self._run(batch, prompts, room, temperature, seeds), strict=True):
+                for part, sampled in zip(batch, self._run(batch, prompts, room, temperature, seeds, stop), strict=True):
                     outputs[part.prompt] += sampled * copies
                     if progress is not None:
                         progress.advance(len(sampled) * copies)
@@ -100,11 +101,19 @@ class TransformersEngine:
             return [forced_logprobs(self.model, prompt, output) for prompt, output in zip(prompts, outputs, strict=True)]
 
     def _run(
-        self, batch: list[_Part], prompts: list[list[int]], room: list[int], temperature: float, seeds: list[int]
+        self,
+        batch: list[_Part],
+        prompts: list[list[int]],
+        room: list[int],
+        temperature: float,
+        seeds: list[int],
+        stop: Stop | None,
     ) -> list[list[Output]]:
         """Generate one batch; a list of outputs for each part."""
         device = self.model.device
         ends = torch.tensor(end_tokens(self.model.config, self.model.generation_config), device=device)
+        pauses = torch.tensor(sorted(stop.tokens) if stop else [], dtype=torch.long, device=device)
+        stopped_at: dict[int, int] = {}
         counts = torch.tensor([part.count for part in batch], device=device)
         budget_B = torch.tensor([room[part.prompt] for part in batch], device=device).repeat_interleave(counts)
         longest = int(budget_B.max())
@@ -135,7 +144,14 @@ class TransformersEngine:
         for step in range(longest):
             token_B, logprob_B = _draw(logits_BV, temperature, uniforms_BT[slots_B, step] if temperature > 0 else None)
             tokens_BT[slots_B, step], logprobs_BT[slots_B, step] = token_B, logprob_B
-            running_B &= ~torch.isin(token_B, ends) & (budget_B > step + 1)
+            running_B &= ~torch.isin(token_B, ends)
+            if stop is not None:
+                for row in (running_B & torch.isin(token_B, pauses)).nonzero()[:, 0].tolist():
+                    slot = int(slots_B[row])
+                    if stop.holds(tokens_BT[slot, : step + 1].tolist()):
+                        stopped_at[slot] = step + 1
+                        running_B[row] = False
+            running_B &= budget_B > step + 1
             running = int(running_B.sum())
             if running == 0:
                 break
@@ -154,7 +170,7 @@ class TransformersEngine:
             ).logits[:, -1]
             position_B = position_B + 1
         budget = [room[part.prompt] for part in batch for _ in range(part.count)]
-        return _cut(batch, tokens_BT.tolist(), logprobs_BT.tolist(), budget, set(ends.tolist()))
+        return _cut(batch, tokens_BT.tolist(), logprobs_BT.tolist(), budget, set(ends.tolist()), stopped_at)
 
 
 def forced_logprobs(model: PreTrainedModel, prompt: list[int], output: list[int], temperature: float = 1.0) -> list[float]:
@@ -218,17 +234,25 @@ def _left_padded(prompts: list[list[int]], device: torch.device) -> tuple[torch.
     return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
 
-def _cut(batch: list[_Part], tokens: list[list[int]], logprobs: list[list[float]], budget: list[int], ends: set[int]) -> list[list[Output]]:
-    """Rows cut after their first end token or at their budget, by part."""
-    rows = iter(zip(tokens, logprobs, budget, strict=True))
+def _cut(
+    batch: list[_Part],
+    tokens: list[list[int]],
+    logprobs: list[list[float]],
+    budget: list[int],
+    ends: set[int],
+    stopped_at: dict[int, int],
+) -> list[list[Output]]:
+    """Rows cut after their first end token, where they stopped (row -> tokens) or at their budget, by part."""
+    rows = iter(enumerate(zip(tokens, logprobs, budget, strict=True)))
     outputs: list[list[Output]] = []
     for part in batch:
         outputs.append([])
         for _ in range(part.count):
-            row, row_logprobs, room = next(rows)
+            number, (row, row_logprobs, room) = next(rows)
+            room = stopped_at.get(number, room)
             end = next((place for place, token in enumerate(row[:room]) if token in ends), None)
             length = room if end is None else end + 1
-            outputs[-1].append(Output(row[:length], row_logprobs[:length], end is not None))
+            outputs[-1].append(Output(row[:length], row_logprobs[:length], end is not None, number in stopped_at))
     return outputs
 
 

@@ -21,6 +21,7 @@ import shutil
 import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ from data.files import disk_error, read_json
 from data.workspace import Bar
 from models.checkpoint import untie
 from models.config import RolloutConfig
-from models.rollout.engine import Output, budgets, context_limit, end_tokens
+from models.rollout.engine import Output, Stop, budgets, context_limit, end_tokens
+from models.seeds import derive_seed
 
 # Before vLLM is imported: run inside this process, send no usage reports, print errors only.
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
@@ -137,20 +139,51 @@ class VLLMEngine:
         *,
         n: int,
         temperature: float,
-        max_tokens: int,
+        max_tokens: int | Sequence[int],
         seeds: list[int],
         progress: Bar | None = None,
+        stop: Stop | None = None,
     ) -> list[list[Output]]:
-        """See `RolloutEngine.generate`."""
+        """See `RolloutEngine.generate`.
+
+        vLLM pauses at every token of `stop`; where the stop does not hold, the output goes on as a new request, most of which is in the
+        prefix cache.
+        """
         rooms = budgets(prompts, max_tokens, self.limit)
         copies = n if temperature == 0 else 1
+        pauses = sorted(stop.tokens) if stop else []
+        bar = False if progress is None else _Relay.to(progress, copies)
+        groups = self._sample(prompts, n // copies, temperature, rooms, [_mixed(seed) for seed in seeds], pauses, bar)
+        if stop is not None:
+            paused = [(place, sample) for place, group in enumerate(groups) for sample in range(len(group))]
+            while paused := [(place, sample) for place, sample in paused if _goes_on(groups[place][sample], rooms[place], stop)]:
+                outputs = [groups[place][sample] for place, sample in paused]
+                more = self._sample(
+                    [prompts[place] + groups[place][sample].tokens for place, sample in paused],
+                    1,
+                    temperature,
+                    [rooms[place] - len(groups[place][sample].tokens) for place, sample in paused],
+                    [derive_seed(seeds[place], sample, len(groups[place][sample].tokens)) for place, sample in paused],
+                    pauses,
+                    False,
+                )
+                for output, (rest,) in zip(outputs, more, strict=True):
+                    output.tokens += rest.tokens
+                    output.logprobs += rest.logprobs
+                    output.finished = rest.finished
+        return [group * copies for group in groups]
+
+    def _sample(
+        self, prompts: list[list[int]], n: int, temperature: float, rooms: list[int], seeds: list[int], pauses: list[int], bar: Any
+    ) -> list[list[Output]]:
+        """Outputs up to an end token, a token of `pauses`, or the prompt's room."""
         params = [
             SamplingParams(
-                n=n // copies,
+                n=n,
                 temperature=temperature,
                 max_tokens=room,
-                seed=_mixed(seed) if temperature > 0 else None,
-                stop_token_ids=self._ends,
+                seed=seed if temperature > 0 else None,
+                stop_token_ids=self._ends + pauses,
                 logprobs=0,
                 flat_logprobs=True,
                 detokenize=False,
@@ -158,11 +191,10 @@ class VLLMEngine:
             )
             for seed, room in zip(seeds, rooms, strict=True)
         ]
-        bar = False if progress is None else _Relay.to(progress, copies)
         self._llm.enqueue([self._request(prompt) for prompt in prompts], params, use_tqdm=False)
         answers = self._llm.wait_for_completion(RequestOutput, use_tqdm=bar)
         return [
-            [Output(list(one.token_ids), _chosen(one.logprobs), one.finish_reason == "stop") for one in answer.outputs] * copies
+            [Output(list(one.token_ids), _chosen(one.logprobs), one.token_ids[-1] in self._ends) for one in answer.outputs]
             for answer in answers
         ]
 
@@ -215,6 +247,12 @@ def _chosen(logprobs: Any) -> list[float]:
     """Log-probability of the token that stands at each position: the first of vLLM's entries for it."""
     entries = zip(logprobs.start_indices, logprobs.end_indices, strict=True)
     return [logprobs.logprobs[start] for start, end in entries if end > start]
+
+
+def _goes_on(output: Output, room: int, stop: Stop) -> bool:
+    """Whether a paused output is to go on; marks it as stopped where the stop holds."""
+    output.stopped = not output.finished and output.tokens[-1] in stop.tokens and stop.holds(output.tokens)
+    return not (output.finished or output.stopped) and len(output.tokens) < room
 
 
 def _mixed(seed: int) -> int:
