@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from data.config import Config, CrawlConfig, CurateConfig, MineConfig, Positive, ProblemsConfig
+from data.config import Config, CrawlConfig, CurateConfig, MineConfig, Positive, ProblemsConfig, ProgramsConfig
 from data.errors import MathQuarryError
 from models.config import (
     CompareConfig,
@@ -50,6 +50,7 @@ class Recipe(Config):
     refresh: RefreshConfig = RefreshConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     compare: CompareConfig = CompareConfig()
+    programs: ProgramsConfig = Field(ProgramsConfig(), description="The sandbox of every section that names none of its own.")
 
     @model_validator(mode="before")
     @classmethod
@@ -63,6 +64,15 @@ class Recipe(Config):
                 chosen = values.get(name, {})
                 seeded[name] = {"seed": values["seed"], **chosen} if isinstance(chosen, Mapping) else chosen
         return seeded
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_sandbox(cls, values: dict[str, Any]) -> dict[str, Any]:
+        evaluate = values.get("evaluate", {})
+        if not (isinstance(values.get("programs"), Mapping) and isinstance(evaluate, Mapping)):
+            return values
+        tools = evaluate.get("tools", {})
+        return {**values, "evaluate": {**evaluate, "tools": {"programs": values["programs"], **tools}}}
 
 
 def recipe_names() -> list[str]:

@@ -4,7 +4,8 @@ Departures and choices:
 1. Pass@K is the unbiased estimate from all samples of a question, and Maj@K its counterpart: the chance that a majority vote among K of
    the samples is right, over all choices of K. The paper states neither estimator;
 2. votes go by meaning, not spelling; a tie is broken at random; an output without an answer has no vote;
-3. an output that was cut before it ended is wrong, whatever it contains, and has no vote.
+3. an output that was cut before it ended is wrong, whatever it contains, and has no vote;
+4. with tools, the answer is read from what the model wrote, not from what its programs printed.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,11 +25,13 @@ import pyarrow.parquet as pq
 from data.files import atomic_path, write_json
 from data.grade.checker import Checker
 from data.problems.problem import Problem, read_problems
+from data.programs.sandbox import make_sandbox
 from data.solutions.answers import extract_answer
 from data.workspace import Bar, Workspace
 from models.config import EvaluateConfig
 from models.prompts import Prompter
 from models.rollout.engine import Output, RolloutEngine, make_engine
+from models.rollout.tools import ToolOutput, ToolRollouts
 
 CHUNK_QUESTIONS = 128
 """Questions answered between two things that a killed run finds again."""
@@ -58,34 +62,43 @@ Vote = tuple[int, bool]
 def evaluate(config: EvaluateConfig, policy: Path, problems: Path, space: Workspace) -> dict[str, float | int]:
     """Answer the first `config.questions` questions of `problems/test.jsonl` once greedily and `config.k` times at `config.temperature`.
 
-    Writes `answers.parquet` (one row an output, see `SCHEMA`) and `scores.json`. Questions come in chunks; finished ones are kept in
-    `space.scratch`, and an interrupted run goes on after them. A question that does not fit the context counts as answered wrongly.
+    Writes `answers.parquet` (one row an output, see `SCHEMA`), with tools `answers-tool.parquet`, and `scores.json`. Questions come in
+    chunks; finished ones are kept in `space.scratch`, and an interrupted run goes on after them. A question that does not fit the context
+    counts as answered wrongly.
 
     Returns `questions`, `too_long`, `greedy`, `greedy_se`, `pass@k` and `maj@k` with their `_se` for k = 1, 2, 4, ... up to `config.k`,
-    `finished` (share of outputs that ended by themselves) and `mean_tokens`. Scores are shares from 0 to 1; `_se` is one standard error
-    over questions. Raises `MathQuarryError` when the policy or the problems cannot be read.
+    `finished` (share of outputs that ended by themselves) and `mean_tokens`, and, where `config.formats` asks for it, the same with tools
+    under names that begin with `tool_`. Scores are shares from 0 to 1; `_se` is one standard error over questions. Raises
+    `MathQuarryError` when the policy or the problems cannot be read, and when there is no sandbox for the programs.
     """
     chosen = read_problems(problems / "test.jsonl")[: config.questions]
     chunks = [chosen[start : start + CHUNK_QUESTIONS] for start in range(0, len(chosen), CHUNK_QUESTIONS)]
-    paths = [space.scratch / f"answers-{place:05d}.parquet" for place in range(len(chunks))]
-    missing = [place for place, path in enumerate(paths) if not path.exists()]
+    paths = {format: [space.scratch / f"answers-{format}-{place:05d}.parquet" for place in range(len(chunks))] for format in config.formats}
+    missing = [(format, place) for format, files in paths.items() for place, path in enumerate(files) if not path.exists()]
     if missing:
         prompter = Prompter.load(policy)
-        outputs = len(chosen) * (config.k + 1)
-        done = outputs - sum(len(chunks[place]) for place in missing) * (config.k + 1)
-        with (
-            Checker(config.grade) as checker,
-            closing(make_engine(config.rollout, policy)) as engine,
-            space.progress.track("evaluate", outputs, "output", done) as bar,
-        ):
-            for place in missing:
-                with atomic_path(paths[place]) as temporary:
-                    pq.write_table(_answer(config, chunks[place], prompter, engine, checker, bar), temporary)
-    answers = pa.concat_tables([pq.read_table(path, schema=SCHEMA) for path in paths])
-    with Checker(config.grade) as checker:
-        scores = score(answers, config.k, checker)
-    with atomic_path(space.out / "answers.parquet") as temporary:
-        pq.write_table(answers, temporary)
+        outputs = len(chosen) * (config.k + 1) * len(config.formats)
+        done = outputs - sum(len(chunks[place]) for _, place in missing) * (config.k + 1)
+        with ExitStack() as stack:
+            # First the sandbox: it may not be there, and that is found out sooner than the model is loaded.
+            with_tools = any(format == "tool" for format, _ in missing)
+            sandbox = stack.enter_context(make_sandbox(config.tools.programs)) if with_tools else None
+            tools = ToolRollouts(prompter.tokenizer, sandbox, config.tools) if sandbox is not None else None
+            checker = stack.enter_context(Checker(config.grade))
+            engine = stack.enter_context(closing(make_engine(config.rollout, policy)))
+            bar = stack.enter_context(space.progress.track("evaluate", outputs, "output", done))
+            for format, place in missing:
+                with atomic_path(paths[format][place]) as temporary:
+                    answered = _answer(config, format, chunks[place], prompter, engine, tools, checker, bar)
+                    pq.write_table(answered, temporary)
+    scores: dict[str, float | int] = {}
+    for format in config.formats:
+        answers = pa.concat_tables([pq.read_table(path, schema=SCHEMA) for path in paths[format]])
+        with Checker(config.grade) as checker:
+            found = score(answers, config.k, checker)
+        scores |= found if format == "cot" else {f"{format}_{name}": value for name, value in found.items()}
+        with atomic_path(space.out / ("answers.parquet" if format == "cot" else f"answers-{format}.parquet")) as temporary:
+            pq.write_table(answers, temporary)
     write_json(space.out / "scores.json", scores)
     space.metrics.rewind(-1)
     space.metrics.log(0, **scores)
@@ -183,28 +196,45 @@ def powers_of_two(largest: int) -> list[int]:
 
 
 def _answer(
-    config: EvaluateConfig, questions: list[Problem], prompter: Prompter, engine: RolloutEngine, checker: Checker, bar: Bar
+    config: EvaluateConfig,
+    format: Literal["cot", "tool"],
+    questions: list[Problem],
+    prompter: Prompter,
+    engine: RolloutEngine,
+    tools: ToolRollouts | None,
+    checker: Checker,
+    bar: Bar,
 ) -> pa.Table:
     """Rows of one chunk: for each question the greedy answer, then the samples in order."""
-    prompts = [prompter.encode(problem.question, language=problem.language) for problem in questions]
+    prompts = [prompter.encode(problem.question, format, problem.language) for problem in questions]
     fits = [engine.limit is None or len(prompt) < engine.limit for prompt in prompts]
     asked = [prompt for prompt, fit in zip(prompts, fits, strict=True) if fit]
     # A question keeps its seed whatever else is asked, so two policies are compared on the same draws.
     seeds = [_seed(config.seed, problem.id) for problem, fit in zip(questions, fits, strict=True) if fit]
-    longest = config.rollout.max_tokens
-    greedy = engine.generate(asked, n=1, temperature=0.0, max_tokens=longest, seeds=seeds, progress=bar)
-    sampled = engine.generate(asked, n=config.k, temperature=config.temperature, max_tokens=longest, seeds=seeds, progress=bar)
+
+    def generate(n: int, temperature: float) -> Sequence[Sequence[Output]]:
+        longest = config.rollout.max_tokens
+        if format == "tool":
+            assert tools is not None, "evaluate starts a sandbox for this format"
+            return tools.generate(engine, asked, n=n, temperature=temperature, max_tokens=longest, seeds=seeds, progress=bar)
+        return engine.generate(asked, n=n, temperature=temperature, max_tokens=longest, seeds=seeds, progress=bar)
+
+    greedy, sampled = generate(1, 0.0), generate(config.k, config.temperature)
     bar.advance((len(prompts) - len(asked)) * (config.k + 1))
     none: list[Output | None] = [None] * (config.k + 1)
     found = iter([[*first, *rest] for first, rest in zip(greedy, sampled, strict=True)])
     outputs = [output for fit in fits for output in (next(found) if fit else none)]
     golds = [problem.answer for problem in questions for _ in none]
 
-    texts = prompter.tokenizer.batch_decode(
-        [output.tokens if output else [] for output in outputs], skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
+    def decode(tokens: list[list[int]]) -> list[str]:
+        return prompter.tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    texts = decode([output.tokens if output else [] for output in outputs])
+    written = texts
+    if format == "tool":
+        written = decode([output.written if isinstance(output, ToolOutput) else [] for output in outputs])
     ended = [output is not None and output.finished for output in outputs]
-    verdicts = iter(checker.grade_many([(text, gold) for text, gold, end in zip(texts, golds, ended, strict=True) if end]))
+    verdicts = iter(checker.grade_many([(text, gold) for text, gold, end in zip(written, golds, ended, strict=True) if end]))
     reasons: list[tuple[bool, str]] = []
     for output, end in zip(outputs, ended, strict=True):
         if end:
@@ -219,7 +249,7 @@ def _answer(
         "kind": ["greedy", *["sample"] * config.k] * len(questions),
         "sample": [0, *range(config.k)] * len(questions),
         "text": texts,
-        "extracted": [extract_answer(text) for text in texts],
+        "extracted": [extract_answer(text) for text in written],
         "correct": [correct for correct, _ in reasons],
         "reason": [reason for _, reason in reasons],
         "finished": ended,

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from data.config import GradeConfig
+from data.config import GradeConfig, ProgramsConfig
 from data.problems.problem import Problem, write_problems
 from data.workspace import Workspace
 from models import evaluate as stage
 from models.checkpoint import new_policy, save
-from models.config import EvaluateConfig, RolloutConfig, ScratchModel
+from models.config import EvaluateConfig, RolloutConfig, ScratchModel, ToolsConfig
 from models.evaluate import count_votes, evaluate, maj_at_k, pass_at_k, powers_of_two
 from models.tokenizer import train_tokenizer
 
@@ -207,3 +207,39 @@ def test_the_model_is_not_loaded_again_once_all_answers_are_there(
     monkeypatch.delattr(stage, "make_engine")
     assert evaluate(CONFIG, policy, problems, space) == scores
     assert torch.is_grad_enabled()
+
+
+def test_with_tools_programs_are_run_and_scored_beside_the_answers_without(
+    problems: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = stage.Prompter.load(policy).tokenizer
+    program = tokenizer.encode("```python\na=6-4\nprint(a)\n```", add_special_tokens=False)
+    boxed = tokenizer.encode(r"\boxed{2}", add_special_tokens=False)
+
+    class Writer:
+        """Writes a program, and once it was run, the answer to the first question; without tools nothing."""
+
+        limit = None
+
+        def generate(self, prompts, *, n, progress=None, stop=None, **_):  # type: ignore[no-untyped-def]
+            if progress is not None:
+                progress.advance(n * len(prompts))
+            if stop is None:
+                return [[stage.Output([tokenizer.eos_token_id], [0.0], True)] * n for _ in prompts]
+            ran = ["output" in tokenizer.decode(prompt) for prompt in prompts]
+            return [[stage.Output(list(boxed if done else program), [], done, not done) for _ in range(n)] for done in ran]
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(stage, "make_engine", lambda *_: Writer())
+    space = Workspace.at(tmp_path / "space")
+    tools = ToolsConfig(programs=ProgramsConfig(sandbox="arithmetic"))
+    config = CONFIG.model_copy(update={"formats": ["cot", "tool"], "tools": tools, "rollout": RolloutConfig(max_tokens=400)})
+    scores = evaluate(config, policy, problems, space)
+    assert scores["greedy"] == 0.0
+    assert scores["tool_greedy"] == scores["tool_pass@3"] == scores["tool_maj@3"] == round(1 / 7, 6)
+    rows = pq.read_table(space.out / "answers-tool.parquet").to_pylist()
+    assert len(rows) == 7 * 4
+    assert rows[0]["text"] == "```python\na=6-4\nprint(a)\n```\n```output\n2\n```\n\\boxed{2}"
+    assert rows[0]["extracted"] == "2"
+    assert pq.read_table(space.out / "answers.parquet").num_rows == 7 * 4
