@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -189,3 +191,20 @@ def test_after_each_of_five_updates_trainer_and_engine_agree(engine: RolloutEngi
             agree(engine, policy)  # the update moved the policy, and the engine does not know it yet
         engine.load_live(policy, f"update {update}")
         assert check(engine, policy, PROMPTS, temperature=0.7, tolerance=TIGHT, version="test").largest < TIGHT
+
+
+def test_the_probe_finds_log_probabilities_that_ignore_the_temperature(engine: RolloutEngine) -> None:
+    model = tiny_llama(12)
+    engine.load_live(model, "raw")
+    engine._llm.collective_rpc(partial(set_logprobs_mode, mode="raw_logprobs"))
+    try:
+        with pytest.raises(MathQuarryError, match="as at temperature 1"):
+            agree(engine, model)
+    finally:
+        engine._llm.collective_rpc(partial(set_logprobs_mode, mode="processed_logprobs"))
+    agree(engine, model)
+
+
+def set_logprobs_mode(worker: Any, mode: str) -> None:
+    sampler = worker.model_runner.sampler
+    sampler.logprobs_mode = sampler.topk_topp_sampler.logprobs_mode = mode
