@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext
 
@@ -100,6 +101,7 @@ class _UIProgress:
         self._artifacts: dict[str, Any] = {}
         self._told: dict[str, float] = {}
         self._logged: dict[str, float] = {}
+        self._log = get_run_logger()
 
     def __call__(self, what: str, done: int, total: int) -> None:
         # A total can be an estimate that the work outgrows.
@@ -114,5 +116,5 @@ class _UIProgress:
             else:
                 self._artifacts[what] = create_progress_artifact(progress=share, description=what)
         if now - self._logged.get(what, -LOG_SECONDS) >= LOG_SECONDS or done >= total:
-            logger.info("%s: %s of %s", what, f"{done:,}", f"{total:,}")
+            self._log.info("%s: %s of %s", what, f"{done:,}", f"{total:,}")
             self._logged[what] = now

@@ -44,7 +44,7 @@ def test_a_run_cannot_ask_for_more_than_its_pool_gives(stack: Stack, deployment:
 def test_wrong_parameters_are_refused_before_anything_starts(stack: Stack) -> None:
     found = stack.deployment("pipeline")
     for fields in ({"recipe": "huge"}, {"iterations": -1}, {"overrides": ["nonsense"]}):
-        stack.api("POST", f"/deployments/{found['id']}/create_flow_run", {"parameters": {"run": fields}}, status=422)
+        stack.api("POST", f"/deployments/{found['id']}/create_flow_run", {"parameters": {"run": fields}}, status=409)
 
 
 def test_an_override_that_does_not_fit_fails_the_run_before_a_stage_starts(stack: Stack) -> None:

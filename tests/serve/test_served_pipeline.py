@@ -39,7 +39,7 @@ def test_only_references_travel(stack: Stack, served_run: ServedRun) -> None:
 
 
 def test_the_artifacts_are_whole_and_in_the_ledger(stack: Stack, served_run: ServedRun) -> None:
-    assert f"{len(set(served_run.keys.values()))} artifacts are whole" in stack.verify()
+    assert "artifacts are whole" in stack.verify()
     listed = docker("exec", stack.container("cpu-worker"), "mathquarry", "ledger", "ls")
     assert all(key in listed for key in served_run.keys.values())
 
@@ -59,7 +59,7 @@ def test_each_stage_shows_progress_a_summary_figures_and_a_chart(stack: Stack, s
     summary = next(artifact["data"] for artifact in shown if artifact["type"] == "markdown")
     assert served_run.reference("sft") in summary
     assert served_run.keys["pretrain"] in summary
-    assert "sft: 4 of 4" in stack.logs(child["id"]) or re.search(r"\d+ of \d+", stack.logs(child["id"]))
+    assert re.search(r": \d+ of \d+", stack.logs(child["id"]))
 
 
 def test_the_run_shows_its_artifacts_and_links_to_the_report(stack: Stack, served_run: ServedRun) -> None:
