@@ -11,6 +11,21 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Language = Literal["en", "zh"]
 SolutionFormat = Literal["cot", "pot", "tool"]
+ProblemSet = Literal[
+    "gsm8k",
+    "math",
+    "cmath",
+    "mgsm-zh",
+    "gaokao-mathqa",
+    "gaokao-mathcloze",
+    "sat",
+    "ocw",
+    "mmlu-stem",
+    "math23k",
+    "lila-ood",
+    "mathinstruct",
+    "cn-k12",
+]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
@@ -49,9 +64,12 @@ class ProblemFiles(Config):
     """Problem sets from local files or the Hugging Face hub."""
 
     kind: Literal["files"] = "files"
-    dataset: Literal["gsm8k", "math"] = Field("gsm8k", description="How to read the files.")
-    train: list[str] = Field(description="Files of training problems (JSONL, may be gzipped), or `hf://owner/name:config:split`.")
-    test: list[str] = Field(description="Files of held-out problems; never trained on.")
+    dataset: ProblemSet = Field("gsm8k", description="How to read files that name no set of their own.")
+    train: list[str] = Field(
+        description="Training problems: files (JSONL or JSON, may be gzipped) or `hf://owner/name:config:split`, each of `dataset`, or of "
+        "another set as `SET=PATH`; `SET=hub` is that set's own split on the hub."
+    )
+    test: list[str] = Field(description="Held-out problems, named in the same ways; never trained on.")
     train_limit: Positive | None = Field(None, description="Use the first N training problems after a seeded shuffle.")
     test_limit: Positive | None = Field(None, description="Use the first N held-out problems after a seeded shuffle.")
 

@@ -8,16 +8,21 @@ from data.config import ProblemFiles, ProblemsConfig
 from data.store import BuildMode
 from tasks.stage import Produced, produce
 
-VERSION = 1
+VERSION = 2
 
 
 @task(name="problems")
 def problems(store: str, config: ProblemsConfig, mode: BuildMode = "reuse") -> Produced:
     """Artifact: `train.jsonl`, `test.jsonl`, `benchmarks.jsonl`."""
     from data.problems.build import build_problems
+    from data.problems.registry import find
 
     source = config.source
-    files = [*source.train, *source.test] if isinstance(source, ProblemFiles) else []
+    files = []
+    if isinstance(source, ProblemFiles):
+        files = [
+            find(entry, source.dataset, train)[1] for entries, train in ((source.train, True), (source.test, False)) for entry in entries
+        ]
     return produce(
         store,
         "problems",

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Iterable
 from typing import Literal, get_args
 
 from data.config import GeneratedProblems, ProblemFiles, ProblemsConfig
 from data.errors import MathQuarryError
 from data.files import write_json_lines
-from data.problems import benchmark, gsm8k, math
+from data.problems import benchmark
+from data.problems.dataset import HeldOutProblems, TrainingProblems
 from data.problems.generated import generate_problems
 from data.problems.problem import Problem, write_problems
 from data.problems.records import set_name
+from data.problems.registry import find
 from data.workspace import Workspace
 
 TRAIN, TEST, BENCHMARKS = "train.jsonl", "test.jsonl", "benchmarks.jsonl"
@@ -21,9 +22,6 @@ TRAIN, TEST, BENCHMARKS = "train.jsonl", "test.jsonl", "benchmarks.jsonl"
 DROPPED = "dropped.jsonl"
 """One line a problem left out: {"id", "split", "reason"}."""
 DropReason = Literal["held-out", "no-answer"]
-
-LOADERS: dict[str, Callable[[str], list[Problem]]] = {"gsm8k": gsm8k.load, "math": math.load}
-_TEST_NAME = re.compile(r"(?<![A-Za-z])test|Test|TEST")
 
 
 def build_problems(config: ProblemsConfig, space: Workspace) -> dict[str, int]:
@@ -36,7 +34,7 @@ def build_problems(config: ProblemsConfig, space: Workspace) -> dict[str, int]:
         train, test = generate_problems(config.source, config.seed)
     else:
         train, test = _from_files(config.source)
-    benchmarks = _load_all(config.benchmarks, benchmark.load)
+    benchmarks = _load_all((path, benchmark.load) for path in config.benchmarks)
 
     dropped: list[dict[str, str]] = []
     held_out = {question_key(problem) for problem in [*test, *benchmarks]}
@@ -89,22 +87,23 @@ def shuffled_head(problems: list[Problem], limit: int | None, seed: int) -> list
     return order[:limit]
 
 
-def _from_files(source: ProblemFiles) -> tuple[list[Problem], list[Problem]]:
+def _from_files(source: ProblemFiles) -> tuple[TrainingProblems, HeldOutProblems]:
     for field, paths in (("train", source.train), ("test", source.test)):
         if not paths:
             raise MathQuarryError(f"problems.source.{field} is empty: name at least one file.")
-    for path in source.train:
-        if _TEST_NAME.search(set_name(path)):
-            raise MathQuarryError(f"problems.source.train: {path} is named as a test split. What is scored may not be trained on.")
-    loader = LOADERS[source.dataset]
-    return _load_all(source.train, loader), _load_all(source.test, loader)
+    train = [find(entry, source.dataset, train=True) for entry in source.train]
+    test = [find(entry, source.dataset, train=False) for entry in source.test]
+    return (
+        TrainingProblems(_load_all([(path, dataset.training) for dataset, path in train])),
+        HeldOutProblems(_load_all([(path, dataset.held_out) for dataset, path in test])),
+    )
 
 
-def _load_all(paths: Iterable[str], loader: Callable[[str], list[Problem]]) -> list[Problem]:
+def _load_all(files: Iterable[tuple[str, Callable[[str], list[Problem]]]]) -> list[Problem]:
     """Problems of several files. Their ids come from the files' names, so two files of one name are refused."""
     named: dict[str, str] = {}
     problems: list[Problem] = []
-    for path in paths:
+    for path, loader in files:
         name = set_name(path)
         if name in named:
             raise MathQuarryError(f"{path} and {named[name]} are both named {name}, and problem ids come from names: rename or drop one.")

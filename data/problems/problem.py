@@ -26,6 +26,8 @@ class Problem:
     solution: str = ""
     language: Language = "en"
     source: str = ""
+    tolerance: float = 0.0
+    """Relative error up to which a numeric answer is right."""
 
 
 def write_problems(path: Path, problems: Iterable[Problem]) -> int:

@@ -1,4 +1,4 @@
-"""Reading problem sets: JSON lines, plain or gzipped, or a dataset on the Hugging Face hub."""
+"""Reading problem sets: JSON lines or JSON, plain or gzipped, or a dataset on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,17 @@ class Record:
             raise MathQuarryError(f"{self.place}: no text in field `{field}`: {found}.")
         return value
 
+    def value(self, field: str) -> str:
+        """A field that must be a number or a string that is not blank, as text. Raises `MathQuarryError` as `text` does."""
+        found = self.fields.get(field)
+        if isinstance(found, (int, float)) and not isinstance(found, bool):
+            return str(int(found)) if float(found).is_integer() else str(found)
+        return self.text(field).strip()
+
+    def with_fields(self, **fields: Any) -> Record:
+        """The record with other fields added."""
+        return replace(self, fields={**self.fields, **fields})
+
 
 def read_records(path: str) -> list[Record]:
     """All records of a file or of `hf://owner/name:config:split` (the config may be empty), blank lines left out.
@@ -67,6 +78,9 @@ def _file_records(path: Path) -> Iterator[Record]:
         with path.open("rb") as probe:
             packed = probe.read(2) == b"\x1f\x8b"
         with gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8") as file:
+            if set(path.suffixes) & {".json"}:
+                yield from _document_records(file.read(), origin, path)
+                return
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield _parse(line, origin, number, path)
@@ -76,6 +90,26 @@ def _file_records(path: Path) -> Iterator[Record]:
         raise MathQuarryError(f"{path} is damaged after line {number}: {error}. Fetch it again.") from None
     except OSError as error:
         raise MathQuarryError(f"cannot read {path}: {error.strerror or error}.") from None
+
+
+def _document_records(text: str, origin: str, path: Path) -> Iterator[Record]:
+    """Objects of a `.json` file: a list of them, or one after the other. A record's number is its place among them."""
+    decoder = json.JSONDecoder()
+    start = len(text) - len(text.lstrip())
+    number = 0
+    while start < len(text):
+        line = text.count("\n", 0, start) + 1
+        try:
+            value, end = decoder.raw_decode(text, start)
+        except json.JSONDecodeError as error:
+            raise MathQuarryError(f"{path}, line {error.lineno} is not JSON: {error.msg}.") from None
+        for fields in value if isinstance(value, list) else [value]:
+            number += 1
+            place = f"{path}, record {number}" if isinstance(value, list) else f"{path}, line {line}"
+            if not isinstance(fields, dict):
+                raise MathQuarryError(f"{place} is not a JSON object.")
+            yield Record(fields, origin, number, place)
+        start = end + len(text[end:]) - len(text[end:].lstrip())
 
 
 def _parse(line: str, origin: str, number: int, path: Path) -> Record:

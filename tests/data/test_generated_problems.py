@@ -8,7 +8,8 @@ import pytest
 from data.config import GeneratedProblems
 from data.errors import MathQuarryError
 from data.problems.generated import ONE_STEP, TWO_STEP, draw_problem, generate_problems
-from data.programs.calculator import program_from_marks, strip_marks, verified_program
+from data.programs.calculator import program_of, strip_marks, verified_program
+from data.programs.steps import mark_steps
 
 SMALL = GeneratedProblems(train=300, test=200)
 
@@ -41,7 +42,7 @@ def test_held_out_problems_do_not_depend_on_the_number_of_training_problems():
 def test_every_solution_computes_the_answer_and_nothing_is_negative_or_too_large_in_the_question():
     train, _ = generate_problems(SMALL, 1)
     for problem in train:
-        assert verified_program(problem.solution, problem.answer), problem
+        assert verified_program(problem.solution, problem.answer, problem.question), problem
         results = [int(line.rpartition("=")[2]) for line in strip_marks(problem.solution).splitlines()]
         assert min(results) >= 0
         assert results[-1] == int(problem.answer)
@@ -100,4 +101,4 @@ def test_solutions_reuse_their_first_result_in_a_program():
     rng = random.Random(0)
     problem = draw_problem(rng, 12, 2)
     assert problem.solution.count("<<") == 2
-    assert program_from_marks(problem.solution, reuse=True).splitlines()[-1] == "print(b)"
+    assert program_of(mark_steps(problem.solution)).splitlines()[-1] == "print(b)"
