@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from data.config import Config, Count, GradeConfig, Positive, ProgramsConfig, Share
+from data.config import Config, Count, GradeConfig, Positive, ProgramsConfig, Share, SolutionFormat
 
 Supervision = Literal["outcome", "process"]
 Precision = Literal["float32", "bfloat16"]
@@ -274,10 +274,11 @@ class EvaluateConfig(Config):
     questions: Positive | None = Field(None, description="Held-out questions (none: all).")
     k: Positive = Field(64, description="Samples a question (paper: up to 64).")
     temperature: float = Field(0.7, gt=0, description="Sampling temperature (paper).")
-    formats: list[Literal["cot", "tool"]] = Field(
+    formats: list[SolutionFormat] = Field(
         ["cot"],
         min_length=1,
-        description="`cot`: reasoning without tools; `tool`: with programs that are run (the paper reports both; ours needs a sandbox).",
+        description="`cot`: reasoning without tools; `pot`: a program whose output is the answer; `tool`: reasoning with programs that are "
+        "run (the paper reports all three; programs need a sandbox). Scores of the first have no prefix.",
     )
     tools: ToolsConfig = ToolsConfig()
     rollout: RolloutConfig = RolloutConfig()

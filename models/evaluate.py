@@ -5,7 +5,8 @@ Departures and choices:
    the samples is right, over all choices of K. The paper states neither estimator;
 2. votes go by meaning, not spelling; a tie is broken at random; an output without an answer has no vote;
 3. an output that was cut before it ended is wrong, whatever it contains, and has no vote;
-4. with tools, the answer is read from what the model wrote, not from what its programs printed.
+4. with tools, the answer is what the model itself boxed, not what a program printed; of a program-of-thought it is the last line that the
+   program prints.
 """
 
 from __future__ import annotations
@@ -13,20 +14,22 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data.config import SolutionFormat
 from data.files import atomic_path, write_json
 from data.grade.checker import Checker
 from data.problems.problem import Problem, read_problems
-from data.programs.sandbox import make_sandbox
+from data.programs.sandbox import Sandbox, make_sandbox
 from data.solutions.answers import extract_answer
+from data.solutions.formats import first_program
 from data.workspace import Bar, Workspace
 from models.config import EvaluateConfig
 from models.prompts import Prompter
@@ -41,6 +44,7 @@ SCHEMA = pa.schema(
         ("problem_id", pa.string()),
         ("question", pa.string()),
         ("gold", pa.string()),
+        ("format", pa.string()),  # cot, pot or tool
         ("kind", pa.string()),  # greedy or sample
         ("sample", pa.int32()),
         ("text", pa.string()),
@@ -52,7 +56,7 @@ SCHEMA = pa.schema(
     ]
 )
 
-TOO_LONG, CUT = "question too long", "cut before it ended"
+TOO_LONG, CUT, NO_PROGRAM, FAILED = "question too long", "cut before it ended", "no program", "the program failed"
 """Reasons of wrong answers, beside those of the checker."""
 
 Vote = tuple[int, bool]
@@ -60,45 +64,49 @@ Vote = tuple[int, bool]
 
 
 def evaluate(config: EvaluateConfig, policy: Path, problems: Path, space: Workspace) -> dict[str, float | int]:
-    """Answer the first `config.questions` questions of `problems/test.jsonl` once greedily and `config.k` times at `config.temperature`.
+    """Answer the first `config.questions` questions of `problems/test.jsonl` once greedily and `config.k` times at `config.temperature`,
+    in each of `config.formats`.
 
-    Writes `answers.parquet` (one row an output, see `SCHEMA`), with tools `answers-tool.parquet`, and `scores.json`. Questions come in
-    chunks; finished ones are kept in `space.scratch`, and an interrupted run goes on after them. A question that does not fit the context
-    counts as answered wrongly.
+    Writes `answers.parquet` (one row an output, see `SCHEMA`) and `scores.json`. Questions come in chunks; finished ones are kept in
+    `space.scratch`, and an interrupted run goes on after them. A question that does not fit the context counts as answered wrongly.
 
     Returns `questions`, `too_long`, `greedy`, `greedy_se`, `pass@k` and `maj@k` with their `_se` for k = 1, 2, 4, ... up to `config.k`,
-    `finished` (share of outputs that ended by themselves) and `mean_tokens`, and, where `config.formats` asks for it, the same with tools
-    under names that begin with `tool_`. Scores are shares from 0 to 1; `_se` is one standard error over questions. Raises
-    `MathQuarryError` when the policy or the problems cannot be read, and when there is no sandbox for the programs.
+    `finished` (share of outputs that ended by themselves) and `mean_tokens`; of each further format the same with its name in front
+    (`tool_greedy`). Scores are shares from 0 to 1; `_se` is one standard error over questions. Raises `MathQuarryError` when the policy or
+    the problems cannot be read, or when programs are to be run and there is no sandbox.
     """
     chosen = read_problems(problems / "test.jsonl")[: config.questions]
     chunks = [chosen[start : start + CHUNK_QUESTIONS] for start in range(0, len(chosen), CHUNK_QUESTIONS)]
-    paths = {format: [space.scratch / f"answers-{format}-{place:05d}.parquet" for place in range(len(chunks))] for format in config.formats}
-    missing = [(format, place) for format, files in paths.items() for place, path in enumerate(files) if not path.exists()]
+    paths = {
+        (format, place): space.scratch / f"answers-{format}-{place:05d}.parquet"
+        for format in config.formats
+        for place in range(len(chunks))
+    }
+    missing = [chunk for chunk, path in paths.items() if not path.exists()]
     if missing:
         prompter = Prompter.load(policy)
         outputs = len(chosen) * (config.k + 1) * len(config.formats)
         done = outputs - sum(len(chunks[place]) for _, place in missing) * (config.k + 1)
         with ExitStack() as stack:
-            # First the sandbox: it may not be there, and that is found out sooner than the model is loaded.
-            with_tools = any(format == "tool" for format, _ in missing)
-            sandbox = stack.enter_context(make_sandbox(config.tools.programs)) if with_tools else None
-            tools = ToolRollouts(prompter.tokenizer, sandbox, config.tools) if sandbox is not None else None
             checker = stack.enter_context(Checker(config.grade))
+            needs_sandbox = any(format != "cot" for format, _ in missing)
+            sandbox = stack.enter_context(make_sandbox(config.tools.programs)) if needs_sandbox else None
             engine = stack.enter_context(closing(make_engine(config.rollout, policy)))
             bar = stack.enter_context(space.progress.track("evaluate", outputs, "output", done))
             for format, place in missing:
-                with atomic_path(paths[format][place]) as temporary:
-                    answered = _answer(config, format, chunks[place], prompter, engine, tools, checker, bar)
-                    pq.write_table(answered, temporary)
+                with atomic_path(paths[format, place]) as temporary:
+                    pq.write_table(_answer(config, format, chunks[place], prompter, engine, checker, sandbox, bar), temporary)
+    tables = {
+        format: pa.concat_tables([pq.read_table(paths[format, place], schema=SCHEMA) for place in range(len(chunks))])
+        for format in config.formats
+    }
     scores: dict[str, float | int] = {}
-    for format in config.formats:
-        answers = pa.concat_tables([pq.read_table(path, schema=SCHEMA) for path in paths[format]])
-        with Checker(config.grade) as checker:
-            found = score(answers, config.k, checker)
-        scores |= found if format == "cot" else {f"{format}_{name}": value for name, value in found.items()}
-        with atomic_path(space.out / ("answers.parquet" if format == "cot" else f"answers-{format}.parquet")) as temporary:
-            pq.write_table(answers, temporary)
+    with Checker(config.grade) as checker:
+        for format, answers in tables.items():
+            prefix = "" if format == config.formats[0] else f"{format}_"
+            scores |= {f"{prefix}{name}": value for name, value in score(answers, config.k, checker).items()}
+    with atomic_path(space.out / "answers.parquet") as temporary:
+        pq.write_table(pa.concat_tables(tables.values()), temporary)
     write_json(space.out / "scores.json", scores)
     space.metrics.rewind(-1)
     space.metrics.log(0, **scores)
@@ -106,7 +114,7 @@ def evaluate(config: EvaluateConfig, policy: Path, problems: Path, space: Worksp
 
 
 def score(answers: pa.Table, k: int, checker: Checker) -> dict[str, float | int]:
-    """The summary that `evaluate` returns, from its table of answers with `k` samples a question."""
+    """The summary of one format that `evaluate` returns, from its table of answers with `k` samples a question."""
     greedy: list[bool] = []
     right: list[int] = []
     votes: list[tuple[Vote, ...]] = []
@@ -197,65 +205,84 @@ def powers_of_two(largest: int) -> list[int]:
 
 def _answer(
     config: EvaluateConfig,
-    format: Literal["cot", "tool"],
+    format: SolutionFormat,
     questions: list[Problem],
     prompter: Prompter,
     engine: RolloutEngine,
-    tools: ToolRollouts | None,
     checker: Checker,
+    sandbox: Sandbox | None,
     bar: Bar,
 ) -> pa.Table:
-    """Rows of one chunk: for each question the greedy answer, then the samples in order."""
+    """Rows of one chunk in one format: for each question the greedy answer, then the samples in order."""
     prompts = [prompter.encode(problem.question, format, problem.language) for problem in questions]
     fits = [engine.limit is None or len(prompt) < engine.limit for prompt in prompts]
     asked = [prompt for prompt, fit in zip(prompts, fits, strict=True) if fit]
     # A question keeps its seed whatever else is asked, so two policies are compared on the same draws.
     seeds = [_seed(config.seed, problem.id) for problem, fit in zip(questions, fits, strict=True) if fit]
-
-    def generate(n: int, temperature: float) -> Sequence[Sequence[Output]]:
-        longest = config.rollout.max_tokens
-        if format == "tool":
-            assert tools is not None, "evaluate starts a sandbox for this format"
-            return tools.generate(engine, asked, n=n, temperature=temperature, max_tokens=longest, seeds=seeds, progress=bar)
-        return engine.generate(asked, n=n, temperature=temperature, max_tokens=longest, seeds=seeds, progress=bar)
-
-    greedy, sampled = generate(1, 0.0), generate(config.k, config.temperature)
+    generate: Callable[..., Sequence[Sequence[Output]]] = engine.generate
+    if format == "tool":
+        assert sandbox is not None, "programs are run in one"
+        generate = partial(ToolRollouts(prompter.tokenizer, sandbox, config.tools).generate, engine)
+    longest = config.rollout.max_tokens
+    greedy = generate(asked, n=1, temperature=0.0, max_tokens=longest, seeds=seeds, progress=bar)
+    sampled = generate(asked, n=config.k, temperature=config.temperature, max_tokens=longest, seeds=seeds, progress=bar)
     bar.advance((len(prompts) - len(asked)) * (config.k + 1))
     none: list[Output | None] = [None] * (config.k + 1)
     found = iter([[*first, *rest] for first, rest in zip(greedy, sampled, strict=True)])
     outputs = [output for fit in fits for output in (next(found) if fit else none)]
-    golds = [problem.answer for problem in questions for _ in none]
 
-    def decode(tokens: list[list[int]]) -> list[str]:
-        return prompter.tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-
+    decode = partial(prompter.tokenizer.batch_decode, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     texts = decode([output.tokens if output else [] for output in outputs])
-    written = texts
-    if format == "tool":
-        written = decode([output.written if isinstance(output, ToolOutput) else [] for output in outputs])
+    written = decode([_written(output) if output else [] for output in outputs])
+    asked_of = [problem for problem in questions for _ in none]
     ended = [output is not None and output.finished for output in outputs]
-    verdicts = iter(checker.grade_many([(text, gold) for text, gold, end in zip(written, golds, ended, strict=True) if end]))
-    reasons: list[tuple[bool, str]] = []
-    for output, end in zip(outputs, ended, strict=True):
-        if end:
-            verdict = next(verdicts)
-            reasons.append((verdict.correct, verdict.reason))
-        else:
-            reasons.append((False, CUT if output else TOO_LONG))
+    if format == "pot":
+        assert sandbox is not None, "programs are run in one"
+        with ThreadPoolExecutor(config.tools.programs.running) as pool:
+            runs = list(pool.map(partial(_run_program, sandbox), written, ended))
+    else:
+        runs = [(extract_answer(text), "") for text in written]
+    extracted = [answer for answer, _ in runs]
+    gradable = [place for place, end in enumerate(ended) if end and not runs[place][1]]
+    verdicts = checker.grade_answers(
+        [(extracted[place], asked_of[place].answer) for place in gradable], [asked_of[place].tolerance for place in gradable]
+    )
+    judged = dict(zip(gradable, verdicts, strict=True))
     columns = {
-        "problem_id": [problem.id for problem in questions for _ in none],
-        "question": [problem.question for problem in questions for _ in none],
-        "gold": golds,
+        "problem_id": [problem.id for problem in asked_of],
+        "question": [problem.question for problem in asked_of],
+        "gold": [problem.answer for problem in asked_of],
+        "format": [format] * len(outputs),
         "kind": ["greedy", *["sample"] * config.k] * len(questions),
         "sample": [0, *range(config.k)] * len(questions),
         "text": texts,
-        "extracted": [extract_answer(text) for text in written],
-        "correct": [correct for correct, _ in reasons],
-        "reason": [reason for _, reason in reasons],
+        "extracted": extracted,
+        "correct": [place in judged and judged[place].correct for place in range(len(outputs))],
+        "reason": [
+            judged[place].reason if place in judged else TOO_LONG if output is None else runs[place][1] if ended[place] else CUT
+            for place, output in enumerate(outputs)
+        ],
         "finished": ended,
         "tokens": [len(output.tokens) if output else 0 for output in outputs],
     }
     return pa.table(columns, schema=SCHEMA)
+
+
+def _written(output: Output) -> list[int]:
+    """What the model wrote, without what programs printed."""
+    return output.written if isinstance(output, ToolOutput) else output.tokens
+
+
+def _run_program(sandbox: Sandbox, text: str, ended: bool) -> tuple[str | None, str]:
+    """The last line that a program-of-thought prints, or `None` and why there is none."""
+    block = first_program(f"{text}\n")
+    if not ended or block is None:
+        return None, NO_PROGRAM
+    result = sandbox.run(block.program)
+    lines = result.stdout.strip().splitlines()
+    if result.error or not lines:
+        return None, f"{FAILED}: {result.error or 'it prints nothing'}"
+    return lines[-1].strip(), ""
 
 
 def _by_question(answers: pa.Table, rows: int) -> Iterator[list[dict]]:

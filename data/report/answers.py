@@ -24,7 +24,7 @@ def answer_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
     for label, artifact in evaluations(artifacts):
         path = artifact.path / "answers.parquet"
         if path.exists():
-            table = pq.read_table(path, columns=[*COLUMNS, "problem_id"], filters=[("kind", "==", "greedy")])
+            table = pq.read_table(path, columns=[*COLUMNS, "problem_id"], filters=[("kind", "==", "greedy"), ("format", "==", "cot")])
             for row in table.to_pylist():
                 by_question.setdefault(row["problem_id"], []).append((label, row))
     if not by_question:

@@ -13,6 +13,7 @@ import torch
 
 from data.config import GradeConfig, ProgramsConfig
 from data.problems.problem import Problem, write_problems
+from data.programs.sandbox import make_sandbox
 from data.workspace import Workspace
 from models import evaluate as stage
 from models.checkpoint import new_policy, save
@@ -209,37 +210,61 @@ def test_the_model_is_not_loaded_again_once_all_answers_are_there(
     assert torch.is_grad_enabled()
 
 
-def test_with_tools_programs_are_run_and_scored_beside_the_answers_without(
-    problems: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_format_has_its_rows_and_its_scores(problems: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = stage.Prompter.load(policy).tokenizer
-    program = tokenizer.encode("```python\na=6-4\nprint(a)\n```", add_special_tokens=False)
-    boxed = tokenizer.encode(r"\boxed{2}", add_special_tokens=False)
+    replies = {
+        "cot": r"so \boxed{2}",
+        "pot": "```python\na=5+1\nprint(a)\n```",
+        "tool": "```python\na=5+1\nprint(a)\n```\nhence \\boxed{4}",
+    }
 
-    class Writer:
-        """Writes a program, and once it was run, the answer to the first question; without tools nothing."""
+    class Scripted:
+        """Writes the reply of the format that the prompt asks for, up to where it is stopped."""
 
         limit = None
 
-        def generate(self, prompts, *, n, progress=None, stop=None, **_):  # type: ignore[no-untyped-def]
-            if progress is not None:
-                progress.advance(n * len(prompts))
-            if stop is None:
-                return [[stage.Output([tokenizer.eos_token_id], [0.0], True)] * n for _ in prompts]
-            ran = ["output" in tokenizer.decode(prompt) for prompt in prompts]
-            return [[stage.Output(list(boxed if done else program), [], done, not done) for _ in range(n)] for done in ran]
+        def generate(self, prompts, *, n, stop=None, **options):  # type: ignore[no-untyped-def]
+            outputs = []
+            for prompt in prompts:
+                text = tokenizer.decode(prompt)
+                word = {"Answer:": "cot", "Program:": "pot", "Tool:": "tool"}
+                reply = replies[next(format for mark, format in word.items() if mark in text)]
+                if stop is not None:
+                    program, rest = reply.split("hence", 1)
+                    reply = "hence" + rest if "```output" in text else program
+                    tokens = tokenizer.encode(reply)
+                    stops = "```output" not in text
+                    tokens = tokens if stops else [*tokens, tokenizer.eos_token_id]
+                    outputs.append([stage.Output(list(tokens), [0.0] * len(tokens), not stops, stops) for _ in range(n)])
+                else:
+                    tokens = [*tokenizer.encode(reply), tokenizer.eos_token_id]
+                    outputs.append([stage.Output(tokens, [0.0] * len(tokens), True)] * n)
+            return outputs
 
         def close(self) -> None: ...
 
-    monkeypatch.setattr(stage, "make_engine", lambda *_: Writer())
-    space = Workspace.at(tmp_path / "space")
+    monkeypatch.setattr(stage, "make_engine", lambda *_: Scripted())
     tools = ToolsConfig(programs=ProgramsConfig(sandbox="arithmetic"))
-    config = CONFIG.model_copy(update={"formats": ["cot", "tool"], "tools": tools, "rollout": RolloutConfig(max_tokens=400)})
+    space = Workspace.at(tmp_path / "space")
+    config = CONFIG.model_copy(
+        update={"formats": ["cot", "pot", "tool"], "tools": tools, "questions": 3, "rollout": RolloutConfig(max_tokens=80)}
+    )
     scores = evaluate(config, policy, problems, space)
-    assert scores["greedy"] == 0.0
-    assert scores["tool_greedy"] == scores["tool_pass@3"] == scores["tool_maj@3"] == round(1 / 7, 6)
-    rows = pq.read_table(space.out / "answers-tool.parquet").to_pylist()
-    assert len(rows) == 7 * 4
-    assert rows[0]["text"] == "```python\na=6-4\nprint(a)\n```\n```output\n2\n```\n\\boxed{2}"
-    assert rows[0]["extracted"] == "2"
-    assert pq.read_table(space.out / "answers.parquet").num_rows == 7 * 4
+    # The answers are 2, 4, 6: the reply in words is right once, and so are the program that prints 6 and the box of 4 after it.
+    assert scores["greedy"] == scores["pot_greedy"] == scores["tool_greedy"] == scores["tool_maj@3"] == round(1 / 3, 6)
+    rows = pq.read_table(space.out / "answers.parquet").to_pylist()
+    assert len(rows) == 3 * 3 * 4
+    assert {(row["format"], row["extracted"]) for row in rows} == {("cot", "2"), ("pot", "6"), ("tool", "4")}
+    assert [(row["format"], row["problem_id"]) for row in rows if row["correct"] and row["kind"] == "greedy"] == [
+        ("cot", "p0"),
+        ("pot", "p2"),
+        ("tool", "p1"),
+    ]
+    assert all("```output\n6" in row["text"] for row in rows if row["format"] == "tool")
+
+
+def test_a_program_that_fails_or_is_missing_is_wrong_with_that_reason(policy: Path) -> None:
+    with make_sandbox(ProgramsConfig(sandbox="arithmetic")) as sandbox:
+        assert stage._run_program(sandbox, "```python\na=1/0\nprint(a)\n```", True)[1].startswith("the program failed: ")
+        assert stage._run_program(sandbox, "```python\na=1\n```", True) == (None, "the program failed: it prints nothing")
+        assert stage._run_program(sandbox, "It is 5.", True) == (None, "no program")
