@@ -8,7 +8,7 @@ from data.store import BuildMode
 from models.config import SFTConfig
 from tasks.stage import Produced, produce
 
-VERSION = 1
+VERSION = 2
 
 
 @task(name="sft")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -24,7 +25,7 @@ def answer_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
     for label, artifact in evaluations(artifacts):
         path = artifact.path / "answers.parquet"
         if path.exists():
-            table = pq.read_table(path, columns=[*COLUMNS, "problem_id"], filters=[("kind", "==", "greedy"), ("format", "==", "cot")])
+            table = pq.read_table(path, columns=[*COLUMNS, "problem_id"], filters=_greedy(path))
             for row in table.to_pylist():
                 by_question.setdefault(row["problem_id"], []).append((label, row))
     if not by_question:
@@ -48,6 +49,14 @@ def answer_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
         lead,
         [Groups("", [_group(answers) for answers in chosen])],
     )
+
+
+def _greedy(path: Path) -> list[tuple[str, str, str]]:
+    """Greedy answers in the first format; scores of earlier versions know no formats."""
+    filters = [("kind", "==", "greedy")]
+    if "format" in pq.read_schema(path).names:
+        filters.append(("format", "==", pq.read_table(path, columns=["format"])["format"][0].as_py()))
+    return filters
 
 
 def _group(answers: Answers) -> Group:

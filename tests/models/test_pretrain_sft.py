@@ -18,10 +18,11 @@ from data.solutions.example import Example, Segment, write_examples
 from data.workspace import Workspace
 from models.checkpoint import load_policy, load_tokenizer
 from models.config import MixSource, PretrainConfig, ScheduleConfig, ScratchModel, SFTConfig
-from models.packing import IGNORED
+from models.packing import IGNORED, PackedRows, pack
 from models.pretrain import pretrain
 from models.prompts import Prompter
 from models.sft import finetune, label_solutions
+from models.train import language_model_loss
 
 TINY = ScratchModel(layers=1, hidden=16, heads=2, intermediate=32, vocabulary=300)
 
@@ -141,7 +142,56 @@ def test_fine_tuning_counts_what_it_drops(base: Path, tmp_path: Path, workspace:
     assert (summary["examples_cot"], summary["examples_tool"], summary["examples_too_long"]) == (1, 1, 1)
     after = load_policy(space.out / "model").state_dict()
     assert not torch.equal(before["lm_head.weight"], after["lm_head.weight"])
-    assert all(np.isfinite(record["values"]["loss"]) for record in space.metrics.read())
+    assert all(np.isfinite(value) for record in space.metrics.read() for value in record["values"].values())
+
+
+def test_the_loss_of_each_format_and_language_is_logged_before_and_after(
+    base: Path, tmp_path: Path, workspace: Callable[[str], Workspace]
+) -> None:
+    write_examples(tmp_path / "solutions" / "examples.jsonl", examples())
+    config = SFTConfig(batch_tokens=256, context_tokens=128, steps=3, precision="float32", learning_rate=1e-3)
+    space = workspace("sft")
+    finetune(config, base, tmp_path / "solutions", space)
+    logged = [record for record in space.metrics.read() if "loss_en" in record["values"]]
+    assert [record["step"] for record in logged] == [0, 3]
+    assert set(logged[0]["values"]) == {"loss_cot", "loss_tool", "loss_en"}
+    assert all(logged[1]["values"][name] < value for name, value in logged[0]["values"].items())
+
+
+def test_prompt_and_tool_tokens_have_exactly_no_gradient_and_packed_equals_padded(base: Path) -> None:
+    labelled = label_solutions(Prompter.load(base), examples())
+    policy = load_policy(base)
+
+    def loss_and_gradients(batches: list[dict[str, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+        policy.zero_grad()
+        count = torch.tensor(float(sum((batch["labels"] != IGNORED).sum() for batch in batches)))
+        losses = [language_model_loss(policy, batch, count) for batch in batches]
+        total = torch.stack(losses).sum()
+        total.backward()
+        return total.detach(), torch.cat([parameter.grad.flatten() for parameter in policy.parameters() if parameter.grad is not None])
+
+    def batch_of(rows: PackedRows) -> dict[str, torch.Tensor]:
+        stacked = [rows[place] for place in range(len(rows))]
+        return {key: torch.from_numpy(np.stack([row[key] for row in stacked])) for key in ("input_ids", "position_ids", "labels")}
+
+    packed = pack(labelled, 256, seed=0)
+    assert len(packed) == 1, "both examples share a row"
+    padded = [batch_of(pack([example], 256, seed=0)) for example in labelled]
+    loss, gradients = loss_and_gradients([batch_of(packed)])
+    other_loss, other_gradients = loss_and_gradients(padded)
+    torch.testing.assert_close(loss, other_loss, atol=1e-5, rtol=0)
+    torch.testing.assert_close(gradients, other_gradients, atol=1e-5, rtol=0)
+
+    unlabelled = {**batch_of(packed)}
+    unlabelled["labels"] = torch.full_like(unlabelled["labels"], IGNORED)
+    assert float(language_model_loss(policy, unlabelled, torch.tensor(1.0))) == 0.0
+    # The head sees only positions that predict a labelled token, so every other position's logits do not exist.
+    seen: list[int] = []
+    hook = policy.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[0]))
+    language_model_loss(policy, batch_of(packed), torch.tensor(1.0))
+    hook.remove()
+    trained = sum(int((labels != IGNORED).sum()) for _, labels in labelled)
+    assert seen == [trained]
 
 
 def test_nothing_that_fits_is_an_error_naming_the_file(base: Path, tmp_path: Path, workspace: Callable[[str], Workspace]) -> None:
