@@ -134,10 +134,28 @@ class CommonCrawl(Config):
     client: ClientConfig = ClientConfig()
 
 
+class CommonCrawlRecords(Config):
+    """Single pages of a Common Crawl snapshot: those under accepted paths, by its columnar index, that are not collected yet."""
+
+    kind: Literal["common-crawl-records"] = "common-crawl-records"
+    crawl: str = Field(pattern=r"^[\w.-]+$", description="Crawl id, for example CC-MAIN-2026-10.")
+    base_url: str = Field("https://data.commoncrawl.org", pattern="^https?://", description="Where the crawls lie; a mirror will do.")
+    index: list[str] = Field([], description="Index files: paths, globs or URLs; none is the snapshot's own list.")
+    annotations: str = Field(description="TOML file of accepted and rejected URL path prefixes.")
+    known: list[str] = Field(
+        [], description="Parquet files or globs with a column `canonical_url` or `url`, whose pages are not wanted: corpora, for example."
+    )
+    limit: Positive | None = Field(None, description="Pages at most, the first in the order of the WARC files; none is all.")
+    memory_gib: float = Field(4.0, gt=0, description="Memory of a query to the index; beyond it, data goes to disk (our choice).")
+    client: ClientConfig = ClientConfig()
+
+
 class CrawlConfig(Config):
     """Stage `crawl`: the WARC files that mining reads."""
 
-    source: GeneratedCrawl | CrawlFiles | CommonCrawl = Field(GeneratedCrawl(), discriminator="kind", description="Where they come from.")
+    source: GeneratedCrawl | CrawlFiles | CommonCrawl | CommonCrawlRecords = Field(
+        GeneratedCrawl(), discriminator="kind", description="Where they come from."
+    )
     seed: int = Field(0, description="Seed of generation.")
 
 

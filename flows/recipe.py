@@ -148,7 +148,9 @@ def _explain(name: str, error: ValidationError) -> str:
     for problem in error.errors():
         # Union tags (`source.generated.pages`) are pydantic's, not the recipe's.
         place = [str(part) for part in problem["loc"]]
-        field = ".".join(part for part in place if part not in ("generated", "files", "common-crawl", "scratch", "pretrained"))
+        field = ".".join(
+            part for part in place if part not in ("generated", "files", "common-crawl", "common-crawl-records", "scratch", "pretrained")
+        )
         if problem["type"] == "extra_forbidden":
             close = difflib.get_close_matches(place[-1], _fields_beside(place), n=1)
             lines.append(f"  {field}: there is no such field" + (f"; did you mean {close[0]}?" if close else "."))

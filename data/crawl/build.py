@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data.config import ClientConfig, CommonCrawl, CrawlConfig, CrawlFiles
+import pyarrow.parquet as pq
+
+from data.config import ClientConfig, CommonCrawl, CommonCrawlRecords, CrawlConfig, CrawlFiles
 from data.crawl.client import client_for
-from data.crawl.commoncrawl import choose, download_all, list_url, read_paths
+from data.crawl.commoncrawl import PathList, choose, download_all, list_url, read_paths
 from data.crawl.miniweb import generate_miniweb
+from data.crawl.records import fetch_records, refusals
 from data.errors import MathQuarryError
-from data.files import file_digest, write_json
+from data.files import file_digest, write_json, write_json_lines
+from data.mine.annotations import Annotations
+from data.mine.index import open_index
 from data.problems.problem import read_problems
 from data.sources import Source, identify
 from data.workspace import Workspace
@@ -26,6 +32,8 @@ not downloaded digest and size are not known ("" and 0)."""
 def build_crawl(config: CrawlConfig, problems: Path, space: Workspace) -> dict[str, int]:
     """Write warcs.json, for the mini-web also the WARC files and truth.jsonl, for a snapshot its files; returns counts.
 
+    For single records also wanted.parquet, their rows of the index, and refused.jsonl: {"url", "reason", "detail"}.
+
     `problems` is a `problems` artifact; the mini-web is written from it. Raises `MathQuarryError` for a file that does not exist or is
     a folder, a glob that matches nothing, an empty list, a mini-web whose numbers do not fit together, and a file that cannot be fetched.
     """
@@ -35,6 +43,8 @@ def build_crawl(config: CrawlConfig, problems: Path, space: Workspace) -> dict[s
         files = _given_files(config.source, space)
     elif isinstance(config.source, CommonCrawl):
         listing, files = _snapshot(config.source, config.seed, space)
+    elif isinstance(config.source, CommonCrawlRecords):
+        listing, files, summary = _records(config.source, space)
     else:
         train, test = read_problems(problems / "train.jsonl"), read_problems(problems / "test.jsonl")
         paths, summary = generate_miniweb(config.source, train, test, config.seed, space)
@@ -49,35 +59,70 @@ def outside_sources(config: CrawlConfig) -> list[Source]:
         return [found for name in config.source.warcs for found in identify(name)]
     if isinstance(config.source, CommonCrawl):
         return [_list_of(config.source)]
+    if isinstance(config.source, CommonCrawlRecords):
+        given = [*config.source.index, config.source.annotations, *config.source.known]
+        return [found for name in given for found in identify(name)] + ([] if config.source.index else [_list_of(config.source)])
     return []
 
 
 def identity(config: CrawlConfig) -> CrawlConfig:
     """The config as far as it decides what is fetched: without how politely."""
-    if isinstance(config.source, CommonCrawl):
+    if isinstance(config.source, CommonCrawl | CommonCrawlRecords):
         return config.model_copy(update={"source": config.source.model_copy(update={"client": ClientConfig()})})
     return config
 
 
-def _list_of(source: CommonCrawl) -> Source:
-    found = read_paths(client_for(source.client), list_url(source.base_url, source.crawl, source.files))
+def _paths(source: CommonCrawl | CommonCrawlRecords) -> PathList:
+    kind = source.files if isinstance(source, CommonCrawl) else "cc-index-table"
+    return read_paths(client_for(source.client), list_url(source.base_url, source.crawl, kind))
+
+
+def _list_of(source: CommonCrawl | CommonCrawlRecords) -> Source:
+    found = _paths(source)
     return Source(found.url, found.sha256, found.size)
+
+
+def _records(source: CommonCrawlRecords, space: Workspace) -> tuple[dict[str, Any], list[dict], dict[str, int]]:
+    client = client_for(source.client)
+    wanted = space.scratch / "wanted.parquet"
+    listing: dict[str, Any] = {}
+    index = source.index
+    if not index:
+        paths = _paths(source)
+        # The other subsets are robots.txt files and failed requests.
+        index = [f"{source.base_url.rstrip('/')}/{path}" for path in paths.paths if "/subset=warc/" in path]
+        listing = {"list": {"url": paths.url, "sha256": paths.sha256, "files": len(paths.paths)}}
+    verdicts = Annotations.read(Path(source.annotations)).verdicts()
+    if not wanted.exists():
+        with open_index(index, client, space.scratch / "spill", source.memory_gib) as opened:
+            opened.uncollected(verdicts, source.known, wanted, source.limit)
+    if not pq.ParquetFile(wanted).metadata.num_rows:
+        raise MathQuarryError(f"the index has no page under the paths that {source.annotations} accepts, but those that are known already.")
+    parts, refused = fetch_records(client, source.base_url, wanted, space.scratch / "records", space.progress)
+    kept = _keep(parts, [space.out / "records" / part.name for part in parts])
+    shutil.copyfile(wanted, space.out / "wanted.parquet")
+    write_json_lines(space.out / "refused.jsonl", refusals(parts))
+    summary = {"wanted": pq.ParquetFile(wanted).metadata.num_rows, "refused": refused.total()}
+    return listing, _described(space.out, kept), summary | {f"refused_{k.replace('-', '_')}": v for k, v in sorted(refused.items())}
 
 
 def _snapshot(source: CommonCrawl, seed: int, space: Workspace) -> tuple[dict[str, Any], list[dict]]:
     client = client_for(source.client)
-    paths = read_paths(client, list_url(source.base_url, source.crawl, source.files))
+    paths = _paths(source)
     chosen = choose(paths.paths, source, seed)
     listing = {"list": {"url": paths.url, "sha256": paths.sha256, "files": len(paths.paths)}}
     if source.fetch == "stream":
         return listing, [{"path": f"{source.base_url.rstrip('/')}/{path}", "sha256": "", "bytes": 0} for path in chosen]
-    # Downloads stay in the scratch folder too until the artifact is published: a kill before that must not cost them.
     fetched = download_all(client, source.base_url, chosen, space.scratch, round(source.max_file_gib * 2**30), space.progress)
-    kept = [space.out / path for path in chosen]
-    for path, target in zip(fetched, kept, strict=True):
+    return listing, _described(space.out, _keep(fetched, [space.out / path for path in chosen]))
+
+
+def _keep(fetched: Sequence[Path], targets: Sequence[Path]) -> Sequence[Path]:
+    """Name files in the artifact too. They stay in the scratch folder until it is published: a kill before that must not cost them."""
+    for path, target in zip(fetched, targets, strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
         os.link(path, target)
-    return listing, _described(space.out, kept)
+    return targets
 
 
 def _described(folder: Path, paths: Sequence[Path]) -> list[dict]:

@@ -195,7 +195,8 @@ class PoliteClient:
             remote = _remote(response)
             changed = bool(receiver.version) and remote.version != receiver.version
             if response.status == 416:
-                if remote.size == receiver.position and not changed:
+                beyond_the_end = receiver.position == receiver.start and remote.size is not None and receiver.start > remote.size
+                if (remote.size == receiver.position or beyond_the_end) and not changed:
                     return
                 receiver.restart()
                 raise _Passing("the server has no such range")

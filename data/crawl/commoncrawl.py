@@ -58,13 +58,18 @@ def read_paths(client: PoliteClient, url: str) -> PathList:
         raise MathQuarryError(f"{url} unpacks to more than {_LARGEST_UNPACKED >> 20} MiB, which is no list of paths.")
     paths = [line.removesuffix("\r") for line in lines if line.strip()]
     for number, path in enumerate(paths, 1):
-        if not _PATH.fullmatch(path):
+        if not is_relative_path(path):
             raise MathQuarryError(f"{url}, line {number}: {path[:200]!r} is no relative path.")
     if not paths:
         raise MathQuarryError(f"{url} lists no files.")
     if len(set(paths)) < len(paths):
         raise MathQuarryError(f"{url} lists a file twice.")
     return PathList(url, hashlib.sha256(packed).hexdigest(), len(packed), paths)
+
+
+def is_relative_path(path: str) -> bool:
+    """Whether a path may be put below a base URL or a folder: plain segments, none hidden or leading upwards."""
+    return _PATH.fullmatch(path) is not None
 
 
 def choose(paths: Sequence[str], source: CommonCrawl, seed: int) -> list[str]:

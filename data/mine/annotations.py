@@ -73,6 +73,10 @@ class Annotations:
         except UnicodeDecodeError as error:
             raise MathQuarryError(f"{path} is not TOML: {error}.") from None
 
+    def verdicts(self) -> list[Verdict]:
+        """All of them, by host."""
+        return [verdict for _, verdicts in sorted(self._by_host.items()) for verdict in verdicts]
+
     def accepts(self, host: str, path: str) -> bool | None:
         """Whether a page's path is accepted; None when nobody judged it."""
         for verdict in self._by_host.get(host, ()):

@@ -178,6 +178,8 @@ def test_a_range_is_read_and_ends_at_the_files_end(server: FileServer, make_clie
     client = make_client()
     assert client.read_range(f"{server.url}/a", 1000, 2000) == BODY[1000:2000]
     assert client.read_range(f"{server.url}/a", 299_000, 400_000) == BODY[299_000:]
+    assert client.read_range(f"{server.url}/a", 300_000, 400_000) == b""
+    assert client.read_range(f"{server.url}/a", 350_000, 400_000) == b""
 
 
 def test_a_range_of_another_version_is_refused(server: FileServer, make_client: MakeClient) -> None:
