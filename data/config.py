@@ -131,7 +131,7 @@ class CommonCrawl(Config):
         description="`download`: files become part of the artifact; `stream`: mining reads them over the network, nothing stays on disk.",
     )
     max_file_gib: float = Field(4.0, gt=0, description="A larger file is refused (our choice; Common Crawl's have about 1 GiB).")
-    client: ClientConfig = ClientConfig()
+    client: ClientConfig = Field(ClientConfig(), description="How politely files are fetched.", json_schema_extra=HOW)
 
 
 class CommonCrawlRecords(Config):
@@ -147,7 +147,7 @@ class CommonCrawlRecords(Config):
     )
     limit: Positive | None = Field(None, description="Pages at most, the first in the order of the WARC files; none is all.")
     memory_gib: float = Field(4.0, gt=0, description="Memory of a query to the index; beyond it, data goes to disk (our choice).")
-    client: ClientConfig = ClientConfig()
+    client: ClientConfig = Field(ClientConfig(), description="How politely files are fetched.", json_schema_extra=HOW)
 
 
 class CrawlConfig(Config):
@@ -184,7 +184,14 @@ class SeedConfig(Config):
     )
     path: str | None = Field(
         None,
-        description="JSONL or Parquet with a `text` column (and `url` if known), or `hf://open-web-math/open-web-math`.",
+        description="Parquet or JSONL (.gz, .zst, .bz2): a path, glob or URL; or a hub's data set, `hf://owner/name[:config[:split]]`.",
+    )
+    text_column: str = Field("text", description="Column of the texts.")
+    url_column: str = Field("url", description="Column of their addresses, where there is one.")
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub's data set; none is its newest.")
+    streaming: bool = Field(
+        False,
+        description="Download of a hub's data set only what the sample needs; it is then random among neighbours only (our choice).",
     )
 
 

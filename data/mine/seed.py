@@ -9,22 +9,22 @@ between rounds.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 from numpy.typing import NDArray
 
-from data.config import MineConfig
+from data.config import MineConfig, SeedConfig
 from data.errors import MathQuarryError
 from data.files import atomic_path
 from data.mine.library import Library, draws
+from data.mine.seed_texts import sample_texts
 from data.mine.shards import Captures, iter_texts
 from data.mine.urls import parse_address
 
@@ -87,7 +87,7 @@ def first_seed(library: Library, config: MineConfig, folder: Path) -> tuple[Seed
                 "or set seed_pages.source = 'crawl-formulas'."
             )
         if not outside.exists():
-            _copy_sample(wanted.path, wanted.positives, config.seed, outside)
+            _copy_sample(wanted, config.seed, outside)
     candidates = _candidates(library, config, outside)
     library.grow(np.union1d(candidates.blind, candidates.positives), "00-seed")
     pages, pool = library.pages, library.pool
@@ -175,60 +175,15 @@ def _keys_of(outside: Path) -> NDArray[np.uint64]:
     return np.fromiter((xxhash.xxh3_64_intdigest(address.encode("utf-8", "replace")) for address in sorted(addresses)), dtype=np.uint64)
 
 
-def _copy_sample(source: str, count: int, seed: int, target: Path) -> None:
-    """Write a random sample of `count` seed texts (all, if there are fewer) with their canonical URLs to a Parquet file."""
-    draw = np.random.Generator(np.random.Philox(key=seed))
-    written = 0
+def _copy_sample(config: SeedConfig, seed: int, target: Path) -> None:
+    """Write a random sample of the seed's texts with their canonical URLs to a Parquet file."""
     with atomic_path(target) as temporary, pq.ParquetWriter(temporary, _SEED_SCHEMA, compression="zstd") as writer:
-        batch: list[dict[str, str]] = []
-        for record in _sample_records(source, count, draw):
-            text = record.get("text")
-            if not isinstance(text, str):
-                raise MathQuarryError(f"seed_pages.path = {source}: record {written + len(batch) + 1} has no `text` column of strings.")
-            address = parse_address(str(record.get("url") or ""))
-            batch.append({"text": text, "canonical_url": address.canonical if address else ""})
-            if len(batch) == _ROWS_AT_ONCE:
-                writer.write_table(pa.Table.from_pylist(batch, schema=_SEED_SCHEMA))
-                written, batch = written + len(batch), []
-        if batch:
-            writer.write_table(pa.Table.from_pylist(batch, schema=_SEED_SCHEMA))
-        if not written + len(batch):
-            raise MathQuarryError(f"seed_pages.path = {source} holds no seed pages.")
-
-
-def _sample_records(source: str, count: int, draw: np.random.Generator) -> Iterator[dict]:
-    if source.startswith("hf://"):
-        yield from _sample_hub(source, count, draw)
-        return
-    try:
-        total = sum(1 for _ in _read_records(source))
-        chosen = set(draw.choice(total, size=min(count, total), replace=False).tolist()) if total else set()
-        yield from (record for number, record in enumerate(_read_records(source)) if number in chosen)
-    except FileNotFoundError:
-        raise MathQuarryError(f"seed_pages.path = {source} does not exist.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, pa.ArrowInvalid) as error:
-        raise MathQuarryError(
-            f"seed_pages.path = {source} cannot be read: {error}. It must be JSONL or Parquet with a `text` column."
-        ) from None
-
-
-def _read_records(source: str) -> Iterator[dict]:
-    if source.endswith(".parquet"):
-        with fsspec.open(source, "rb") as file:
-            for batch in pq.ParquetFile(file).iter_batches(batch_size=_ROWS_AT_ONCE):
-                yield from batch.to_pylist()
-        return
-    with fsspec.open(source, "rt", encoding="utf-8", compression="infer") as file:
-        yield from (json.loads(line) for line in file if line.strip())
-
-
-def _sample_hub(source: str, count: int, draw: np.random.Generator) -> Iterator[dict]:
-    from datasets import load_dataset  # slow to import, and most runs need no hub
-
-    name, *options = source.removeprefix("hf://").split(":")
-    try:
-        dataset = load_dataset(name, options[0] if options and options[0] else None, split=options[1] if len(options) > 1 else "train")
-    except (OSError, ValueError) as error:
-        raise MathQuarryError(f"seed_pages.path = {source} cannot be loaded from the hub: {error}") from None
-    chosen: NDArray[np.int64] = np.sort(draw.choice(len(dataset), size=min(count, len(dataset)), replace=False))
-    yield from dataset.select(chosen)
+        texts = sample_texts(config, seed)
+        written = 0
+        while batch := list(islice(texts, _ROWS_AT_ONCE)):
+            addresses = [parse_address(text.url) for text in batch]
+            columns = [[text.text for text in batch], [address.canonical if address else "" for address in addresses]]
+            writer.write_table(pa.table(columns, schema=_SEED_SCHEMA))
+            written += len(batch)
+        if not written:
+            raise MathQuarryError(f"seed_pages.path = {config.path} holds no seed pages.")
