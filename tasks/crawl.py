@@ -14,13 +14,13 @@ VERSION = 1
 @task(name="crawl")
 def crawl(store: str, config: CrawlConfig, problems: str, mode: BuildMode = "reuse") -> Produced:
     """Artifact: `warcs.json`; fetched and generated WARC files too, and for the mini-web `truth.jsonl`."""
-    from data.crawl.build import build_crawl, identity, outside_sources
+    from data.crawl.build import build_crawl, outside_sources
 
     return produce(
         store,
         "crawl",
         VERSION,
-        {"crawl": identity(config)},
+        {"crawl": config},
         {"problems": problems},
         lambda space, inputs: build_crawl(config, inputs["problems"], space),
         sources=outside_sources(config),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from data.config import ClientConfig, CommonCrawl, CommonCrawlRecords, CrawlConfig, CrawlFiles
+from data.config import CommonCrawl, CommonCrawlRecords, CrawlConfig, CrawlFiles
 from data.crawl.client import client_for
 from data.crawl.commoncrawl import PathList, choose, download_all, list_url, read_paths
 from data.crawl.miniweb import generate_miniweb
@@ -63,13 +63,6 @@ def outside_sources(config: CrawlConfig) -> list[Source]:
         given = [*config.source.index, config.source.annotations, *config.source.known]
         return [found for name in given for found in identify(name)] + ([] if config.source.index else [_list_of(config.source)])
     return []
-
-
-def identity(config: CrawlConfig) -> CrawlConfig:
-    """The config as far as it decides what is fetched: without how politely."""
-    if isinstance(config.source, CommonCrawl | CommonCrawlRecords):
-        return config.model_copy(update={"source": config.source.model_copy(update={"client": ClientConfig()})})
-    return config
 
 
 def _paths(source: CommonCrawl | CommonCrawlRecords) -> PathList:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from data.config import CommonCrawl, CrawlConfig
-from data.crawl.build import build_crawl, identity, outside_sources
+from data.crawl.build import build_crawl, outside_sources
 from data.crawl.client import NotThere, RemoteError
 from data.crawl.commoncrawl import choose, list_url, read_paths
 from data.errors import MathQuarryError
@@ -142,5 +142,5 @@ def test_another_list_is_another_crawl_and_other_manners_are_not(server: FileSer
     server.files[LIST] = listed(*PATHS[:-1])
     (after,) = outside_sources(config)
     assert (before.path, before.sha256 == after.sha256) == (after.path, False)
-    assert identity(config) == identity(CrawlConfig(source=source(server, client={"connections": 1})))
-    assert identity(config) != identity(CrawlConfig(source=source(server, sample=2)))
+    assert config.identity() == CrawlConfig(source=source(server, client={"connections": 1})).identity()
+    assert config.identity() != CrawlConfig(source=source(server, sample=2)).identity()

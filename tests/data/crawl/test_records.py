@@ -12,7 +12,7 @@ import pytest
 
 from data.config import CommonCrawlRecords, CrawlConfig
 from data.crawl import records
-from data.crawl.build import build_crawl, identity, outside_sources
+from data.crawl.build import build_crawl, outside_sources
 from data.crawl.client import RangeIgnored, RemoteError
 from data.crawl.commoncrawl import list_url
 from data.crawl.records import Place, Refused, fetch_records, spans, verify
@@ -206,7 +206,7 @@ def test_what_decides_the_pages_is_the_artifacts_identity(source: CommonCrawlRec
     (tmp_path / "annotations.toml").write_text('[[path]]\nhost = "maths.example.org"\nverdict = "accept"\n')
     assert {path for path, digest in digests().items() if digest != before[path]} == {source.annotations}
     patient = source.model_copy(update={"client": source.client.model_copy(update={"connections": 1})})
-    assert identity(CrawlConfig(source=source)) == identity(CrawlConfig(source=patient))
+    assert CrawlConfig(source=source).identity() == CrawlConfig(source=patient).identity()
 
 
 def test_nothing_left_to_fetch_says_so(source: CommonCrawlRecords, tmp_path: Path) -> None:
