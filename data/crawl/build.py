@@ -25,8 +25,8 @@ from data.workspace import Workspace
 
 WARCS = "warcs.json"
 """The artifact's list of WARC files: {"files": [{"path", "sha256", "bytes"}]}; paths are absolute, URLs, or relative to the artifact.
-For a Common Crawl snapshot also {"list": {"url", "sha256", "files"}}, the list of paths it was chosen from; of files that are
-not downloaded digest and size are not known ("" and 0)."""
+For a Common Crawl snapshot also {"list": {"url", "sha256", "files"}}, the list of paths it was chosen from; files that
+are not downloaded have a "name", their path in that list, and no known digest and size ("" and 0)."""
 
 
 def build_crawl(config: CrawlConfig, problems: Path, space: Workspace) -> dict[str, int]:
@@ -105,7 +105,7 @@ def _snapshot(source: CommonCrawl, seed: int, space: Workspace) -> tuple[dict[st
     chosen = choose(paths.paths, source, seed)
     listing = {"list": {"url": paths.url, "sha256": paths.sha256, "files": len(paths.paths)}}
     if source.fetch == "stream":
-        return listing, [{"path": f"{source.base_url.rstrip('/')}/{path}", "sha256": "", "bytes": 0} for path in chosen]
+        return listing, [{"name": path, "path": f"{source.base_url.rstrip('/')}/{path}", "sha256": "", "bytes": 0} for path in chosen]
     fetched = download_all(client, source.base_url, chosen, space.scratch, round(source.max_file_gib * 2**30), space.progress)
     return listing, _described(space.out, _keep(fetched, [space.out / path for path in chosen]))
 

@@ -94,8 +94,8 @@ def warc_files(crawl: Path) -> list[WarcFile]:
     entries = read_json(listing).get("files", [])
     if not entries:
         raise MathQuarryError(f"{listing} lists no WARC files; check `source` of the crawl section.")
-    names = [entry["path"] for entry in entries]
-    return [WarcFile(name, name if "://" in name else str(crawl / name)) for name in names]
+    paths = [(entry.get("name", entry["path"]), entry["path"]) for entry in entries]
+    return [WarcFile(name, path if "://" in path else str(crawl / path)) for name, path in paths]
 
 
 def capture_crawl(files: Sequence[WarcFile], folder: Path, config: MineConfig, pool: WorkerPool) -> list[Path]:

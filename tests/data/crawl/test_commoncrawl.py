@@ -121,7 +121,7 @@ def test_files_that_are_streamed_are_listed_by_url_and_not_fetched(server: FileS
     space = Workspace.at(tmp_path)
     build_crawl(CrawlConfig(source=source(server, fetch="stream", end=2)), tmp_path, space)
     listing = json.loads((space.out / "warcs.json").read_text())
-    assert listing["files"] == [{"path": f"{server.url}/{path}", "sha256": "", "bytes": 0} for path in PATHS[:2]]
+    assert listing["files"] == [{"name": path, "path": f"{server.url}/{path}", "sha256": "", "bytes": 0} for path in PATHS[:2]]
     assert {path for _, path, _ in server.requests} == {LIST}
 
 
