@@ -269,6 +269,10 @@ class MineConfig(Config):
         0.98, description="Stop when this share of a round's tokens was already collected in the round before (paper)."
     )
     domain_share: Share = Field(0.10, description="A domain is mathematical when more than this share of its pages was collected (paper).")
+    domain_rule: Literal["share", "wilson"] = Field(
+        "share",
+        description="What must exceed `domain_share`: the share itself (paper), or the lower end of its 95 % interval (our choice).",
+    )
     domain_min_pages: Positive = Field(5, description="Domains with fewer pages are not judged (our choice).")
     annotations: str | None = Field(
         None, description="TOML file of accepted and rejected URL path prefixes; without one `path_share` decides."
@@ -281,6 +285,16 @@ class MineConfig(Config):
     path_share: Share = Field(
         0.5,
         description="Unattended: accept a path prefix of a mathematical domain when this share of its pages was collected (our choice).",
+    )
+    tokenizer: str | None = Field(
+        None,
+        description="A tokenizer.json or its folder: each round's tokens are counted on a sample, and budgets are spent by that count. "
+        "Without one, a token is four bytes of text (our choice).",
+    )
+    token_sample: Positive = Field(1000, description="Pages of that sample (our choice).")
+    labelled: str | None = Field(
+        None,
+        description="JSONL of labelled pages (`url`, `label`) on which each round's classifier is measured; never trained on (our choice).",
     )
     min_characters: Count = Field(100, description="Pages with less text are dropped (our choice).")
     max_page_bytes: Positive = Field(5_000_000, description="Larger HTML bodies are dropped unread (our choice).")

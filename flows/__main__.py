@@ -66,6 +66,16 @@ def _parser() -> argparse.ArgumentParser:
     why.add_argument("--corpus", default="mine", metavar="ARTIFACT", help="key or its beginning (default: the newest corpus)")
     why.set_defaults(run=_ledger("why"))
 
+    domains = command(
+        commands, "domains", "Print a corpus' domain table, greatest expected gain first, or write an annotation file from it."
+    )
+    domains.add_argument("artifact", nargs="?", default="mine", help="key of a corpus or its beginning (default: the newest corpus)")
+    domains.add_argument("--limit", type=int, default=40, metavar="N", help="hosts to print (default: %(default)s)")
+    domains.add_argument(
+        "--toml", metavar="FILE", help="write the paths of mathematical domains to an annotation file, or add new ones to it, instead"
+    )
+    domains.set_defaults(run=_ledger("domains"))
+
     ledger = commands.add_parser("ledger", help="Ask what was made, from what, and whether it is whole.").add_subparsers(
         required=True, metavar="COMMAND"
     )

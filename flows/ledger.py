@@ -68,11 +68,29 @@ def why(options: argparse.Namespace) -> None:
     """Print what mining did with every capture of a page."""
     from data.mine.why import why as verdicts
 
-    row = Ledger(Store(options.store)).resolve(options.corpus)
-    if row["stage"] != "mine":
-        raise MathQuarryError(f"{options.corpus} is an artifact of stage {row['stage']}; name one of stage mine.")
-    for verdict in verdicts(Path(row["path"]), options.url):
+    for verdict in verdicts(_corpus(options.store, options.corpus), options.url):
         print(f"{'kept   ' if verdict.kept else 'dropped'}  {verdict.url}\n         {verdict.reason}: {verdict.detail}")
+        for line in verdict.history:
+            print(f"         {line}")
+
+
+def domains(options: argparse.Namespace) -> None:
+    """Print the domain table of a corpus, or write its paths to an annotation file."""
+    from data.mine.annotate import format_domains, read_domains, write_skeleton
+
+    rows = read_domains(_corpus(options.store, options.artifact))
+    if options.toml is None:
+        print(format_domains(rows, options.limit))
+    else:
+        added = write_skeleton(rows, Path(options.toml))
+        print(f"{added:,} paths added to {options.toml}; set their verdicts, then mine with annotations = {json.dumps(options.toml)}.")
+
+
+def _corpus(store: str, name: str) -> Path:
+    row = Ledger(Store(store)).resolve(name)
+    if row["stage"] != "mine":
+        raise MathQuarryError(f"{name} is an artifact of stage {row['stage']}; name one of stage mine.")
+    return Path(row["path"])
 
 
 def sync(options: argparse.Namespace) -> None:

@@ -30,7 +30,7 @@ def mine(store: str, config: MineConfig, crawl: str, problems: str, mode: BuildM
             {"mine": config},
             {"crawl": crawl, "problems": problems},
             lambda space, inputs: mine_corpus(config, inputs["crawl"], inputs["problems"], space, _reviews(store)),
-            sources=[path for path in (config.seed_pages.path, config.annotations) if path],
+            sources=[path for path in (config.seed_pages.path, config.annotations, config.labelled, config.tokenizer) if path],
             mode=mode,
         )
     except ReviewNeeded as question:

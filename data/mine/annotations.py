@@ -3,19 +3,22 @@
     [[path]]
     host = "mathoverflow.net"
     prefix = "/questions"
-    verdict = "accept"        # or "reject"
-    annotator = "ab"          # optional, as are date, sample_size and note
+    verdict = "accept"        # or "reject"; "undecided" counts as no verdict
+    annotator = "ab"          # optional, as are date (2026-11-21), sample_size and note
 
-A prefix covers the path itself and what lies below it ("/questions" covers "/questions/12", not "/questions-old");
-the longest prefix decides.
+A prefix covers the path itself and what lies below it ("/questions" covers "/questions/12", not "/questions-old"); a
+`*` in it stands for any part of one folder's name ("/courses/*/maths"). Of several the one with most letters beside
+`*` decides. `mathquarry domains --toml FILE` writes a file to fill in (`annotate.py`).
 """
 
 from __future__ import annotations
 
+import datetime
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 from pydantic import Field, ValidationError, field_validator
@@ -23,24 +26,31 @@ from pydantic import Field, ValidationError, field_validator
 from data.config import Config
 from data.errors import MathQuarryError
 
-VERDICTS_SCHEMA = pa.schema([("host", pa.string()), ("stem", pa.string()), ("accepted", pa.bool_()), ("annotated", pa.bool_())])
-"""A verdict on a path as SQL reads it: `stem` is the prefix without a slash at its end."""
+_HEADER = re.compile(r"\s*\[\[\s*(?:path|\"path\"|'path')\s*\]\]")
+
+
+VERDICTS_SCHEMA = pa.schema(
+    [("host", pa.string()), ("stem", pa.string()), ("pattern", pa.string()), ("accepted", pa.bool_()), ("annotated", pa.bool_())]
+)
+"""A verdict on a path as SQL reads it: `stem` is the prefix without a slash at its end, `pattern` an expression where it has a `*`."""
 
 
 class Verdict(Config):
     """One annotated path."""
 
-    host: str = Field(description="Host name, lower case.")
-    prefix: str = Field("/", description="Path prefix, beginning with a slash.")
-    verdict: Literal["accept", "reject"] = Field(description="Whether its pages are mathematics.")
+    host: str = Field(min_length=1, description="Host name; upper and lower case are alike.")
+    prefix: str = Field("/", description="Path prefix, beginning with a slash; `*` stands for any part of a folder's name.")
+    verdict: Literal["accept", "reject", "undecided"] = Field(description="Whether its pages are mathematics.")
     annotator: str = Field("", description="Who looked.")
-    date: str = Field("", description="When.")
-    sample_size: int | None = Field(None, description="How many pages were looked at.")
+    date: datetime.date | None = Field(None, description="When, as 2026-11-21.")
+    sample_size: int | None = Field(None, ge=0, description="How many pages were looked at.")
     note: str = Field("", description="Anything else.")
 
     @field_validator("host")
     @classmethod
-    def _lower_case(cls, host: str) -> str:
+    def _host(cls, host: str) -> str:
+        if "/" in host:
+            raise ValueError("a host is a name without scheme and path, like mathoverflow.net")
         return host.lower()
 
     @field_validator("prefix")
@@ -50,22 +60,43 @@ class Verdict(Config):
             raise ValueError("a prefix begins with a slash")
         return prefix
 
+    @property
+    def stem(self) -> str:
+        """The prefix without a slash at its end."""
+        return self.prefix.rstrip("/")
+
+    @property
+    def pattern(self) -> str | None:
+        """A regular expression for the paths that a prefix with `*` covers."""
+        return _pattern(self.stem)
+
+    @property
+    def letters(self) -> int:
+        """Letters of the stem beside `*`: of several verdicts on a path, the one with most decides."""
+        return len(self.stem.replace("*", ""))
+
+    def covers(self, path: str) -> bool:
+        """Whether the path is the prefix or lies below it, by whole segments."""
+        return bool(re.fullmatch(self.pattern, path)) if self.pattern else path == self.stem or path.startswith(self.stem + "/")
+
+
+def _pattern(stem: str) -> str | None:
+    return "[^/]*".join(map(re.escape, stem.split("*"))) + "(/.*)?" if "*" in stem else None
+
 
 class _File(Config):
-    path: list[Verdict] = Field(description="The verdicts.")
+    path: list[Verdict] = Field([], description="The verdicts.")
 
 
 class Annotations:
     """Verdicts by host."""
 
     def __init__(self, verdicts: list[Verdict]) -> None:
-        self._by_host: dict[str, list[Verdict]] = {}
-        for verdict in sorted(verdicts, key=lambda verdict: -len(verdict.prefix.rstrip("/"))):
-            self._by_host.setdefault(verdict.host, []).append(verdict)
+        self.verdicts = verdicts
 
     @classmethod
     def read(cls, path: Path) -> Annotations:
-        """Read a TOML file. Raises `MathQuarryError` naming the file and the field that is wrong."""
+        """Read a TOML file. Raises `MathQuarryError` naming the file, the line and the field that is wrong."""
         try:
             return cls(parse_verdicts(path.read_text(encoding="utf-8"), str(path)))
         except FileNotFoundError:
@@ -79,42 +110,69 @@ class Annotations:
 
     def accepts(self, host: str, path: str) -> bool | None:
         """Whether a page's path is accepted; None when nobody judged it."""
-        for verdict in self._by_host.get(host, ()):
-            if covers(verdict.prefix, path):
-                return verdict.verdict == "accept"
-        return None
+        judged = [verdict for verdict in self.verdicts if verdict.host == host and verdict.verdict != "undecided" and verdict.covers(path)]
+        return max(judged, key=lambda verdict: (verdict.letters, verdict.stem)).verdict == "accept" if judged else None
 
     def table(self) -> pa.Table:
-        """The verdicts as rows, see `VERDICTS_SCHEMA`."""
-        verdicts = [verdict for verdicts in self._by_host.values() for verdict in verdicts]
-        rows = [(verdict.host, verdict.prefix, verdict.verdict == "accept") for verdict in verdicts]
-        return verdict_rows(rows, annotated=True)
+        """The verdicts as rows, see `VERDICTS_SCHEMA`; undecided ones are left out."""
+        decided = [verdict for verdict in self.verdicts if verdict.verdict != "undecided"]
+        return verdict_rows(((verdict.host, verdict.prefix, verdict.verdict == "accept") for verdict in decided), annotated=True)
 
-    def accepted(self) -> dict[str, list[str]]:
-        """Accepted prefixes by host."""
-        found = {host: sorted(v.prefix for v in verdicts if v.verdict == "accept") for host, verdicts in self._by_host.items()}
-        return {host: prefixes for host, prefixes in sorted(found.items()) if prefixes}
+    def paths(self, verdict: Literal["accept", "reject"]) -> dict[str, list[str]]:
+        """Prefixes with this verdict, by host."""
+        found: dict[str, list[str]] = {}
+        for one in sorted(self.verdicts, key=lambda one: (one.host, one.prefix)):
+            if one.verdict == verdict:
+                found.setdefault(one.host, []).append(one.prefix)
+        return found
 
 
 def verdict_rows(rows: Iterable[tuple[str, str, bool]], *, annotated: bool) -> pa.Table:
     """Rows of (host, prefix, accepted) for `VERDICTS_SCHEMA`; `annotated` says that a person judged."""
-    columns = [{"host": host, "stem": prefix.rstrip("/"), "accepted": accepted, "annotated": annotated} for host, prefix, accepted in rows]
-    return pa.Table.from_pylist(columns, schema=VERDICTS_SCHEMA)
+    found = [
+        {"host": host, "stem": stem, "pattern": _pattern(stem), "accepted": accepted, "annotated": annotated}
+        for host, prefix, accepted in rows
+        for stem in [prefix.rstrip("/")]
+    ]
+    return pa.Table.from_pylist(found, schema=VERDICTS_SCHEMA)
 
 
 def parse_verdicts(text: str, where: str) -> list[Verdict]:
-    """Verdicts of a TOML text. Raises `MathQuarryError` naming `where` it is from and the field that is wrong."""
+    """Verdicts of a TOML text. Raises `MathQuarryError` naming `where` it is from, the line and the field that is wrong."""
     try:
-        return _File(**tomllib.loads(text)).path
+        verdicts = _File(**tomllib.loads(text)).path
     except tomllib.TOMLDecodeError as error:
         raise MathQuarryError(f"{where} is not TOML: {error}.") from None
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise MathQuarryError(f"{where}, {field}: {first['msg']}. A verdict is a [[path]] table with host, prefix and verdict.") from None
+        got = f" (got {first['input']!r})" if first["type"] != "missing" else ""
+        wrong = f"{where}{_line(text, first['loc'])}, {field}: {first['msg']}{got}"
+        raise MathQuarryError(f"{wrong}. A verdict is a [[path]] table with host, prefix and verdict.") from None
+    _refuse_doubles(where, text, verdicts)
+    return verdicts
 
 
-def covers(prefix: str, path: str) -> bool:
-    """Whether a path is the prefix or lies below it, by whole segments."""
-    stem = prefix.rstrip("/")
-    return path == stem or path.startswith(stem + "/")
+def _line(text: str, place: tuple[Any, ...]) -> str:
+    """ ", line N" of a field of the `place[1]`-th [[path]] table, or of the table; empty where the file writes its tables otherwise."""
+    lines = text.splitlines()
+    headers = [number for number, line in enumerate(lines, 1) if _HEADER.match(line)]
+    if len(place) < 2 or not isinstance(place[1], int) or place[1] >= len(headers):
+        return ""
+    first = headers[place[1]]
+    last = next((number for number in headers if number > first), len(lines) + 1)
+    names = (number for number in range(first, last) if len(place) > 2 and re.match(rf"\s*[\"']?{place[2]}[\"']?\s*=", lines[number - 1]))
+    return f", line {next(names, first)}"
+
+
+def _refuse_doubles(source: str, text: str, verdicts: list[Verdict]) -> None:
+    seen: dict[tuple[str, str], int] = {}
+    for number, verdict in enumerate(verdicts):
+        before = seen.setdefault((verdict.host, verdict.stem), number)
+        if before != number and verdicts[before].verdict != verdict.verdict:
+            where = _line(text, ("path", number)).removeprefix(", ") or f"path {number}"
+            first = _line(text, ("path", before)).removeprefix(", ") or f"path {before}"
+            other = verdicts[before].verdict
+            raise MathQuarryError(
+                f"{source}, {where}: {verdict.host}{verdict.prefix} is {verdict.verdict} here and {other} in {first}; keep one."
+            )

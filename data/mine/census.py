@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import duckdb
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from data.mine.library import Library
 from data.mine.shards import Captures
@@ -18,18 +20,23 @@ from data.mine.tables import connect, parquet
 
 
 @contextmanager
-def census(library: Library, collected: Captures) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection with the view `captures`: capture, host, domain, path, title, key, collected; one row a capture."""
+def census(library: Library, collected: Captures, scores: NDArray[np.float32]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection with the view `captures`: capture, host, domain, path, title, key, collected, score; one row a capture.
+
+    `scores` has one of each page of the library; captures that are no pages have none (null).
+    """
     workers = library.config.workers
     with connect(workers, library.scratch / "spill", workers.count) as connection:
         gone = pa.concat_arrays([pa.array(library.removed, pa.int64()), pa.array(list(library.contamination.dropped), pa.int64())])
         connection.register("gone", pa.table({"capture": gone}))
         connection.register("taken", pa.table({"capture": pa.array(collected, pa.int64())}))
+        connection.register("scored", pa.table({"capture": library.pages.capture, "score": scores}))
         connection.execute(
             f"""
             create view captures as
-            select capture, host, domain, path, title, key, capture in (select capture from taken) as collected
-            from {parquet(library.captured)} where reason = '' and capture not in (select capture from gone)
+            select capture, host, domain, path, title, key, capture in (select capture from taken) as collected, score
+            from {parquet(library.captured)} left join scored using (capture)
+            where reason = '' and capture not in (select capture from gone)
             """
         )
         yield connection

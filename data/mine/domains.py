@@ -4,15 +4,19 @@ A domain is the pages with one base URL, the host (mathoverflow.net in the paper
 10 % of its pages were collected. Inside such domains paths are accepted, by a person (`annotations.py`) or unattended
 by `path_share`; the uncollected pages under accepted paths join the seed of the next round.
 
-Ours: the Wilson interval, the least number of pages a verdict needs, and path prefixes of at most two segments.
+Ours: the Wilson interval (with `domain_rule = "wilson"` its lower end must exceed the share, so that 3 of 4 pages prove
+little), the least number of pages a verdict needs, path prefixes of at most two folders, and the expected gain: the
+uncollected pages of each folder times the share of the folder that was collected, summed. It orders the table, for it
+says where a person's look brings most.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+import random
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -20,8 +24,19 @@ import pyarrow as pa
 from data.config import MineConfig
 
 _DEPTH = 2
-_TITLES = 5
+_SAMPLES = 10
 _PREFIXES = 20
+SCORE_BINS = 10
+"""Bins of equal width in a host's histogram of scores."""
+
+
+@dataclass(frozen=True)
+class PageSample:
+    """A page drawn at random."""
+
+    title: str
+    path: str
+    collected: bool
 
 
 @dataclass(frozen=True)
@@ -31,6 +46,9 @@ class PathPrefix:
     prefix: str
     pages: int
     collected: int
+    gain: float = 0.0
+    """Mathematical pages to expect among those not collected."""
+    samples: list[PageSample] = field(default_factory=list)
 
     @property
     def share(self) -> float:
@@ -47,10 +65,13 @@ class Domain:
     pages: int
     collected: int
     mathematical: bool
+    gain: float = 0.0
+    """Mathematical pages to expect among those not collected."""
+    scores: list[int] = field(default_factory=list)
+    """Pages by score, in `SCORE_BINS` bins from 0 to 1; pages that the first pass did not let through have none."""
     prefixes: list[PathPrefix] = field(default_factory=list)
     """Judged prefixes (enough pages) of a mathematical domain, most pages first; others have none."""
-    titles: list[str] = field(default_factory=list)
-    """Titles of a few collected pages."""
+    samples: list[PageSample] = field(default_factory=list)
 
     @property
     def share(self) -> float:
@@ -67,60 +88,75 @@ def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
+def is_mathematical(pages: int, collected: int, config: MineConfig) -> bool:
+    """The paper's rule, more than 10 % of the pages collected; with `domain_rule = "wilson"` for the interval's lower end."""
+    share = collected / pages if config.domain_rule == "share" else wilson_interval(collected, pages)[0]
+    return pages >= config.domain_min_pages and share > config.domain_share
+
+
 def domain_table(captures: duckdb.DuckDBPyConnection, config: MineConfig) -> list[Domain]:
-    """Judge every host of which something was collected; most collected pages first, then by name.
+    """Judge every host of which something was collected; greatest expected gain first, then most collected pages, then by name.
 
     `captures` has the view of that name that `census.py` describes.
     """
+    bins = ", ".join(f"count_if(least(floor(score * {SCORE_BINS}), {SCORE_BINS - 1}) = {number})" for number in range(SCORE_BINS))
+    captures.execute(
+        f"""
+        create or replace temp table hosts as
+        select host, min(domain) as domain, count(*) as pages, count_if(collected) as taken, [{bins}] as scores from captures
+        group by host having taken > 0;
+        create or replace temp table leaves as
+        select host, list_slice(string_split(path, '/'), 2, -2)[1:{_DEPTH}] as folders, count(*) as pages, count_if(collected) as taken
+        from captures semi join hosts using (host) group by all
+        """
+    )
     hosts = captures.execute(
         """
-        select host, min(domain), count(*) as pages, count_if(collected) as taken from captures
-        group by host having taken > 0 order by taken desc, host
+        select host, domain, pages, taken, gain, scores from hosts
+        join (select host, sum((pages - taken) * taken / pages) as gain from leaves group by host) using (host)
+        order by gain desc, taken desc, host
         """
     ).fetchall()
-    judged = {host for host, _, pages, taken in hosts if pages >= config.domain_min_pages and taken / pages > config.domain_share}
-    prefixes, titles = _prefixes(captures, judged, config.domain_min_pages), _titles(captures)
+    judged = [host for host, _, pages, taken, _, _ in hosts if is_mathematical(pages, taken, config)]
+    captures.register("judged", pa.table({"host": pa.array(sorted(judged), pa.string())}))
+    prefixes = _prefixes(captures, config)
+    samples = _samples(captures, "select host, '' as prefix, * exclude host from captures semi join hosts using (host)", config.seed)
     return [
-        Domain(host, domain, pages, taken, host in judged, prefixes.get(host, []), titles.get(host, []))
-        for host, domain, pages, taken in hosts
+        Domain(host, domain, pages, taken, host in prefixes, gain, scores, prefixes.get(host, []), samples.get((host, ""), []))
+        for host, domain, pages, taken, gain, scores in hosts
     ]
 
 
-def _prefixes(captures: duckdb.DuckDBPyConnection, hosts: set[str], least: int) -> dict[str, list[PathPrefix]]:
-    """By host, the prefixes with at least `least` pages: "/" and the first folders of each path."""
-    captures.register("judged", pa.table({"host": pa.array(sorted(hosts), pa.string())}))
+def _prefixes(captures: duckdb.DuckDBPyConnection, config: MineConfig) -> dict[str, list[PathPrefix]]:
+    """By host of `judged`, the prefixes with enough pages: "/" and the first folders of each path."""
+    below = """
+        select {columns}, '/' || array_to_string(list_transform(folders[1:depth], lambda name: name || '/'), '') as prefix
+        from ({rows}), unnest(range(0, len(folders) + 1)) as depths(depth)
+    """
     found = captures.execute(
         f"""
-        with folders as (
-            select host, collected, list_slice(string_split(path, '/'), 2, -2) as folder
-            from captures semi join judged using (host)
-        ),
-        below as (
-            select host, collected, unnest(list_transform(
-                range(0, least(len(folder), {_DEPTH}) + 1),
-                lambda depth: '/' || array_to_string(list_transform(folder[1:depth], lambda name: name || '/'), '')
-            )) as prefix
-            from folders
-        )
-        select host, prefix, count(*) as pages, count_if(collected) from below
-        group by host, prefix having pages >= {least} order by host, pages desc, prefix
+        select host, prefix, sum(pages)::bigint as pages, sum(taken)::bigint, sum((pages - taken) * taken / pages)
+        from ({below.format(columns="host, pages, taken", rows="from leaves semi join judged using (host)")})
+        group by host, prefix having sum(pages) >= {config.domain_min_pages} order by host, pages desc, prefix
         """
     ).fetchall()
-    by_host: dict[str, list[PathPrefix]] = defaultdict(list)
-    for host, prefix, pages, taken in found:
-        by_host[host].append(PathPrefix(prefix, pages, taken))
+    folders = f"select *, list_slice(string_split(path, '/'), 2, -2)[1:{_DEPTH}] as folders from captures semi join judged using (host)"
+    samples = _samples(captures, below.format(columns="host, title, path, key, collected", rows=folders), config.seed)
+    by_host: dict[str, list[PathPrefix]] = {}
+    for host, prefix, pages, taken, gain in found:
+        by_host.setdefault(host, []).append(PathPrefix(prefix, pages, taken, gain, samples.get((host, prefix), [])))
     return by_host
 
 
-def _titles(captures: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
-    """By host, titles of a few collected pages: those with the least keys, which are hashes."""
-    found = captures.execute(
-        f"""
-        with titled as (select host, title, min(key) as key from captures where collected and title <> '' group by host, title)
-        select host, list(title order by key, title)[1:{_TITLES}] from titled group by host
-        """
-    ).fetchall()
-    return dict(found)
+def _samples(captures: duckdb.DuckDBPyConnection, pages: str, seed: int) -> dict[tuple[str, str], list[PageSample]]:
+    """By host and prefix, pages drawn at random, whatever the order of the crawl: the seed says which keys (hashes of URLs) come first."""
+    page, order = "struct_pack(title := title, path := path, collected := collected)", f"xor(key, {_mask(seed)}::ubigint)"
+    found = captures.execute(f"select host, prefix, arg_min({page}, {order}, {_SAMPLES}) from ({pages}) group by host, prefix").fetchall()
+    return {(host, prefix): [PageSample(**sample) for sample in samples] for host, prefix, samples in found}
+
+
+def _mask(seed: int) -> int:
+    return random.Random(seed).getrandbits(64)
 
 
 def accept_unattended(domain: Domain, path_share: float) -> list[str]:
@@ -161,27 +197,39 @@ def to_arrow(table: Iterable[Domain], accepted: dict[str, list[str]]) -> pa.Tabl
                 "share_low": low,
                 "share_high": high,
                 "mathematical": domain.mathematical,
+                "gain": domain.gain,
+                "scores": domain.scores,
                 "accepted": names,
-                "prefixes": [
-                    {"prefix": p.prefix, "pages": p.pages, "collected": p.collected, "share": p.share} for p in domain.prefixes[:_PREFIXES]
-                ],
-                "titles": domain.titles,
+                "prefixes": [_prefix_row(prefix) for prefix in domain.prefixes[:_PREFIXES]],
+                "samples": [asdict(sample) for sample in domain.samples],
             }
         )
-    prefix = pa.struct([("prefix", pa.string()), ("pages", pa.int64()), ("collected", pa.int64()), ("share", pa.float64())])
-    schema = pa.schema(
-        [
-            ("host", pa.string()),
-            ("domain", pa.string()),
-            ("pages", pa.int64()),
-            ("collected", pa.int64()),
-            ("share", pa.float64()),
-            ("share_low", pa.float64()),
-            ("share_high", pa.float64()),
-            ("mathematical", pa.bool_()),
-            ("accepted", pa.list_(pa.string())),
-            ("prefixes", pa.list_(prefix)),
-            ("titles", pa.list_(pa.string())),
-        ]
-    )
-    return pa.Table.from_pylist(rows, schema=schema)
+    return pa.Table.from_pylist(rows, schema=_SCHEMA)
+
+
+def _prefix_row(prefix: PathPrefix) -> dict[str, Any]:
+    low, high = wilson_interval(prefix.collected, prefix.pages)
+    return asdict(prefix) | {"share": prefix.share, "share_low": low, "share_high": high}
+
+
+_COUNTS = [
+    ("pages", pa.int64()),
+    ("collected", pa.int64()),
+    ("share", pa.float64()),
+    ("share_low", pa.float64()),
+    ("share_high", pa.float64()),
+    ("gain", pa.float64()),
+]
+_SAMPLE = pa.list_(pa.struct([("title", pa.string()), ("path", pa.string()), ("collected", pa.bool_())]))
+_SCHEMA = pa.schema(
+    [
+        ("host", pa.string()),
+        ("domain", pa.string()),
+        *_COUNTS,
+        ("mathematical", pa.bool_()),
+        ("scores", pa.list_(pa.int64())),
+        ("accepted", pa.list_(pa.string())),
+        ("prefixes", pa.list_(pa.struct([("prefix", pa.string()), *_COUNTS, ("samples", _SAMPLE)]))),
+        ("samples", _SAMPLE),
+    ]
+)

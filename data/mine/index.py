@@ -56,11 +56,12 @@ PATH_PAGES = """
     select host, prefix, count(distinct hash(url)) as pages from prefixed group by host, prefix order by host, prefix
 """
 
-# The longest prefix that covers a path decides, by whole segments; of a page's captures the first in the files' order is taken.
+# Of the prefixes that cover a path the one with most letters beside `*` decides; of a page's captures the first is taken.
 UNCOLLECTED = """
     with judged as (
         select pages.*, list_filter(
-            verdicts_of_host.verdicts, lambda v: url_path = v.stem or starts_with(url_path, v.stem || '/')
+            verdicts_of_host.verdicts,
+            lambda v: url_path = v.stem or starts_with(url_path, v.stem || '/') or coalesce(regexp_full_match(url_path, v.pattern), false)
         )[1].accept as accepted
         from pages join verdicts_of_host on pages.url_host_name = verdicts_of_host.host
     ),
@@ -97,14 +98,17 @@ class Index:
         `known` are Parquet files or globs with a column `canonical_url` or `url`: corpora, and what mining dropped. Rows come in the order
         of the WARC files. Returns how many there are, at most `limit`. Raises `MathQuarryError` naming a file that cannot be read.
         """
-        rows = [(v.host, v.prefix.rstrip("/"), v.verdict == "accept") for v in verdicts]
-        if not any(accept for _, _, accept in rows):
+        rows = [(v.host, v.stem, v.pattern, v.letters, v.verdict == "accept") for v in verdicts if v.verdict != "undecided"]
+        if not any(row[-1] for row in rows):
             raise MathQuarryError("the annotations accept no path, so there is nothing to fetch. Add a [[path]] with verdict = 'accept'.")
-        self._connection.execute("create or replace temp table verdicts (host varchar, stem varchar, accept boolean)")
-        self._connection.executemany("insert into verdicts values (?, ?, ?)", rows)
+        self._connection.execute(
+            "create or replace temp table verdicts (host varchar, stem varchar, pattern varchar, letters integer, accept boolean)"
+        )
+        self._connection.executemany("insert into verdicts values (?, ?, ?, ?, ?)", rows)
         self._connection.execute(
             "create or replace temp table verdicts_of_host as select host, "
-            "list({'stem': stem, 'accept': accept} order by length(stem) desc) as verdicts from verdicts group by host"
+            "list({'stem': stem, 'pattern': pattern, 'accept': accept} order by letters desc, stem desc) as verdicts "
+            "from verdicts group by host"
         )
         self._connection.execute("create or replace temp table known (canonical_url varchar)")
         for name in known:

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -39,6 +40,7 @@ from data.mine.quality import measure
 from data.mine.recall import Recall, recall
 from data.mine.review import Decision, Decisions
 from data.mine.rounds import Round, judge, load_round, run_round
+from data.mine.samples import write_samples, write_scores
 from data.mine.seed import first_seed, with_negatives
 from data.mine.shards import warc_files
 from data.workspace import Workspace
@@ -61,9 +63,10 @@ def mine(config: MineConfig, crawl: Path, problems: Path, space: Workspace, revi
     """Mine the WARC files of a crawl artifact.
 
     Writes to `space.out`: corpus/part-NNNN.parquet, rounds.json (rounds, funnel, dropped by reason, contamination by
-    benchmark and n), domains.parquet, dropped.parquet, contamination.parquet (every quotation), classifier.bin (the
-    last round's, collapsed). Metrics: pages, tokens, overlap and threshold by round. Raises `MathQuarryError` when
-    the crawl has no pages with text, when cleaning leaves none, or when there is no seed.
+    benchmark and n), domains.parquet, dropped.parquet, contamination.parquet (every quotation), samples.parquet and
+    scores.parquet (`samples.py`), classifier.bin (the last round's, collapsed). Metrics: pages, tokens, overlap and
+    threshold by round. Raises `MathQuarryError` when the crawl has no pages with text, when cleaning leaves none, or
+    when there is no seed.
 
     With `config.review`, `reviews` is the folder of the reviews; raises `ReviewNeeded` when a round waits for its decision.
     """
@@ -117,7 +120,9 @@ def _write_results(library: Library, mined: Mined, crawl: Path, space: Workspace
     reasons = write_dropped(library, last, mined.recalled, dropped)
     quotations = library.contamination
     quotations.write(library.urls(quotations.pages), space.out / "contamination.parquet")
-    judgement = judge(library, last.collected, decisions)
+    write_samples(library, last, space.out / "samples.parquet")
+    write_scores(library, rounds, space.out / "scores.parquet")
+    judgement = judge(library, last.collected, last.scores, decisions)
     if decisions:
         write_json(space.out / "review.json", {number: decision.model_dump(mode="json") for number, decision in decisions.items()})
     with atomic_path(space.out / "domains.parquet") as temporary:
@@ -126,7 +131,7 @@ def _write_results(library: Library, mined: Mined, crawl: Path, space: Workspace
     write_json(
         space.out / "rounds.json",
         {
-            "rounds": [asdict(done.record) for done in rounds],
+            "rounds": _records(rounds),
             "stopped": mined.stopped,
             "dropped": reasons,
             "contamination": quotations.counts(),
@@ -151,3 +156,14 @@ def _write_results(library: Library, mined: Mined, crawl: Path, space: Workspace
     if truth.exists():
         summary |= measure(truth, corpus, dropped)
     return summary
+
+
+def _records(rounds: list[Round]) -> list[dict[str, Any]]:
+    """The rounds' records, each with the domains that were not mathematical in the round before."""
+    known: set[str] = set()
+    records = []
+    for done in rounds:
+        domains = done.record.mathematical_domains
+        records.append(asdict(done.record) | {"new_domains": [host for host in domains if host not in known]})
+        known = set(domains)
+    return records

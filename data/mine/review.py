@@ -65,7 +65,7 @@ class Decisions:
 def all_verdicts(decisions: Mapping[int, Decision]) -> tuple[Annotations, bool]:
     """The verdicts of all rounds, a later one on the same path winning, and whether the threshold judges the rest, as decided last."""
     rounds = [decisions[number] for number in sorted(decisions)]
-    by_path = {(verdict.host, verdict.prefix.rstrip("/")): verdict for decision in rounds for verdict in decision.path}
+    by_path = {(verdict.host, verdict.stem): verdict for decision in rounds for verdict in decision.path}
     return Annotations(list(by_path.values())), not rounds or rounds[-1].rest == "threshold"
 
 
@@ -83,7 +83,7 @@ def table_rows(table: list[Domain], path_share: float) -> list[dict[str, Any]]:
                     "share": f"{domain.share:.0%} ({low:.0%} to {high:.0%})",
                     "paths": ", ".join(f"{prefix.prefix} {prefix.share:.0%} of {prefix.pages}" for prefix in domain.prefixes[:6]),
                     "threshold accepts": ", ".join(accept_unattended(domain, path_share)) or "nothing",
-                    "titles": "; ".join(domain.titles[:3]),
+                    "titles": "; ".join(sample.title for sample in domain.samples if sample.title and sample.collected),
                 }
             )
     return rows

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -13,16 +14,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data.config import MineConfig
-from data.files import atomic_path, read_json, write_json
+from data.files import atomic_path, file_digest, read_json, write_json
+from data.mine import facts
 from data.mine.annotations import Annotations, verdict_rows
 from data.mine.census import census
 from data.mine.domains import Domain, accept_unattended, domain_table
+from data.mine.histogram import histogram
 from data.mine.library import Library
 from data.mine.recall import Recall
 from data.mine.review import Decision, ReviewNeeded, all_verdicts, table_rows
 from data.mine.scoring import score_pages, train_classifier
 from data.mine.seed import Seed
-from data.mine.selection import select
+from data.mine.selection import Selection, select
 from data.mine.shards import Captures
 
 
@@ -49,6 +52,25 @@ class Record:
     accepted_paths: list[str]
     pages_added: int
     """Uncollected pages under accepted paths: they join the positives of the next round."""
+    rejected_paths: list[str]
+    """Paths that the annotation file rejects."""
+    judged_by: str
+    """`annotations` or `path_share`: what accepted the paths."""
+    seed_sha256: str
+    classifier_sha256: str
+    scores: list[int]
+    """Pages of the pool by score, see `histogram.py`."""
+    labelled: dict[str, Any] | None
+    """Average precision and curve on the labelled pages (`facts.ranking`)."""
+    tokenizer: str | None
+    """With what `tokens_counted` was counted; None: there is only the estimate of four bytes a token."""
+    tokens_counted: int | None
+    tokens_error: int | None
+    """Standard error of `tokens_counted`, which comes from a sample."""
+    duplicates: dict[str, int]
+    """Captures dropped as duplicates so far, by kind."""
+    contamination: list[dict[str, int | str]]
+    """Pages and segments that quote a benchmark so far, by benchmark and n."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +94,15 @@ class Judgement:
     table: list[Domain]
     accepted: dict[str, list[str]]
     uncollected: Captures
+    rejected: dict[str, list[str]]
+    """Paths that a person rejected."""
 
 
-def judge(library: Library, collected: Captures, decisions: Mapping[int, Decision] = MappingProxyType({})) -> Judgement:
+def judge(
+    library: Library, collected: Captures, scores: NDArray[np.float32], decisions: Mapping[int, Decision] = MappingProxyType({})
+) -> Judgement:
     """Make the domain table and accept paths: by the annotation file, or by a person's decisions, then `config.path_share`."""
-    with census(library, collected) as captures:
+    with census(library, collected, scores) as captures:
         return judge_captures(captures, library.config, decisions)
 
 
@@ -90,22 +116,24 @@ def judge_captures(
     else:
         annotations, by_share = all_verdicts(decisions)
     proposed = {domain.host: accept_unattended(domain, config.path_share) for domain in table if domain.mathematical and by_share}
-    accepted = annotations.accepted()
+    accepted = annotations.paths("accept")
     for host, prefixes in proposed.items():
         unjudged = [prefix for prefix in prefixes if annotations.accepts(host, prefix) is None]
         accepted[host] = sorted({*accepted.get(host, []), *unjudged})
     by_threshold = verdict_rows(((host, prefix, True) for host, prefixes in proposed.items() for prefix in prefixes), annotated=False)
     captures.register("verdicts", pa.concat_tables([annotations.table(), by_threshold]))
-    # A stem covers the path itself and what lies below it, by whole segments. Of several a person's goes first, then the longest.
+    # A stem covers the path itself and what lies below it, by whole segments. Of several a person's goes first, then the one
+    # with most letters beside `*`.
     under = captures.execute(
         """
         select capture from captures join verdicts using (host)
-        where not collected and (path = stem or starts_with(path, stem || '/'))
-        group by capture having arg_max(accepted, (annotated, len(stem))) order by capture
+        where not collected and (path = stem or starts_with(path, stem || '/') or regexp_full_match(path, pattern))
+        group by capture having arg_max(accepted, (annotated, len(replace(stem, '*', '')), stem)) order by capture
         """
     ).fetchnumpy()
     uncollected = np.asarray(under["capture"], dtype=np.int64)
-    return Judgement(table, {host: prefixes for host, prefixes in sorted(accepted.items()) if prefixes}, uncollected)
+    found = {host: prefixes for host, prefixes in sorted(accepted.items()) if prefixes}
+    return Judgement(table, found, uncollected, annotations.paths("reject"))
 
 
 def run_round(
@@ -131,11 +159,11 @@ def run_round(
             np.save(file, score_pages(pages, library.pool, model, library.workers))
     scores = np.load(scored)
     budget = config.token_budgets[min(number, len(config.token_budgets)) - 1]
-    chosen = select(scores, pages.tokens, library.pool, pages.key, budget)
+    chosen, counted = _choose(library, scores, budget)
     collected = np.sort(pages.capture[chosen.mask])
     known = chosen.mask & pages.among(before) if before is not None else None
     overlap = None if known is None else int(pages.tokens[known].sum(dtype=np.int64)) / chosen.tokens
-    judgement = judge(library, collected, {key: decision for key, decision in decisions.items() if key <= number})
+    judgement = judge(library, collected, scores, {key: decision for key, decision in decisions.items() if key <= number})
     ends = number == config.max_rounds or (overlap is not None and overlap >= config.stop_overlap)
     if config.review and not ends and number not in decisions:
         raise ReviewNeeded(number, table_rows(judgement.table, config.path_share))
@@ -155,11 +183,33 @@ def run_round(
         mathematical_domains=[domain.host for domain in judgement.table if domain.mathematical],
         accepted_paths=[host + prefix for host, prefixes in judgement.accepted.items() for prefix in prefixes],
         pages_added=len(added),
+        rejected_paths=[host + prefix for host, prefixes in judgement.rejected.items() for prefix in prefixes],
+        judged_by="annotations" if config.annotations else "path_share",
+        seed_sha256=facts.seed_digest(seed),
+        classifier_sha256=file_digest(model),
+        scores=histogram(scores[library.pool]),
+        labelled=facts.ranking(library, scores, facts.read_labels(Path(config.labelled))) if config.labelled else None,
+        tokenizer=Path(config.tokenizer).name if config.tokenizer else None,
+        tokens_counted=counted[0] if counted else None,
+        tokens_error=counted[1] if counted else None,
+        duplicates=facts.duplicates_by_kind(library),
+        contamination=library.contamination.counts(),
     )
     with atomic_path(folder / "pages.npz") as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, scores=scores, collected=collected, added=added)
     write_json(folder / "record.json", asdict(record))
     return Round(record, scores, collected, added, model)
+
+
+def _choose(library: Library, scores: NDArray[np.float32], budget: int) -> tuple[Selection, tuple[int, int] | None]:
+    """Select pages for the budget. With a tokenizer a first choice tells how far the estimate is off, and a second spends by that."""
+    pages, config = library.pages, library.config
+    chosen = select(scores, pages.tokens, library.pool, pages.key, budget)
+    counted = facts.count_tokens(library, chosen.mask, config)
+    if counted:
+        chosen = select(scores, pages.tokens, library.pool, pages.key, round(budget * chosen.tokens / max(1, counted[0])))
+        counted = facts.count_tokens(library, chosen.mask, config)
+    return chosen, counted
 
 
 def load_round(folder: Path) -> Round | None:

@@ -19,7 +19,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import xxhash
 from numpy.typing import NDArray
 
 from data.config import MineConfig
@@ -30,7 +29,7 @@ from data.extract.limited import ExtractionStopped, Extractor
 from data.files import atomic_path, read_json
 from data.mine.dedup import minhash
 from data.mine.pool import WorkerPool
-from data.mine.urls import Address, parse_address
+from data.mine.urls import Address, parse_address, url_key
 
 Mask = NDArray[np.bool_]
 Captures = NDArray[np.int64]
@@ -184,7 +183,7 @@ def _extracted(page: Page | Dropped, file: WarcFile, config: MineConfig, extract
 def _kept_row(address: Address, text: str, found: Extracted) -> dict:
     encoded = text.encode("utf-8", "replace")
     return {
-        "key": xxhash.xxh3_64_intdigest(address.canonical.encode("utf-8", "replace")),
+        "key": url_key(address.canonical),
         "canonical_url": address.canonical,
         "host": address.host,
         "domain": address.domain,

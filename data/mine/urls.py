@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+import xxhash
 from tldextract import TLDExtract
 from w3lib.url import canonicalize_url
 
@@ -56,6 +57,11 @@ def parse_address(url: str) -> Address | None:
     canonical_path = tidy.path.rstrip("/")
     canonical = f"{tidy.netloc}{canonical_path}" + (f"?{tidy.query}" if tidy.query else "")
     return Address(canonical, tidy.hostname or host, _registered_domain(host), tidy.path or "/")
+
+
+def url_key(canonical: str) -> int:
+    """64-bit hash of a canonical URL: orders pages and draws samples whatever the order of the crawl."""
+    return xxhash.xxh3_64_intdigest(canonical.encode("utf-8", "replace"))
 
 
 @lru_cache(maxsize=100_000)

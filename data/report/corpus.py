@@ -148,7 +148,23 @@ def _scores(rounds: Sequence[Mapping[str, Any]]) -> list[Block]:
     marks = [(min(EDGES[-1], max(EDGES[0], _log_odds(entry["threshold"]))), f"{entry['round']}") for entry in scored]
     ticks = [(_log_odds(share), f"{share:g}") for share in TICKS]
     note = "Scores on a log-odds axis, pages on a logarithmic one. Dotted: each round's threshold; pages to its right were collected."
-    return [Chart("Scores of all pages, by round", histograms(EDGES, counts, marks, ticks), note, wide=True)]
+    return [Chart("Scores of all pages, by round", histograms(EDGES, counts, marks, ticks), note, wide=True), *_precision(rounds)]
+
+
+def _precision(rounds: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """Precision against recall on the labelled pages, by round."""
+    curves = [
+        Line(f"round {entry['round']}", [point[2] for point in points], [point[1] for point in points])
+        for entry in rounds
+        if entry.get("labelled") and (points := entry["labelled"].get("curve"))
+    ]
+    if not curves:
+        return []
+    spec = lines(curves, "recall", ".0%", (0, 1.02))
+    spec["layout"]["xaxis"] |= {"tickformat": ".0%", "range": [0, 1.02]}
+    return [
+        Chart("Precision of the ranking on labelled pages", spec, "At each recall, the share of right ones among the pages scored as high.")
+    ]
 
 
 def _log_odds(share: float) -> float:

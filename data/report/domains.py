@@ -30,8 +30,8 @@ def domain_blocks(mine: ReportArtifact) -> list[Block]:
         else f"all {count(table.num_rows)}"
     )
     note = (
-        "Expected gain: uncollected pages of each folder times the folder's collected share, summed. Open a domain for its paths, the "
-        "distribution of its scores from 0 to 1, and titles drawn at random."
+        "Expected gain: uncollected pages of each folder times the folder's collected share, summed. Open a domain for its paths, "
+        "pages drawn at random (● collected, ○ not), and the distribution of its scores from 0 to 1."
     )
     return [
         Table(
@@ -56,14 +56,18 @@ def _row(row: dict[str, Any]) -> list[Cell]:
 def _details(row: dict[str, Any]) -> list[tuple[str, str]]:
     lines = []
     for prefix in (row.get("prefixes") or [])[:PREFIXES]:
-        titles = " · ".join((prefix.get("titles") or [])[:3])
-        lines.append(
-            (prefix["prefix"], f"{count(prefix['collected'])} of {count(prefix['pages'])}, {percent(prefix['share'], 0)}  {titles}".strip())
-        )
+        share = f"{count(prefix['collected'])} of {count(prefix['pages'])}, {percent(prefix['share'], 0)}"
+        lines.append((prefix["prefix"], f"{share}, expected gain {count(prefix.get('gain'))}"))
+        lines += [("", _sample(page)) for page in (prefix.get("samples") or [])[:3]]
     if row.get("scores"):
         lines.append(("scores", sparkline(row["scores"])))
-    lines += [("title", title) for title in (row.get("titles") or [])[:10]]
+    if not row.get("prefixes"):
+        lines += [("", _sample(page)) for page in row.get("samples") or []]
     return lines
+
+
+def _sample(page: dict[str, Any]) -> str:
+    return f"{'●' if page['collected'] else '○'} {page['title'] or page['path']}"
 
 
 def sparkline(counts: list[int]) -> str:

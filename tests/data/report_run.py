@@ -104,7 +104,11 @@ def write_mining(path: Path, hostile: str) -> None:
             "tokenizer": "bpe-100k",
             "tokens_counted": pages * 560,
             "tokens_error": pages * 4,
-            "labelled": {"pages": 1200, "average_precision": 0.9 + 0.02 * number},
+            "labelled": {
+                "pages": 1200,
+                "average_precision": 0.9 + 0.02 * number,
+                "curve": [[1 - recall / 20, 1 - (recall / 20) ** (4 * number), recall / 20] for recall in range(1, 21)],
+            },
         }
         for number, pages, threshold, overlap, added in [(1, 690, 0.71, None, 118), (2, 766, 0.64, 0.88, 21), (3, 769, 0.66, 0.985, 2)]
     ]
@@ -151,13 +155,15 @@ def domain(host: str, index: int, hostile: str) -> dict[str, Any]:
     pages, collected = 60 + index, max(1, 52 - 3 * index)
     low, high = wilson_interval(collected, pages)
     names = ["/questions/", "/notes/"]
+    samples = [{"title": f"Lecture {number}{hostile}", "path": f"/notes/{number}", "collected": number < 2} for number in range(3)]
     prefixes = [
         {
             "prefix": prefix + hostile,
             "pages": pages // 2,
             "collected": collected // 2,
             "share": collected / pages,
-            "titles": [f"One{hostile}", "Two"],
+            "gain": 3.5,
+            "samples": samples,
         }
         for prefix in names
     ]
@@ -173,7 +179,7 @@ def domain(host: str, index: int, hostile: str) -> dict[str, Any]:
         "scores": [pages - collected - 8, 2, 1, 1, 0, 1, 1, 2, 0, collected],
         "accepted": names if index < 6 else [],
         "prefixes": prefixes,
-        "titles": [f"Lecture {number}{hostile}" for number in range(3)],
+        "samples": samples,
     }
 
 

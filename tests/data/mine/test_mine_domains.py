@@ -7,7 +7,7 @@ import pytest
 from data.config import MineConfig
 from data.errors import MathQuarryError
 from data.mine.annotations import Annotations
-from data.mine.domains import Domain, PathPrefix, accept_unattended, domain_table, to_arrow, wilson_interval
+from data.mine.domains import Domain, PathPrefix, accept_unattended, domain_table, is_mathematical, to_arrow, wilson_interval
 from data.mine.rounds import Judgement, judge_captures
 
 FORUM = [f"forum.org/questions/{n}" for n in range(8)] + [f"forum.org/jobs/{n}" for n in range(8)]
@@ -32,6 +32,7 @@ def captures_of(addresses: list[str], collected: set[int], without: set[int] = f
             "title": [f"title of /{path}" for _, _, path in split],
             "key": pa.array(numbers, pa.uint64()),
             "collected": [number in collected for number in numbers],
+            "score": pa.array([0.95 if number in collected else 0.31 for number in numbers], pa.float32()),
         }
     )
     connection.register("captures", table)
@@ -74,7 +75,7 @@ def test_only_the_good_folder_of_a_mixed_host_is_accepted_and_a_flat_host_whole(
 
 def test_a_folder_is_not_accepted_for_a_good_parent() -> None:
     prefixes = [PathPrefix("/", 100, 80), PathPrefix("/a/", 60, 55), PathPrefix("/b/", 40, 10), PathPrefix("/b/c/", 10, 9)]
-    domain = Domain("x.org", "x.org", 100, 80, True, prefixes)
+    domain = Domain("x.org", "x.org", 100, 80, True, prefixes=prefixes)
     assert accept_unattended(domain, 0.5) == ["/a/", "/b/c/"]
 
 
@@ -95,14 +96,53 @@ def test_wilson_interval_matches_hand_worked_values() -> None:
     assert wilson_interval(5, 5)[1] == 1.0
 
 
-def test_domain_table_lists_shares_intervals_and_samples() -> None:
+def test_domain_table_lists_shares_intervals_scores_and_samples() -> None:
     judgement = judged(MineConfig())
-    rows = to_arrow(judgement.table, judgement.accepted).to_pylist()
-    forum = rows[0]
+    forum, *_ = to_arrow(judgement.table, judgement.accepted).to_pylist()
     assert (forum["host"], forum["share"], forum["accepted"]) == ("forum.org", 6 / 16, ["/questions/"])
     assert forum["share_low"] < forum["share"] < forum["share_high"]
-    assert {"prefix": "/questions/", "pages": 8, "collected": 5, "share": 5 / 8} in forum["prefixes"]
-    assert len(forum["titles"]) == 5
+    assert forum["scores"] == [0, 0, 0, 10, 0, 0, 0, 0, 0, 6]
+    questions = next(prefix for prefix in forum["prefixes"] if prefix["prefix"] == "/questions/")
+    assert (questions["pages"], questions["collected"], questions["share"]) == (8, 5, 5 / 8)
+    assert len(questions["samples"]) == 8
+    assert {"title": "title of /questions/0", "path": "/questions/0", "collected": True} in questions["samples"]
+    assert len(forum["samples"]) == 10
+
+
+def test_hosts_are_ordered_by_the_pages_to_expect_among_the_uncollected_of_each_folder() -> None:
+    table = judged(MineConfig()).table
+    assert [(domain.host, domain.gain) for domain in table] == [
+        ("forum.org", pytest.approx(3 * 5 / 8 + 7 * 1 / 8)),  # not 10 * 6 / 16: one folder says little of another
+        ("news.com", pytest.approx(18 * 2 / 20)),
+        ("flat.net", pytest.approx(1 * 5 / 6)),
+        ("tiny.org", 0.0),
+    ]
+    forum = {prefix.prefix: prefix.gain for prefix in table[0].prefixes}
+    assert forum == {"/": pytest.approx(2.75), "/questions/": pytest.approx(1.875), "/jobs/": pytest.approx(0.875)}
+
+
+def test_by_the_wilson_rule_few_pages_prove_little() -> None:
+    assert is_mathematical(6, 1, MineConfig())
+    assert not is_mathematical(6, 1, MineConfig(domain_rule="wilson"))
+    assert not is_mathematical(200, 22, MineConfig(domain_rule="wilson"))  # 11 %, at least 7.4 %
+    assert is_mathematical(200, 32, MineConfig(domain_rule="wilson"))  # 16 %, at least 11.6 %
+
+
+def test_samples_depend_on_the_seed_and_not_on_the_order_of_pages() -> None:
+    addresses = [f"x.org/{n}" for n in range(60)]
+
+    def sampled(seed: int, order: list[int]) -> list[str]:
+        with captures_of(addresses, {0, 1}) as captures:
+            pages = captures.sql("select * from captures").to_arrow_table().take(order)
+            with duckdb.connect() as other:
+                keys = pa.array([hash(("key", path)) % 2**63 for path in pages["path"].to_pylist()], pa.uint64())
+                other.register("captures", pages.set_column(pages.schema.get_field_index("key"), "key", keys))
+                return [sample.path for sample in domain_table(other, MineConfig(seed=seed))[0].samples]
+
+    straight, back = list(range(60)), list(range(59, -1, -1))
+    assert sampled(0, straight) == sampled(0, back)
+    assert sampled(0, straight) != sampled(1, straight)
+    assert len(set(sampled(0, straight))) == 10
 
 
 ANNOTATED = """
@@ -125,6 +165,52 @@ def test_with_annotations_only_they_decide_and_the_longest_prefix_wins(tmp_path:
     judgement = judged(MineConfig(annotations=str(file)))
     assert judgement.accepted == {"forum.org": ["/jobs"]}
     assert [ADDRESSES[capture] for capture in judgement.uncollected] == [f"forum.org/jobs/{n}" for n in range(1, 8)]
+
+
+def under(tmp_path: Path, paths: list[str], *verdicts: tuple[str, str]) -> list[str]:
+    """The paths of x.org that an annotation file accepts."""
+    file = tmp_path / "paths.toml"
+    file.write_text("".join(f'[[path]]\nhost = "x.org"\nprefix = "{prefix}"\nverdict = "{verdict}"\n' for prefix, verdict in verdicts))
+    with captures_of([f"x.org/{path}" for path in paths], set()) as captures:
+        return [paths[capture] for capture in judge_captures(captures, MineConfig(annotations=str(file))).uncollected]
+
+
+def test_a_star_stands_for_any_part_of_one_folder(tmp_path: Path) -> None:
+    paths = ["courses/12/maths", "courses/12/maths/a/b", "courses/maths", "courses/1/2/maths", "courses/7/art", "coursesX12/maths"]
+    assert under(tmp_path, paths, ("/courses/*/maths", "accept")) == paths[:2]
+    assert under(tmp_path, ["math-1/x", "math-2/y", "art/z"], ("/math-*", "accept"), ("/math-2/", "reject")) == ["math-1/x"]
+
+
+def test_undecided_is_no_verdict(tmp_path: Path) -> None:
+    paths = ["a/1", "a/b/2"]
+    assert under(tmp_path, paths, ("/a", "accept"), ("/a/b", "undecided")) == paths
+    assert under(tmp_path, paths, ("/a", "undecided")) == []
+
+
+def test_one_path_with_two_verdicts_is_refused_with_both_lines(tmp_path: Path) -> None:
+    with pytest.raises(MathQuarryError, match=r"paths\.toml, line 5: x\.org/a/ is reject here and accept in line 1"):
+        under(tmp_path, ["a"], ("/a", "accept"), ("/a/", "reject"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '[[path]]\nhost = "x.org"\nverdict = "accept"\n\n[[path]]\nhost = "y.org"\nverdict = "maybe"\n',
+            r"line 7, path\.1\.verdict: .*'maybe'",
+        ),
+        ('# verdicts\n[[path]]\nverdict = "accept"\n', r"line 2, path\.0\.host: Field required"),
+        ('[[path]]\nhost = "https://x.org"\nverdict = "accept"', r"line 2, path\.0\.host: .*without scheme"),
+        ('[[path]]\nhost = "x.org"\nverdict = "accept"\nanotator = "ab"', r"line 4, path\.0\.anotator"),
+        ('[[path]]\nhost = "x.org"\nverdict = "accept"\ndate = "yesterday"', r"line 4, path\.0\.date"),
+        ('[[path]]\nhost = "x.org"\nverdict = accept', r"not TOML: .*line 3"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named_with_its_line(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "paths.toml"
+    file.write_text(text)
+    with pytest.raises(MathQuarryError, match=rf"paths\.toml.*{message}"):
+        Annotations.read(file)
 
 
 @pytest.mark.parametrize("prefix", ["/questions", "/questions/"])

@@ -11,6 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from data.config import DecontaminationConfig, MineConfig, SeedConfig, WorkersConfig
 from data.errors import MathQuarryError
@@ -120,10 +123,22 @@ def test_a_page_with_too_little_left_beside_its_quotations_goes_whole(
 def test_every_page_has_an_answer_to_why(mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path) -> None:
     space = Workspace.at(tmp_path / "run")
     mine(mine_config, crawl, problems, space)
-    kept = pq.read_table(space.out / "corpus").to_pylist()[0]
-    (verdict,) = why(space.out, kept["url"] + "#top")
-    assert (verdict.kept, verdict.reason) == (True, "collected")
-    assert f"round {kept['round']}, score {kept['score']:.6f}" in verdict.detail
+    rounds = read_json(space.out / "rounds.json")["rounds"]
+    for kept in pq.read_table(space.out / "corpus").to_pylist():
+        (verdict,) = why(space.out, kept["url"] + "#top")
+        assert (verdict.kept, verdict.reason) == (True, "collected")
+        assert f"round {kept['round']}, score {kept['score']:.6f}" in verdict.detail
+        scored = [line for line in verdict.history if line.startswith("round")]
+        assert len(scored) == len(rounds)
+        assert "not collected" not in scored[-1]
+        # The round that first collected it is the first whose line says so.
+        assert [" collected" in line and "not collected" not in line for line in scored].index(True) + 1 == kept["round"]
+    (verdict,) = why(space.out, "https://forum.example.org/jobs/3")
+    assert verdict.reason == "low-score"
+    assert all("not collected (from " in line for line in verdict.history[:-1])
+    assert verdict.history[-1].startswith("host forum.example.org: a mathematical domain, ")
+    (verdict,) = why(space.out, "https://quotes.example.org/bakery.html")
+    assert verdict.history[0].startswith("quotes bakery held-out-1 question, 10-gram, in 1 segment (the whole page was dropped): a baker")
     assert [(found.kept, found.reason) for found in why(space.out, "http://THIN.example.org")] == [(False, "too-short")]
     # One address, captured twice in two spellings.
     assert sorted(found.reason for found in why(space.out, "https://notes.example.net/n3.html")) == [
@@ -155,6 +170,63 @@ def test_rounds_find_the_folder_of_mathematics_and_enlarge_the_seed(
     logged = space.metrics.read()
     assert [line["step"] for line in logged] == [done["round"] for done in record["rounds"]]
     assert logged[1]["values"].keys() == {"pages", "tokens", "overlap", "threshold"}
+
+
+def test_the_record_of_a_round_says_on_what_it_was_trained_how_it_ranks_and_how_many_tokens_it_has(
+    mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path
+) -> None:
+    labels = [{"url": f"http://forum.example.org/questions/{number}/", "label": "math"} for number in range(24)]
+    labels += [{"url": f"https://forum.example.org/jobs/{number}", "label": False} for number in range(12)]
+    labels.append({"url": "https://nowhere.example.org/", "label": "math_plain"})
+    labelled, tokenizer = tmp_path / "labels.jsonl", tmp_path / "tokenizer.json"
+    labelled.write_text("".join(json.dumps(label) + "\n" for label in labels))
+    words = Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    words.pre_tokenizer = WhitespaceSplit()
+    words.save(str(tokenizer))
+    config = mine_config.model_copy(
+        update={
+            "labelled": str(labelled),
+            "tokenizer": str(tokenizer),
+            "token_budgets": [4000, 5000],
+            "token_sample": 20,
+            "stop_overlap": 0.8,
+        }
+    )
+    space = Workspace.at(tmp_path / "run")
+    mine(config, crawl, problems, space)
+    rounds = read_json(space.out / "rounds.json")["rounds"]
+    last = rounds[-1]
+    assert last["classifier_sha256"] == hashlib.sha256((space.out / "classifier.bin").read_bytes()).hexdigest()
+    assert len({record["seed_sha256"] for record in rounds}) == len(rounds)
+    assert sum(last["scores"]) == 136
+    assert (last["labelled"]["pages"], last["labelled"]["positives"], last["labelled"]["missing"]) == (36, 24, 1)
+    assert last["labelled"]["average_precision"] > 0.95
+    assert last["labelled"]["curve"][-1][2] == 1.0
+    assert rounds[0]["new_domains"] == rounds[0]["mathematical_domains"]
+    assert not set(rounds[1]["new_domains"]) & set(rounds[0]["mathematical_domains"])
+    assert last["duplicates"] == {"url-duplicate": 1, "exact-duplicate": 0, "near-duplicate": 1}
+    assert last["contamination"] == [{"benchmark": "bakery", "n": 10, "pages": 1, "segments": 1}]
+    corpus = pq.read_table(space.out / "corpus")["text"].to_pylist()
+    exact = sum(len(text.split()) for text in corpus)
+    assert abs(last["tokens_counted"] - exact) < 4 * last["tokens_error"]
+    assert 0 < last["tokens_error"] < 0.1 * exact
+    # The budget is spent in counted tokens: a word is more than four bytes.
+    assert 0.8 * last["budget"] < exact < 1.1 * last["budget"] < last["tokens"]
+
+
+def test_the_samples_lie_on_both_sides_of_the_threshold(mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path) -> None:
+    space = Workspace.at(tmp_path / "run")
+    mine(mine_config, crawl, problems, space)
+    corpus = {row["url"]: row for row in pq.read_table(space.out / "corpus").to_pylist()}
+    samples = pq.read_table(space.out / "samples.parquet").to_pylist()
+    by_kind = {kind: [row for row in samples if row["kind"] == kind] for kind in ("collected", "just-above", "just-below", "rejected")}
+    assert all(len(rows) == 8 for rows in by_kind.values())
+    above = {row["url"] for row in by_kind["just-above"]}
+    assert above == {row["url"] for row in sorted(corpus.values(), key=lambda row: row["score"])[:8]}
+    for row in samples:
+        assert (row["url"] in corpus) == (row["kind"] in ("collected", "just-above"))
+        if row["url"] in corpus:
+            assert row["text"].removesuffix(" […]") in corpus[row["url"]]["text"]
 
 
 def test_the_published_classifier_gives_the_published_scores(mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path) -> None:
