@@ -1,13 +1,14 @@
 """The page classifier: fastText with the paper's settings, then collapsed to the size of its labels.
 
 The paper (section 2.1) gives dimension, learning rate, n-grams, least count and epochs, not the treatment of the
-text. Ours: one page is one line, whitespace of any kind is a space, and the two strings that fastText itself gives a
-meaning (the label prefix, the end of a line) are defused.
+text. fastText knows words by the spaces between them, so `$x_{1}` and `$x_{2}` would have nothing in common, nor two
+Chinese sentences: here symbols and Chinese characters are words of their own, and letters are small.
 """
 
 from __future__ import annotations
 
 import random
+import re
 import struct
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -21,11 +22,15 @@ from numpy.typing import NDArray
 from data.config import ClassifierConfig
 from data.errors import MathQuarryError
 from data.files import atomic_path, disk_error
+from data.mine.hashing import UNSPACED
 
 POSITIVE = "math"
 NEGATIVE = "other"
 
 _PREFIX = "__label__"
+# Replacing them one by one takes half the time of a regular expression.
+_SPACED = [(symbol, f" {symbol} ") for symbol in "$^_{}()[]=+-*/<>|,.;:!?\"'&#%~@`"] + [("\\", " \\")]
+_UNSPACED_CHARACTER = re.compile(f"[{UNSPACED}]")
 # fastText returns exp(log(p + 1e-5)) for a probability p.
 _FASTTEXT_EPSILON = 1e-5
 # Header of fastText's .bin, little-endian: magic, version, 12 integer arguments and one double; then sizes of the dictionary.
@@ -38,9 +43,17 @@ _ROWS_AT_ONCE = 65_536
 _LINES_IN_MEMORY = 20_000
 
 
-def one_line(text: str) -> str:
-    """The text as fastText reads it: one line, without its label prefix (`__label__`) or its end-of-line word (`</s>`) inside."""
-    return " ".join(text.split()).replace(_PREFIX, "__label_").replace("</s>", "</s >")
+def as_line(text: str) -> str:
+    """The text as the classifier reads it, in training and scoring: one line of words, TeX commands, symbols and Chinese characters.
+
+    fastText's own words, the label prefix `__label__` and the end of a line `</s>`, come apart and mean nothing.
+    """
+    text = text.lower()
+    for symbol, spaced in _SPACED:
+        text = text.replace(symbol, spaced)
+    if not text.isascii():
+        text = _UNSPACED_CHARACTER.sub(r" \g<0> ", text)
+    return " ".join(text.split())
 
 
 def write_examples(path: Path, examples: Iterable[tuple[str, bool]], count: int, seed: int) -> None:
@@ -56,7 +69,7 @@ def write_examples(path: Path, examples: Iterable[tuple[str, bool]], count: int,
             files = [stack.enter_context(part.open("w", encoding="utf-8", errors="replace")) for part in parts]
             for text, positive in examples:
                 label = POSITIVE if positive else NEGATIVE
-                files[draw.randrange(len(files))].write(f"{_PREFIX}{label} {one_line(text)}\n")
+                files[draw.randrange(len(files))].write(f"{_PREFIX}{label} {as_line(text)}\n")
     except OSError as error:
         raise disk_error(error, path) from error
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as out:
@@ -170,7 +183,7 @@ class Classifier:
         scores = np.zeros(len(texts), dtype=np.float32)
         if not texts:
             return scores
-        lines = [one_line(text) for text in texts]
+        lines = [as_line(text) for text in texts]
         for row, (labels, probabilities) in enumerate(zip(*self._model.predict(lines, k=-1, on_unicode_error="replace"), strict=True)):
             for label, probability in zip(labels, probabilities, strict=True):
                 if label == positive:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 Hashes = NDArray[np.uint64]
 
 # Scripts written without spaces: every character is a word (kana, CJK ideographs, and their compatibility block).
-_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_LETTER = rf"[^\W\d_{_UNSPACED}]"
-_WORD = re.compile(rf"\d+(?:\.\d+)?|[^\W\d_{_UNSPACED}]+|[{_UNSPACED}]")
+UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_LETTER = rf"[^\W\d_{UNSPACED}]"
+_WORD = re.compile(rf"\d+(?:\.\d+)?|[^\W\d_{UNSPACED}]+|[{UNSPACED}]")
 _THOUSANDS = re.compile(r",(?<=\d,)(?=\d{3}(?!\d))")  # the comma first: the search for it is quick
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)

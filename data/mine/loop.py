@@ -11,6 +11,8 @@ Departures from the paper, numbered:
 3. Two passes: see `recall.py`. With `recall.enabled` off there is one, as in the paper.
 4. Pages that quote a benchmark go before selection, so they train no classifier, and a round's budget counts only
    pages that stay. The paper decontaminates the collected corpus.
+5. Symbols and Chinese characters are words to the classifier, and no page that a round collected is a negative example
+   of the next.
 
 A killed run resumes at the WARC, the part of a crawl-wide step, the shard compared or scored, or the round.
 """
@@ -109,7 +111,7 @@ def run_rounds(library: Library, space: Workspace, decisions: Mapping[int, Decis
             if number < config.max_rounds:
                 library.grow(done.added, f"{number:02d}-added")
                 usable = library.pages.capture[library.pool & library.pages.among(done.added)]
-                seed = with_negatives(library, candidates, np.union1d(seed.positives, usable), config, seed.outside)
+                seed = with_negatives(library, candidates, np.union1d(seed.positives, usable), done.collected, config, seed.outside)
     return Mined(rounds, recalled, "max_rounds")
 
 

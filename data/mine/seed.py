@@ -2,9 +2,9 @@
 
 The paper begins with 500,000 OpenWebMath pages against 500,000 random Common Crawl pages. Ours: where the crawl has
 the seed's pages, its own extraction of them can stand for their texts (`file-urls`); where no seed is at hand, the
-pages with the most formulas are one (`crawl-formulas`). Negatives are drawn once in a fixed random order; a negative
-that becomes a positive is replaced by the next in that order. The paper does not say whether its negatives change
-between rounds.
+pages with the most formulas are one (`crawl-formulas`). Negatives are drawn once in a fixed random order; from the
+second round on those that the round before collected are left out, since most of them are mathematics. The paper does
+not say whether its negatives change between rounds.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ def first_seed(library: Library, config: MineConfig, folder: Path) -> tuple[Seed
             raise MathQuarryError(
                 f"seed_pages.source = file-urls, but the crawl has none of the pages that {wanted.path} names in its `url` column."
             )
-    return with_negatives(library, candidates, positives, config, outside if wanted.source == "file" else None), candidates
+    nothing = np.empty(0, dtype=np.int64)
+    return with_negatives(library, candidates, positives, nothing, config, outside if wanted.source == "file" else None), candidates
 
 
 def _candidates(library: Library, config: MineConfig, outside: Path) -> Candidates:
@@ -149,10 +150,12 @@ class _Least:
         return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *self._values]))
 
 
-def with_negatives(library: Library, candidates: Candidates, positives: Captures, config: MineConfig, outside: Path | None) -> Seed:
-    """Complete a seed with random pages of the crawl that are no positives."""
+def with_negatives(
+    library: Library, candidates: Candidates, positives: Captures, collected: Captures, config: MineConfig, outside: Path | None
+) -> Seed:
+    """Complete a seed with random pages of the crawl that are no positives and were not collected in the round before."""
     pages = library.pages
-    allowed = library.pool & ~pages.among(positives)
+    allowed = library.pool & ~pages.among(positives) & ~pages.among(collected)
     if config.recall.enabled:
         allowed &= pages.among(candidates.blind)
     outside_count = 0
@@ -163,8 +166,8 @@ def with_negatives(library: Library, candidates: Candidates, positives: Captures
     drawn = drawn[np.argsort(draws(pages.key[drawn], config.seed), kind="stable")][: config.seed_pages.negatives]
     if not len(drawn):
         raise MathQuarryError(
-            "no page of the crawl is left for the classifier's negative examples: all of them are positive. "
-            "Lower seed_pages.positives or mine a larger crawl."
+            "no page of the crawl is left for the classifier's negative examples: all of them are positive or collected. "
+            "Lower seed_pages.positives or the token budgets, or mine a larger crawl."
         )
     return Seed(positives, np.sort(pages.capture[drawn]), outside, outside_count)
 

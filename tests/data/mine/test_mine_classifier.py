@@ -7,7 +7,7 @@ import pytest
 
 from data.config import ClassifierConfig
 from data.errors import MathQuarryError
-from data.mine.classifier import Classifier, collapse, one_line, train, write_examples
+from data.mine.classifier import Classifier, as_line, collapse, train, write_examples
 
 CONFIG = ClassifierConfig(dim=32, buckets=2000, learning_rate=0.5, epochs=10, min_count=1)
 MATHS, OTHER = ["theorem", "lemma", "proof", "integral", "prime"], ["coffee", "holiday", "football", "recipe", "weather"]
@@ -62,7 +62,7 @@ def test_text_cannot_smuggle_in_a_label_or_end_its_line(tmp_path: Path) -> None:
     model = fasttext.load_model(str(tmp_path / "full.bin"))
     assert sorted(model.get_labels()) == ["__label__math", "__label__other"]
     assert "lemma" in model.get_words()
-    assert one_line("a __label__math\r\nb") == "a __label_math b"
+    assert as_line("a __label__math\r\nb</s>") == "a _ _ label _ _ math b < / s >"
 
 
 def test_examples_are_mixed_and_complete_in_any_number_of_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from data.workspace import Progress
 from tests.data.mine.conftest import OTHER_WORDS, html_page, prose
 
 COUNT = 20
+NOTHING = np.empty(0, dtype=np.int64)
 ADDRESSES = [f"x.org/{number:02d}" for number in range(COUNT)]
 FORMULAS = [0, 5, 5, 9] + [0] * 16
 
@@ -53,9 +54,18 @@ def test_pages_with_the_most_formulas_are_positive_and_random_others_negative(li
 def test_a_negative_that_becomes_positive_is_replaced_and_the_others_stay(library: Library, tmp_path: Path) -> None:
     config = library.config.model_copy(update={"seed_pages": SeedConfig(source="crawl-formulas", positives=2, negatives=10)})
     seed, candidates = first_seed(library, config, tmp_path)
-    grown = with_negatives(library, candidates, np.union1d(seed.positives, seed.negatives[:3]), config, None)
+    grown = with_negatives(library, candidates, np.union1d(seed.positives, seed.negatives[:3]), NOTHING, config, None)
     assert grown.counts == (5, 10)
     assert len(set(grown.negatives.tolist()) & set(seed.negatives.tolist())) == 7
+
+
+def test_what_a_round_collected_is_no_negative_of_the_next(library: Library, tmp_path: Path) -> None:
+    config = library.config.model_copy(update={"seed_pages": SeedConfig(source="crawl-formulas", positives=2, negatives=10)})
+    seed, candidates = first_seed(library, config, tmp_path)
+    collected = seed.negatives[:4]
+    grown = with_negatives(library, candidates, seed.positives, collected, config, None)
+    assert not set(grown.negatives.tolist()) & set(collected.tolist())
+    assert len(set(grown.negatives.tolist()) & set(seed.negatives.tolist())) == 6
 
 
 def test_the_crawls_own_pages_at_the_seeds_addresses_are_positive(library: Library, tmp_path: Path) -> None:
@@ -111,4 +121,6 @@ def test_bad_seed_files_are_named(name: str, content: str, message: str, library
 
 def test_a_seed_without_negatives_is_refused(library: Library) -> None:
     with pytest.raises(MathQuarryError, match="negative examples"):
-        with_negatives(library, Candidates(library.pages.capture, library.pages.capture), library.pages.capture, library.config, None)
+        with_negatives(
+            library, Candidates(library.pages.capture, library.pages.capture), library.pages.capture, NOTHING, library.config, None
+        )
