@@ -72,7 +72,7 @@ def losses_of_groups(
 ) -> dict[str, float]:
     """Mean loss a trained token of up to `SAMPLE` examples of each group that fit a row, drawn from the config's seed: `loss_cot`, ..."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    policy.to(device)
+    policy.to(device)  # type: ignore[arg-type]
     losses = {}
     for name, members in groups.items():
         fitting = [place for place in members if len(labelled[place][0]) <= config.context_tokens]

@@ -85,7 +85,7 @@ def _records(source: CommonCrawlRecords, space: Workspace) -> tuple[dict[str, An
         # The other subsets are robots.txt files and failed requests.
         index = [f"{source.base_url.rstrip('/')}/{path}" for path in paths.paths if "/subset=warc/" in path]
         listing = {"list": {"url": paths.url, "sha256": paths.sha256, "files": len(paths.paths)}}
-    verdicts = Annotations.read(Path(source.annotations)).verdicts()
+    verdicts = Annotations.read(Path(source.annotations)).verdicts
     if not wanted.exists():
         with open_index(index, client, space.scratch / "spill", source.memory_gib) as opened:
             opened.uncollected(verdicts, source.known, wanted, source.limit)

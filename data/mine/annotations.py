@@ -104,10 +104,6 @@ class Annotations:
         except UnicodeDecodeError as error:
             raise MathQuarryError(f"{path} is not TOML: {error}.") from None
 
-    def verdicts(self) -> list[Verdict]:
-        """All of them, by host."""
-        return [verdict for _, verdicts in sorted(self._by_host.items()) for verdict in verdicts]
-
     def accepts(self, host: str, path: str) -> bool | None:
         """Whether a page's path is accepted; None when nobody judged it."""
         judged = [verdict for verdict in self.verdicts if verdict.host == host and verdict.verdict != "undecided" and verdict.covers(path)]
