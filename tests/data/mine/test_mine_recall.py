@@ -42,6 +42,7 @@ def test_a_first_pass_decides_what_is_extracted_and_a_second_what_is_collected(
     assert record["rounds"][-1]["recall_captures"] <= funnel["let through by a first pass"]
 
 
+@pytest.mark.slow
 def test_pages_that_no_first_pass_let_through_count_in_their_domains(
     two_passes: MineConfig, crawl: Path, problems: Path, tmp_path: Path
 ) -> None:
@@ -53,6 +54,7 @@ def test_pages_that_no_first_pass_let_through_count_in_their_domains(
     assert careful["forum.example.org"] == plain["forum.example.org"] == 36
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_in", ["first pass", "second pass"])
 def test_two_passes_that_are_cut_off_resume_to_the_same_bytes(
     stop_in: str, two_passes: MineConfig, crawl: Path, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

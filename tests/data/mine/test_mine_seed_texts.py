@@ -76,6 +76,7 @@ def test_a_sample_is_decided_by_the_seed(tmp_path: Path) -> None:
     assert sample != taken(tmp_path / "a.parquet", 10, seed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_data_set_is_loaded_by_name_config_and_split(streaming: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The code that loads from the hub, on a data set in a folder: the library takes both."""

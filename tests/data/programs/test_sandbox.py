@@ -174,6 +174,7 @@ input()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backend", [pytest.param("local", marks=pytest.mark.bubblewrap), pytest.param("container", marks=pytest.mark.docker)]
 )
