@@ -2,7 +2,8 @@
 
 The paper (section 2.1) gives dimension, learning rate, n-grams, least count and epochs, not the treatment of the
 text. fastText knows words by the spaces between them, so `$x_{1}` and `$x_{2}` would have nothing in common, nor two
-Chinese sentences: here symbols and Chinese characters are words of their own, and letters are small.
+Chinese sentences: here symbols and Chinese characters are words of their own, every number is the word 0, and letters
+are small.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ NEGATIVE = "other"
 _PREFIX = "__label__"
 # Replacing them one by one takes half the time of a regular expression.
 _SPACED = [(symbol, f" {symbol} ") for symbol in "$^_{}()[]=+-*/<>|,.;:!?\"'&#%~@`"] + [("\\", " \\")]
+_NUMBER = re.compile(r"\d+")
 _UNSPACED_CHARACTER = re.compile(f"[{UNSPACED}]")
 # fastText returns exp(log(p + 1e-5)) for a probability p.
 _FASTTEXT_EPSILON = 1e-5
@@ -44,13 +46,14 @@ _LINES_IN_MEMORY = 20_000
 
 
 def as_line(text: str) -> str:
-    """The text as the classifier reads it, in training and scoring: one line of words, TeX commands, symbols and Chinese characters.
+    """The text as the classifier reads it, in training and scoring: one line of words, TeX commands, numbers, symbols, Chinese characters.
 
     fastText's own words, the label prefix `__label__` and the end of a line `</s>`, come apart and mean nothing.
     """
     text = text.lower()
     for symbol, spaced in _SPACED:
         text = text.replace(symbol, spaced)
+    text = _NUMBER.sub(" 0 ", text)
     if not text.isascii():
         text = _UNSPACED_CHARACTER.sub(r" \g<0> ", text)
     return " ".join(text.split())

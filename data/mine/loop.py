@@ -11,8 +11,8 @@ Departures from the paper, numbered:
 3. Two passes: see `recall.py`. With `recall.enabled` off there is one, as in the paper.
 4. Pages that quote a benchmark go before selection, so they train no classifier, and a round's budget counts only
    pages that stay. The paper decontaminates the collected corpus.
-5. Symbols and Chinese characters are words to the classifier, and no page that a round collected is a negative example
-   of the next.
+5. Symbols and Chinese characters are words to the classifier, all numbers one word, and no page that a round collected
+   is a negative example of the next.
 
 A killed run resumes at the WARC, the part of a crawl-wide step, the shard compared or scored, or the round.
 """

@@ -12,7 +12,7 @@ from tests.e2e.command_line import SMALL, CommandLine
 
 pytestmark = pytest.mark.slow
 
-FIELDS = [*SMALL, "compare.seeds=[0, 1]", "compare.steps=2", "compare.evaluate_steps=1", "compare.evaluate_questions=8"]
+FIELDS = [*SMALL, "compare.seeds=[0]", "compare.steps=2", "compare.evaluate_steps=1", "compare.evaluate_questions=8"]
 
 
 def test_every_method_starts_from_one_policy_and_a_second_comparison_only_adds(
@@ -30,9 +30,8 @@ def test_every_method_starts_from_one_policy_and_a_second_comparison_only_adds(
     assert before <= set(stages.values())
     methods = ["sft", "rft", "online-rft", "dpo", "ppo", "grpo+os", "grpo+ps"]
     for method in methods:
-        for seed in (0, 1):
-            manifest = Store(store).get("grpo", stages[f"grpo-{method}-{seed}"]).manifest
-            assert manifest["inputs"]["policy"] == stages["sft"]
-            assert manifest["summary"]["outputs"] == 2 * 4 * 4
-    assert "online-rft-1" in output
+        manifest = Store(store).get("grpo", stages[f"grpo-{method}-0"]).manifest
+        assert manifest["inputs"]["policy"] == stages["sft"]
+        assert manifest["summary"]["outputs"] == 2 * 4 * 4
+    assert "online-rft-0" in output
     assert "Nothing to do" in command_line.run(*options)

@@ -62,11 +62,12 @@ def test_text_cannot_smuggle_in_a_label_or_end_its_line(tmp_path: Path) -> None:
     model = fasttext.load_model(str(tmp_path / "full.bin"))
     assert sorted(model.get_labels()) == ["__label__math", "__label__other"]
     assert "lemma" in model.get_words()
+    assert as_line(r"So $x_{12}=\frac{1}{2}$, 求和") == r"so $ x _ { 0 } = \frac { 0 } { 0 } $ , 求 和"
     assert as_line("a __label__math\r\nb</s>") == "a _ _ label _ _ math b < / s >"
 
 
 def test_examples_are_mixed_and_complete_in_any_number_of_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    examples = [(f"p{number}", True) for number in range(100)] + [(f"n{number}", False) for number in range(100)]
+    examples = [("p" * number, True) for number in range(1, 101)] + [("n" * number, False) for number in range(1, 101)]
     for limit in (1000, 30):
         monkeypatch.setattr("data.mine.classifier._LINES_IN_MEMORY", limit)
         write_examples(tmp_path / "e.txt", examples, 200, seed=1)
