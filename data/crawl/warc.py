@@ -46,7 +46,7 @@ class Dropped:
 
     Reasons: `too-large`, `not-html`, `http-status`, `bad-http` (no HTTP response inside), `bad-encoding` (a content
     coding that is unknown or broken), `no-url`, `broken-warc` (the file ends or turns to garbage here; `url` is the cut
-    record's, or empty).
+    record's, or empty), `no-warc` (the file holds no WARC record at all; one such file is no reason to stop a crawl).
     """
 
     url: str
@@ -59,7 +59,7 @@ def read_pages(path: str, max_page_bytes: int) -> Iterator[Page | Dropped]:
 
     `path` is a file, an http(s) URL or another fsspec URL. A body of more than `max_page_bytes`, packed or unpacked, is dropped without
     being read further, and a record that claims more than `LARGEST_RECORD` ends the file.
-    Raises `MathQuarryError` naming the file when it is missing, cannot be read, or holds no WARC record at all.
+    Raises `MathQuarryError` naming the file when it is missing or cannot be read.
     """
     with _opened(path) as file:
         yield from _read_records(file, path, max_page_bytes)
@@ -151,7 +151,8 @@ def _read_records(file: BinaryIO, path: str, max_page_bytes: int) -> Iterator[Pa
     if source.failure:
         raise source.failure
     if not records:
-        raise MathQuarryError(f"{path} holds no readable WARC record. Check that it is a WARC file (may be gzipped), and whole.")
+        yield Dropped("", "no-warc", f"{path} holds no readable WARC record; a WARC file may be gzipped, ARC files are not read")
+        return
     if file.seekable() and not ends_whole(file, source.head, last, length):
         yield Dropped("", "broken-warc", f"{path}: cut short or damaged after {records} records, past byte {last}")
 

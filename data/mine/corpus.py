@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 
 import duckdb
@@ -103,13 +104,14 @@ def write_dropped(library: Library, last: Round, recalled: Recall | None, path: 
 def _dropped(connection: duckdb.DuckDBPyConnection, library: Library, last: Round, recalled: Recall | None) -> Iterator[str]:
     """Queries of (step, place, url, reason, detail), one for each step that drops pages; (step, place) is their order."""
     captured = f"(select capture, url from {parquet(library.captured)} where reason = '')"
+    steps = count()
     yield (
-        "select 0 as step, row_number() over (order by filename, file_row_number) as place, url, reason, detail "
+        f"select {next(steps)} as step, row_number() over (order by filename, file_row_number) as place, url, reason, detail "
         f"from {parquet(library.captured, 'filename = true, file_row_number = true')} where reason <> ''"
     )
-    for step, (reason, files) in enumerate([*library.duplicates.items(), *library.repeated.items()], 1):
+    for reason, files in [*library.duplicates.items(), *library.repeated.items()]:
         yield (
-            f"select {step}, dropped.capture, here.url, '{reason}', 'repeats ' || kept.url from {parquet(files)} dropped "
+            f"select {next(steps)}, dropped.capture, here.url, '{reason}', 'repeats ' || kept.url from {parquet(files)} dropped "
             f"join {captured} here on here.capture = dropped.capture join {captured} kept on kept.capture = dropped.keep"
         )
     pages, pool = library.pages, library.pool
@@ -117,16 +119,17 @@ def _dropped(connection: duckdb.DuckDBPyConnection, library: Library, last: Roun
         connection.register("weak", _weak(library, recalled))
         why = f"round {last.record.round} let through from {recalled.threshold:.6f}"
         score = f"format('first-pass score {{:.6f}}; {why}', score)"
-        yield f"select 7, capture, url, 'low-recall-score', {score} from weak join {captured} using (capture)"
-        yield f"select 8, capture, url, reason, detail from {parquet(pages.shards)} where reason <> ''"
+        yield f"select {next(steps)}, capture, url, 'low-recall-score', {score} from weak join {captured} using (capture)"
+        yield f"select {next(steps)}, capture, url, reason, detail from {parquet(pages.shards)} where reason <> ''"
     quoting = library.contamination.dropped
     columns = {"capture": pa.array(list(quoting), pa.int64()), "detail": pa.array(list(quoting.values()), pa.string())}
     connection.register("quoting", pa.table(columns))
-    yield f"select 9, capture, url, 'contaminated', detail from quoting join {captured} using (capture)"
+    yield f"select {next(steps)}, capture, url, 'contaminated', detail from quoting join {captured} using (capture)"
     left = pool & ~pages.among(last.collected)
     connection.register("low", pa.table({"capture": pages.capture[left], "score": last.scores[left].astype(np.float64)}))
     why = f"round {last.record.round} kept scores from {last.record.threshold:.6f}"
-    yield f"select 10, capture, url, 'low-score', format('score {{:.6f}}; {why}', score) from low join {captured} using (capture)"
+    score = f"format('score {{:.6f}}; {why}', score)"
+    yield f"select {next(steps)}, capture, url, 'low-score', {score} from low join {captured} using (capture)"
 
 
 def _weak(library: Library, recalled: Recall) -> pa.RecordBatchReader:

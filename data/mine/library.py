@@ -6,6 +6,7 @@ captures; each new page is compared with the benchmarks. Without a recall pass e
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -128,9 +129,13 @@ def read_crawl(files: list[WarcFile], problems: Path, config: MineConfig, scratc
     Raises `MathQuarryError` when no page of the crawl has text.
     """
     captured = capture_crawl(files, scratch / "captures", config, workers)
-    if not any(pq.read_table(shard, columns=["capture"])["capture"].null_count < pq.read_metadata(shard).num_rows for shard in captured):
+    reasons: Counter[str] = Counter()
+    for shard in captured:
+        reasons.update(pq.read_table(shard, columns=["reason"])["reason"].to_pylist())
+    if not reasons.pop("", 0):
+        why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common()) or "the files hold no pages"
         raise MathQuarryError(
-            "no page of the crawl has text to mine: every record was dropped. "
+            f"no page of the crawl has text to mine ({why}). "
             "Check that the crawl's WARC files hold HTML responses, and min_characters and max_page_bytes of the mine section."
         )
     duplicates = find_duplicates(captured, config, scratch / "captures" / "keys", scratch / "duplicates", workers)

@@ -53,9 +53,9 @@ class Record:
     pages_added: int
     """Uncollected pages under accepted paths: they join the positives of the next round."""
     rejected_paths: list[str]
-    """Paths that the annotation file rejects."""
+    """Paths that the annotation file or a person rejects."""
     judged_by: str
-    """`annotations` or `path_share`: what accepted the paths."""
+    """What accepted the paths: `annotations` (a file), `person` (decisions between rounds) or `path_share`."""
     seed_sha256: str
     classifier_sha256: str
     scores: list[int]
@@ -184,7 +184,7 @@ def run_round(
         accepted_paths=[host + prefix for host, prefixes in judgement.accepted.items() for prefix in prefixes],
         pages_added=len(added),
         rejected_paths=[host + prefix for host, prefixes in judgement.rejected.items() for prefix in prefixes],
-        judged_by="annotations" if config.annotations else "path_share",
+        judged_by="annotations" if config.annotations else "person" if decisions else "path_share",
         seed_sha256=facts.seed_digest(seed),
         classifier_sha256=file_digest(model),
         scores=histogram(scores[library.pool]),

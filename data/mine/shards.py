@@ -160,7 +160,7 @@ def _extracted(page: Page | Dropped, file: WarcFile, config: MineConfig, extract
     """A row without its capture number; `reason` is empty where the page has text."""
     if isinstance(page, Dropped):
         detail = page.detail.replace(file.path, file.name)
-        if page.reason == "broken-warc" and file.name not in detail:
+        if page.reason in ("broken-warc", "no-warc") and file.name not in detail:
             detail = f"{file.name}: {detail}"
         return {"url": page.url, "warc": file.name, "reason": page.reason, "detail": detail}
     where = {"url": page.url, "warc": file.name, "offset": page.offset}

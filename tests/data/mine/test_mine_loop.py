@@ -368,18 +368,30 @@ def test_a_truncated_warc_costs_its_last_pages_and_nothing_more(
     assert summary["pages"] > 30
 
 
-@pytest.mark.parametrize("content", [None, b"", b"this is no WARC file at all"])
-def test_a_missing_or_meaningless_warc_is_named(
-    content: bytes | None, mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path
-) -> None:
-    culprit = crawl / "warc" / "2.warc.gz"
-    culprit.unlink()
-    if content is not None:
-        culprit.write_bytes(content)
+def test_a_missing_warc_is_named(mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path) -> None:
+    (crawl / "warc" / "2.warc.gz").unlink()
     space = Workspace.at(tmp_path / "run")
     with pytest.raises(MathQuarryError, match=r"2\.warc\.gz"):
         mine(mine_config, crawl, problems, space)
     assert not (space.scratch / "captures" / "000002.parquet").exists()
+
+
+def test_real_odd_files_and_files_that_are_no_warc_are_read_or_counted_with_their_reason(
+    mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path, shared_data: Path
+) -> None:
+    odd = sorted((shared_data / "web" / "warc-cases").iterdir())
+    (crawl / "warc" / "empty.warc.gz").touch()
+    (crawl / "warc" / "text.warc.gz").write_text("this is no WARC file at all")
+    listing = read_json(crawl / "warcs.json")
+    listing["files"] += [{"path": str(path)} for path in odd]
+    listing["files"] += [{"path": f"warc/{name}.warc.gz"} for name in ("empty", "text")]
+    (crawl / "warcs.json").write_text(json.dumps(listing))
+    space = Workspace.at(tmp_path / "run")
+    summary = mine(mine_config, crawl, problems, space)
+    assert (summary["dropped_no_warc"], summary["dropped_broken_warc"]) == (3, 1)
+    dropped = pq.read_table(space.out / "dropped.parquet").to_pylist()
+    named = {row["detail"].split(" ")[0] for row in dropped if row["reason"] == "no-warc"}
+    assert {Path(name).name for name in named} == {"example.arc.gz", "empty.warc.gz", "text.warc.gz"}
 
 
 @pytest.mark.parametrize(
