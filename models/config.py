@@ -273,6 +273,9 @@ class EvaluateConfig(Config):
 
     questions: Positive | None = Field(None, description="Held-out questions (none: all).")
     k: Positive = Field(64, description="Samples a question (paper: up to 64).")
+    k_values: list[Positive] = Field(
+        [1, 4, 8, 16, 32, 64], description="Values of K that are scored (paper's Figure 7): those below `k`, and `k` itself."
+    )
     temperature: float = Field(0.7, gt=0, description="Sampling temperature (paper).")
     formats: list[SolutionFormat] = Field(
         ["cot"],

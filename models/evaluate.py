@@ -4,9 +4,9 @@ Departures and choices:
 1. Pass@K is the unbiased estimate from all samples of a question, and Maj@K its counterpart: the chance that a majority vote among K of
    the samples is right, over all choices of K. The paper states neither estimator;
 2. votes go by meaning, not spelling; a tie is broken at random; an output without an answer has no vote;
-3. an output that was cut before it ended is wrong, whatever it contains, and has no vote;
-4. with tools, the answer is what the model itself boxed, not what a program printed; of a program-of-thought it is the last line that the
-   program prints.
+3. an output that was cut before it ended has no vote.
+
+What an output's answer is, and when it is wrong without being graded, `models/examine.py` says.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +25,9 @@ from data.config import SolutionFormat
 from data.files import atomic_path, write_json
 from data.grade.checker import Checker
 from data.problems.problem import Problem, read_problems
-from data.programs.sandbox import Sandbox, make_sandbox
-from data.solutions.answers import extract_answer
-from data.solutions.formats import first_program
 from data.workspace import Bar, Workspace
 from models.config import EvaluateConfig
-from models.prompts import Prompter
-from models.rollout.engine import Output, RolloutEngine, make_engine
-from models.rollout.tools import ToolOutput, ToolRollouts
+from models.examine import TOO_LONG, Examiner
 
 CHUNK_QUESTIONS = 128
 """Questions answered between two things that a killed run finds again."""
@@ -48,6 +41,8 @@ SCHEMA = pa.schema(
         ("kind", pa.string()),  # greedy or sample
         ("sample", pa.int32()),
         ("text", pa.string()),
+        # Programs that were run, in order: each with what it printed (value or error included), and the error alone.
+        ("calls", pa.list_(pa.struct([("program", pa.string()), ("output", pa.string()), ("error", pa.string())]))),
         ("extracted", pa.string()),
         ("correct", pa.bool_()),
         ("reason", pa.string()),
@@ -55,9 +50,6 @@ SCHEMA = pa.schema(
         ("tokens", pa.int32()),
     ]
 )
-
-TOO_LONG, CUT, NO_PROGRAM, FAILED = "question too long", "cut before it ended", "no program", "the program failed"
-"""Reasons of wrong answers, beside those of the checker."""
 
 Vote = tuple[int, bool]
 """How many samples gave an answer, and whether it is right."""
@@ -70,10 +62,10 @@ def evaluate(config: EvaluateConfig, policy: Path, problems: Path, space: Worksp
     Writes `answers.parquet` (one row an output, see `SCHEMA`) and `scores.json`. Questions come in chunks; finished ones are kept in
     `space.scratch`, and an interrupted run goes on after them. A question that does not fit the context counts as answered wrongly.
 
-    Returns `questions`, `too_long`, `greedy`, `greedy_se`, `pass@k` and `maj@k` with their `_se` for k = 1, 2, 4, ... up to `config.k`,
-    `finished` (share of outputs that ended by themselves) and `mean_tokens`; of each further format the same with its name in front
-    (`tool_greedy`). Scores are shares from 0 to 1; `_se` is one standard error over questions. Raises `MathQuarryError` when the policy or
-    the problems cannot be read, or when programs are to be run and there is no sandbox.
+    Returns `questions`, `too_long`, `greedy`, `greedy_se`, `pass@k` and `maj@k` with their `_se` for the k of `config.k_values` up to
+    `config.k`, `finished` (share of outputs that ended by themselves) and `mean_tokens`; of each further format the same with its name in
+    front (`tool_greedy`). Scores are shares from 0 to 1; `_se` is one standard error over questions. Raises `MathQuarryError` when the
+    policy or the problems cannot be read, or when programs are to be run and there is no sandbox.
     """
     chosen = read_problems(problems / "test.jsonl")[: config.questions]
     chunks = [chosen[start : start + CHUNK_QUESTIONS] for start in range(0, len(chosen), CHUNK_QUESTIONS)]
@@ -84,18 +76,15 @@ def evaluate(config: EvaluateConfig, policy: Path, problems: Path, space: Worksp
     }
     missing = [chunk for chunk, path in paths.items() if not path.exists()]
     if missing:
-        prompter = Prompter.load(policy)
         outputs = len(chosen) * (config.k + 1) * len(config.formats)
         done = outputs - sum(len(chunks[place]) for _, place in missing) * (config.k + 1)
-        with ExitStack() as stack:
-            checker = stack.enter_context(Checker(config.grade))
-            needs_sandbox = any(format != "cot" for format, _ in missing)
-            sandbox = stack.enter_context(make_sandbox(config.tools.programs)) if needs_sandbox else None
-            engine = stack.enter_context(closing(make_engine(config.rollout, policy)))
-            bar = stack.enter_context(space.progress.track("evaluate", outputs, "output", done))
+        with (
+            Examiner(policy, [format for format, _ in missing], config.rollout, config.tools, config.grade) as examiner,
+            space.progress.track("evaluate", outputs, "output", done) as bar,
+        ):
             for format, place in missing:
                 with atomic_path(paths[format, place]) as temporary:
-                    pq.write_table(_answer(config, format, chunks[place], prompter, engine, checker, sandbox, bar), temporary)
+                    pq.write_table(_answer(config, format, chunks[place], examiner, bar), temporary)
     tables = {
         format: pa.concat_tables([pq.read_table(paths[format, place], schema=SCHEMA) for place in range(len(chunks))])
         for format in config.formats
@@ -104,7 +93,7 @@ def evaluate(config: EvaluateConfig, policy: Path, problems: Path, space: Worksp
     with Checker(config.grade) as checker:
         for format, answers in tables.items():
             prefix = "" if format == config.formats[0] else f"{format}_"
-            scores |= {f"{prefix}{name}": value for name, value in score(answers, config.k, checker).items()}
+            scores |= {f"{prefix}{name}": value for name, value in score(answers, config.k, config.k_values, checker).items()}
     with atomic_path(space.out / "answers.parquet") as temporary:
         pq.write_table(pa.concat_tables(tables.values()), temporary)
     write_json(space.out / "scores.json", scores)
@@ -113,7 +102,7 @@ def evaluate(config: EvaluateConfig, policy: Path, problems: Path, space: Worksp
     return scores
 
 
-def score(answers: pa.Table, k: int, checker: Checker) -> dict[str, float | int]:
+def score(answers: pa.Table, k: int, k_values: Sequence[int], checker: Checker) -> dict[str, float | int]:
     """The summary of one format that `evaluate` returns, from its table of answers with `k` samples a question."""
     greedy: list[bool] = []
     right: list[int] = []
@@ -127,7 +116,7 @@ def score(answers: pa.Table, k: int, checker: Checker) -> dict[str, float | int]
         too_long += first["reason"] == TOO_LONG
     scores: dict[str, float | int] = {"questions": len(greedy), "too_long": too_long}
     _add(scores, "greedy", greedy)
-    for size in powers_of_two(k):
+    for size in scored_sizes(k, k_values):
         _add(scores, f"pass@{size}", [pass_at_k(k, count, size) for count in right])
         _add(scores, f"maj@{size}", [maj_at_k(k, vote, size) for vote in votes])
     scores["finished"] = round(float(np.mean(answers["finished"].to_numpy())), 6)
@@ -198,91 +187,37 @@ def count_votes(answers: Sequence[tuple[str | None, bool]], same: Callable[[str,
     return tuple(sorted((size, correct) for size, (_, correct) in zip(sizes, groups, strict=True)))
 
 
-def powers_of_two(largest: int) -> list[int]:
-    """1, 2, 4, ... and `largest` itself."""
-    return [*(1 << power for power in range(largest.bit_length()) if 1 << power < largest), largest]
+def scored_sizes(k: int, wanted: Sequence[int]) -> list[int]:
+    """The values of K to score with `k` samples a question: those of `wanted` below `k`, and `k` itself."""
+    return sorted({k, *(size for size in wanted if size < k)})
 
 
-def _answer(
-    config: EvaluateConfig,
-    format: SolutionFormat,
-    questions: list[Problem],
-    prompter: Prompter,
-    engine: RolloutEngine,
-    checker: Checker,
-    sandbox: Sandbox | None,
-    bar: Bar,
-) -> pa.Table:
+def _answer(config: EvaluateConfig, format: SolutionFormat, questions: list[Problem], examiner: Examiner, bar: Bar) -> pa.Table:
     """Rows of one chunk in one format: for each question the greedy answer, then the samples in order."""
-    prompts = [prompter.encode(problem.question, format, problem.language) for problem in questions]
-    fits = [engine.limit is None or len(prompt) < engine.limit for prompt in prompts]
-    asked = [prompt for prompt, fit in zip(prompts, fits, strict=True) if fit]
     # A question keeps its seed whatever else is asked, so two policies are compared on the same draws.
-    seeds = [_seed(config.seed, problem.id) for problem, fit in zip(questions, fits, strict=True) if fit]
-    generate: Callable[..., Sequence[Sequence[Output]]] = engine.generate
-    if format == "tool":
-        assert sandbox is not None, "programs are run in one"
-        generate = partial(ToolRollouts(prompter.tokenizer, sandbox, config.tools).generate, engine)
-    longest = config.rollout.max_tokens
-    greedy = generate(asked, n=1, temperature=0.0, max_tokens=longest, seeds=seeds, progress=bar)
-    sampled = generate(asked, n=config.k, temperature=config.temperature, max_tokens=longest, seeds=seeds, progress=bar)
-    bar.advance((len(prompts) - len(asked)) * (config.k + 1))
-    none: list[Output | None] = [None] * (config.k + 1)
-    found = iter([[*first, *rest] for first, rest in zip(greedy, sampled, strict=True)])
-    outputs = [output for fit in fits for output in (next(found) if fit else none)]
-
-    decode = partial(prompter.tokenizer.batch_decode, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    texts = decode([output.tokens if output else [] for output in outputs])
-    written = decode([_written(output) if output else [] for output in outputs])
-    asked_of = [problem for problem in questions for _ in none]
-    ended = [output is not None and output.finished for output in outputs]
-    if format == "pot":
-        assert sandbox is not None, "programs are run in one"
-        with ThreadPoolExecutor(config.tools.programs.running) as pool:
-            runs = list(pool.map(partial(_run_program, sandbox), written, ended))
-    else:
-        runs = [(extract_answer(text), "") for text in written]
-    extracted = [answer for answer, _ in runs]
-    gradable = [place for place, end in enumerate(ended) if end and not runs[place][1]]
-    verdicts = checker.grade_answers(
-        [(extracted[place], asked_of[place].answer) for place in gradable], [asked_of[place].tolerance for place in gradable]
-    )
-    judged = dict(zip(gradable, verdicts, strict=True))
-    columns = {
-        "problem_id": [problem.id for problem in asked_of],
-        "question": [problem.question for problem in asked_of],
-        "gold": [problem.answer for problem in asked_of],
-        "format": [format] * len(outputs),
-        "kind": ["greedy", *["sample"] * config.k] * len(questions),
-        "sample": [0, *range(config.k)] * len(questions),
-        "text": texts,
-        "extracted": extracted,
-        "correct": [place in judged and judged[place].correct for place in range(len(outputs))],
-        "reason": [
-            judged[place].reason if place in judged else TOO_LONG if output is None else runs[place][1] if ended[place] else CUT
-            for place, output in enumerate(outputs)
-        ],
-        "finished": ended,
-        "tokens": [len(output.tokens) if output else 0 for output in outputs],
-    }
-    return pa.table(columns, schema=SCHEMA)
-
-
-def _written(output: Output) -> list[int]:
-    """What the model wrote, without what programs printed."""
-    return output.written if isinstance(output, ToolOutput) else output.tokens
-
-
-def _run_program(sandbox: Sandbox, text: str, ended: bool) -> tuple[str | None, str]:
-    """The last line that a program-of-thought prints, or `None` and why there is none."""
-    block = first_program(f"{text}\n")
-    if not ended or block is None:
-        return None, NO_PROGRAM
-    result = sandbox.run(block.program)
-    lines = result.stdout.strip().splitlines()
-    if result.error or not lines:
-        return None, f"{FAILED}: {result.error or 'it prints nothing'}"
-    return lines[-1].strip(), ""
+    seeds = [_seed(config.seed, problem.id) for problem in questions]
+    greedy = examiner.ask(questions, format, n=1, temperature=0.0, seeds=seeds, progress=bar)
+    sampled = examiner.ask(questions, format, n=config.k, temperature=config.temperature, seeds=seeds, progress=bar)
+    rows = [
+        {
+            "problem_id": problem.id,
+            "question": problem.question,
+            "gold": problem.answer,
+            "format": format,
+            "kind": "sample" if place else "greedy",
+            "sample": max(0, place - 1),
+            "text": answer.text,
+            "calls": [{"program": call.program, "output": call.result.text, "error": call.result.error} for call in answer.calls],
+            "extracted": answer.extracted,
+            "correct": answer.correct,
+            "reason": answer.reason,
+            "finished": answer.finished,
+            "tokens": answer.tokens,
+        }
+        for problem, first, rest in zip(questions, greedy, sampled, strict=True)
+        for place, answer in enumerate([*first, *rest])
+    ]
+    return pa.Table.from_pylist(rows, SCHEMA)
 
 
 def _by_question(answers: pa.Table, rows: int) -> Iterator[list[dict]]:

@@ -45,3 +45,8 @@ def best_of_n(scores: Sequence[Sequence[float]], right: Sequence[Sequence[bool]]
         ways = [math.comb(len(row) - 1 - place, n - 1) for place in range(len(row))]
         values.append(sum(way * good for way, good in zip(ways, ranked, strict=True)) / math.comb(len(row), n))
     return sum(values) / len(values) if values else None
+
+
+def powers_of_two(largest: int) -> list[int]:
+    """1, 2, 4, ... and `largest` itself."""
+    return [*(1 << power for power in range(largest.bit_length()) if 1 << power < largest), largest]

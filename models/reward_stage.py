@@ -21,12 +21,11 @@ from data.files import write_json
 from data.workspace import Workspace
 from models.checkpoint import load_reward, load_tokenizer, new_reward_model, read_prompt_style, save
 from models.config import RefreshConfig, RewardConfig
-from models.evaluate import powers_of_two
 from models.packing import Epochs, pack
 from models.prompts import Prompter
 from models.questions import read_questions
 from models.reward import RewardModel, area_under_curve, reward_loss
-from models.reward_curves import best_of_n, calibration_curve, calibration_error
+from models.reward_curves import best_of_n, calibration_curve, calibration_error, powers_of_two
 from models.reward_data import RewardExample, choose, draw_replay, make_reward_data, read_history, split
 from models.rollout.engine import RolloutEngine, context_limit, make_engine
 from models.train import fit, rows_per_step

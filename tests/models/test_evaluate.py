@@ -16,9 +16,12 @@ from data.problems.problem import Problem, write_problems
 from data.programs.sandbox import make_sandbox
 from data.workspace import Workspace
 from models import evaluate as stage
+from models import examine
 from models.checkpoint import new_policy, save
 from models.config import EvaluateConfig, RolloutConfig, ScratchModel, ToolsConfig
-from models.evaluate import count_votes, evaluate, maj_at_k, pass_at_k, powers_of_two
+from models.evaluate import count_votes, evaluate, maj_at_k, pass_at_k, scored_sizes
+from models.prompts import Prompter
+from models.rollout.engine import Output
 from models.tokenizer import train_tokenizer
 
 
@@ -79,7 +82,7 @@ def test_maj_at_k_is_the_mean_over_all_choices() -> None:
 
 def test_maj_at_k_of_64_samples_stays_a_probability() -> None:
     votes = ((20, True), (18, False), *[(1, False)] * 20)
-    values = [maj_at_k(64, votes, k) for k in powers_of_two(64)]
+    values = [maj_at_k(64, votes, k) for k in EvaluateConfig().k_values]
     assert all(0.0 <= value <= 1.0 for value in values)
     assert values[0] == pytest.approx(20 / 64)
     assert values[-1] == 1.0
@@ -91,10 +94,11 @@ def test_votes_go_by_meaning_and_an_abstention_counts_for_nobody() -> None:
     assert count_votes(answers, lambda a, b: meaning[a] == meaning[b]) == ((1, False), (3, True))
 
 
-def test_k_goes_through_the_powers_of_two_and_ends_at_k() -> None:
-    assert powers_of_two(1) == [1]
-    assert powers_of_two(8) == [1, 2, 4, 8]
-    assert powers_of_two(6) == [1, 2, 4, 6]
+def test_the_values_of_k_are_the_papers_up_to_the_number_of_samples_and_that_number() -> None:
+    assert scored_sizes(64, EvaluateConfig().k_values) == [1, 4, 8, 16, 32, 64]
+    assert scored_sizes(1, EvaluateConfig().k_values) == [1]
+    assert scored_sizes(6, EvaluateConfig().k_values) == [1, 4, 6]
+    assert scored_sizes(8, [2, 2]) == [2, 8]
 
 
 @pytest.fixture
@@ -116,7 +120,7 @@ def policy(tmp_path: Path, problems: Path) -> Path:
     return folder
 
 
-CONFIG = EvaluateConfig(k=3, rollout=RolloutConfig(max_tokens=12), grade=GradeConfig(workers=1))
+CONFIG = EvaluateConfig(k=3, k_values=[1, 2], rollout=RolloutConfig(max_tokens=12), grade=GradeConfig(workers=1))
 
 
 def test_the_stage_writes_every_answer_and_its_scores(problems: Path, policy: Path, tmp_path: Path) -> None:
@@ -147,7 +151,7 @@ def test_a_question_longer_than_the_context_is_counted_and_wrong(problems: Path,
 def test_a_cut_answer_is_wrong_and_has_no_vote_even_if_it_holds_the_answer(
     problems: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tokenizer = stage.Prompter.load(policy).tokenizer
+    tokenizer = Prompter.load(policy).tokenizer
     boxed = tokenizer.encode(r"so \boxed{2}")
 
     class Cut:
@@ -158,12 +162,12 @@ def test_a_cut_answer_is_wrong_and_has_no_vote_even_if_it_holds_the_answer(
 
         def generate(self, prompts, *, n, **options):  # type: ignore[no-untyped-def]
             tokens = [*boxed, tokenizer.eos_token_id] if self.ends else boxed
-            return [[stage.Output(tokens, [0.0] * len(tokens), self.ends)] * n for _ in prompts]
+            return [[Output(tokens, [0.0] * len(tokens), self.ends)] * n for _ in prompts]
 
         def close(self) -> None: ...
 
     for ends, expected in ((False, 0.0), (True, round(1 / 7, 6))):
-        monkeypatch.setattr(stage, "make_engine", lambda *_, ends=ends: Cut(ends))
+        monkeypatch.setattr(examine, "make_engine", lambda *_, ends=ends: Cut(ends))
         scores = evaluate(CONFIG, policy, problems, Workspace.at(tmp_path / f"space-{ends}"))
         assert scores["greedy"] == scores["pass@3"] == scores["maj@3"] == expected
         assert scores["finished"] == float(ends)
@@ -205,13 +209,13 @@ def test_the_model_is_not_loaded_again_once_all_answers_are_there(
 ) -> None:
     space = Workspace.at(tmp_path / "space")
     scores = evaluate(CONFIG, policy, problems, space)
-    monkeypatch.delattr(stage, "make_engine")
+    monkeypatch.delattr(examine, "make_engine")
     assert evaluate(CONFIG, policy, problems, space) == scores
     assert torch.is_grad_enabled()
 
 
 def test_each_format_has_its_rows_and_its_scores(problems: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tokenizer = stage.Prompter.load(policy).tokenizer
+    tokenizer = Prompter.load(policy).tokenizer
     replies = {
         "cot": r"so \boxed{2}",
         "pot": "```python\na=5+1\nprint(a)\n```",
@@ -235,15 +239,15 @@ def test_each_format_has_its_rows_and_its_scores(problems: Path, policy: Path, t
                     tokens = tokenizer.encode(reply)
                     stops = "```output" not in text
                     tokens = tokens if stops else [*tokens, tokenizer.eos_token_id]
-                    outputs.append([stage.Output(list(tokens), [0.0] * len(tokens), not stops, stops) for _ in range(n)])
+                    outputs.append([Output(list(tokens), [0.0] * len(tokens), not stops, stops) for _ in range(n)])
                 else:
                     tokens = [*tokenizer.encode(reply), tokenizer.eos_token_id]
-                    outputs.append([stage.Output(tokens, [0.0] * len(tokens), True)] * n)
+                    outputs.append([Output(tokens, [0.0] * len(tokens), True)] * n)
             return outputs
 
         def close(self) -> None: ...
 
-    monkeypatch.setattr(stage, "make_engine", lambda *_: Scripted())
+    monkeypatch.setattr(examine, "make_engine", lambda *_: Scripted())
     tools = ToolsConfig(programs=ProgramsConfig(sandbox="arithmetic"))
     space = Workspace.at(tmp_path / "space")
     config = CONFIG.model_copy(
@@ -261,10 +265,14 @@ def test_each_format_has_its_rows_and_its_scores(problems: Path, policy: Path, t
         ("tool", "p1"),
     ]
     assert all("```output\n6" in row["text"] for row in rows if row["format"] == "tool")
+    run = {"program": "a=5+1\nprint(a)\n", "output": "6", "error": None}
+    assert all(row["calls"] == ([] if row["format"] == "cot" else [run]) for row in rows)
 
 
-def test_a_program_that_fails_or_is_missing_is_wrong_with_that_reason(policy: Path) -> None:
+def test_a_program_that_fails_or_is_missing_is_wrong_with_that_reason() -> None:
     with make_sandbox(ProgramsConfig(sandbox="arithmetic")) as sandbox:
-        assert stage._run_program(sandbox, "```python\na=1/0\nprint(a)\n```", True)[1].startswith("the program failed: ")
-        assert stage._run_program(sandbox, "```python\na=1\n```", True) == (None, "the program failed: it prints nothing")
-        assert stage._run_program(sandbox, "It is 5.", True) == (None, "no program")
+        assert examine.run_program(sandbox, "```python\na=1/0\nprint(a)\n```").fault.startswith("the program failed: ")
+        silent = examine.run_program(sandbox, "```python\na=1\n```")
+        assert (silent.answer, silent.fault) == (None, "the program failed: it prints nothing")
+        missing = examine.run_program(sandbox, "It is 5.")
+        assert (missing.answer, missing.fault, missing.calls) == (None, "no program", [])

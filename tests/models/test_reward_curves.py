@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 
-from models.reward_curves import best_of_n, calibration_curve, calibration_error
+from models.reward_curves import best_of_n, calibration_curve, calibration_error, powers_of_two
 
 
 def test_calibration_compares_scores_with_the_share_that_is_right() -> None:
@@ -31,3 +31,7 @@ def test_equal_scores_are_as_good_as_a_random_choice() -> None:
 def test_questions_with_too_few_solutions_are_left_out() -> None:
     assert best_of_n([[0.9, 0.1], [0.3]], [[True, False], [False]], 2) == 1.0
     assert best_of_n([[0.9]], [[True]], 2) is None
+
+
+def test_n_goes_through_the_powers_of_two_and_ends_at_n() -> None:
+    assert [powers_of_two(n) for n in (1, 6, 8)] == [[1], [1, 2, 4, 6], [1, 2, 4, 8]]
