@@ -22,28 +22,31 @@ def compare(recipe: Recipe, store: str, announce: Announce) -> Run:
     """Train and score every method of `recipe.compare`, and draw the comparison. Raises what the failing stage raises."""
     run = Run(store, recipe, None, frozenset(), announce)
     with run.recorded():
-        trained = up_to_sft(run, recipe)
-        run.stage("evaluate-sft", evaluate_flow, recipe.evaluate, trained.policy, trained.problems)
-        start = trained.base if recipe.reward.initialise_from == "base" else trained.policy
-        rewards: dict[Supervision, str] = {}
-        for seed in recipe.compare.seeds:
-            for method in recipe.compare.methods:
-                config = method_config(recipe.grpo, recipe.compare, method, seed)
-                reward = None
-                if config.paradigm.reward == "model":
-                    if config.supervision not in rewards:
-                        judge = recipe.reward.model_copy(update={"supervision": config.supervision})
-                        short = "os" if config.supervision == "outcome" else "ps"
-                        rewards[config.supervision] = run.stage(
-                            f"reward-{short}", reward_flow, judge, start, trained.policy, trained.problems
-                        )
-                    reward = rewards[config.supervision]
-                examples = trained.examples if config.paradigm.data == "examples" else None
-                policy = run.stage(f"grpo-{method}-{seed}", grpo_flow, config, trained.policy, reward, trained.problems, 1, examples)
-                run.stage(f"evaluate-{method}-{seed}", evaluate_flow, recipe.evaluate, policy, trained.problems)
-        stages = {name: made.ref for name, made in run.produced.items()}
-        run.stage("report", report_flow, run.record("running"), stages)
+        side_by_side(run, recipe)
     return run
+
+
+def side_by_side(run: Run, recipe: Recipe) -> None:
+    """Every stage of the comparison, in order."""
+    trained = up_to_sft(run, recipe)
+    run.stage("evaluate-sft", evaluate_flow, recipe.evaluate, trained.policy, trained.problems)
+    start = trained.base if recipe.reward.initialise_from == "base" else trained.policy
+    rewards: dict[Supervision, str] = {}
+    for seed in recipe.compare.seeds:
+        for method in recipe.compare.methods:
+            config = method_config(recipe.grpo, recipe.compare, method, seed)
+            reward = None
+            if config.paradigm.reward == "model":
+                if config.supervision not in rewards:
+                    judge = recipe.reward.model_copy(update={"supervision": config.supervision})
+                    short = "os" if config.supervision == "outcome" else "ps"
+                    rewards[config.supervision] = run.stage(f"reward-{short}", reward_flow, judge, start, trained.policy, trained.problems)
+                reward = rewards[config.supervision]
+            examples = trained.examples if config.paradigm.data == "examples" else None
+            policy = run.stage(f"grpo-{method}-{seed}", grpo_flow, config, trained.policy, reward, trained.problems, 1, examples)
+            run.stage(f"evaluate-{method}-{seed}", evaluate_flow, recipe.evaluate, policy, trained.problems)
+    stages = {name: made.ref for name, made in run.produced.items()}
+    run.stage("report", report_flow, run.record("running"), stages)
 
 
 def method_config(config: GRPOConfig, compared: CompareConfig, method: str, seed: int) -> GRPOConfig:

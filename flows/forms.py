@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ from pydantic import ConfigDict, Field
 from data.config import Config, Count
 from flows.recipe import Recipe, load_recipe
 from flows.stages import dependents
+from models.config import Method
 
 RecipeName = Literal["1b", "paper-7b", "smollm", "tiny"]
 StageName = Literal["problems", "crawl", "mine", "pretrain", "curate", "sft", "reward", "grpo", "evaluate", "report"]
@@ -77,6 +79,26 @@ class RunForm(Form):
     def rebuilt(self) -> frozenset[str]:
         """Stages to make again."""
         return frozenset() if self.force == "nothing" else dependents(self.force)
+
+
+class CompareForm(Form):
+    """Training methods side by side, from a recipe's fine-tuned policy."""
+
+    recipe: RecipeName = Field("tiny", title="Recipe", description="Everything up to SFT is as in its runs, and found where it was made.")
+    methods: list[Method] = Field([], title="Methods", description="grpo+os and grpo+ps: outcome and process rewards. Empty: all.")
+    seeds: list[Count] = Field([], title="Seeds", description="One run of each method for each. Empty: as in the recipe.")
+    steps: Count = Field(0, title="Steps", description="Optimizer steps of each run. 0: as in the recipe.")
+    overrides: list[Override] = Field(
+        [],
+        title="Further overrides",
+        description="`section.field=value`, for example `compare.evaluate_steps=20`. Any field of the recipe.",
+    )
+
+    def resolve(self) -> Recipe:
+        """The recipe with the overrides. Raises `MathQuarryError` naming wrong fields."""
+        chosen = {"methods": json.dumps(self.methods), "seeds": json.dumps(self.seeds), "steps": self.steps}
+        fields = [f"compare.{field}={value}" for field, value in chosen.items() if getattr(self, field)]
+        return load_recipe(self.recipe, [*fields, *self.overrides])
 
 
 class IterationForm(Form):

@@ -1,4 +1,5 @@
-"""The flows that people and schedules start from the Prefect UI: a run of a recipe, the next GRPO iteration, mining of new snapshots."""
+"""The flows that people and schedules start from the Prefect UI: a run of a recipe, a comparison of methods, the next GRPO iteration,
+mining of new snapshots."""
 
 from __future__ import annotations
 
@@ -13,9 +14,10 @@ from data.config import CrawlConfig, CrawlFiles
 from data.errors import MathQuarryError
 from data.ledger import Ledger
 from data.store import Store
+from flows.compare import side_by_side
 from flows.crawl import crawl_flow
 from flows.evaluate import evaluate_flow
-from flows.forms import IterationForm, RunForm, SnapshotForm, served_store
+from flows.forms import CompareForm, IterationForm, RunForm, SnapshotForm, served_store
 from flows.grpo import grpo_flow
 from flows.mine import mine_flow
 from flows.pipeline import Run, run_id, whole_path
@@ -39,6 +41,20 @@ def served_pipeline(run: RunForm) -> State[None]:
     record = Run(served_store(), recipe, run.first_stage, run.rebuilt, _log)
     with record.recorded():
         whole_path(record, recipe)
+    return _finished(record)
+
+
+@flow(name="compare", flow_run_name="{methods.recipe}")
+def served_compare(methods: CompareForm) -> State[None]:
+    """Train and score methods side by side from a recipe's fine-tuned policy, each stage from its own deployment.
+
+    Args:
+        methods: What to compare.
+    """
+    recipe = methods.resolve()
+    record = Run(served_store(), recipe, None, frozenset(), _log)
+    with record.recorded():
+        side_by_side(record, recipe)
     return _finished(record)
 
 
@@ -66,7 +82,8 @@ def newest_run(store: Store, recipe: str | None) -> dict[str, Any]:
     """Record of the newest finished run with a reward model and a policy. Raises `MathQuarryError` when there is none."""
     found = Ledger(store).query(
         "select id from runs r where status = 'completed' and (recipe = ? or ? is null) "
-        "and exists (select 1 from run_stages s where s.id = r.id and s.stage = 'reward') order by ended desc limit 1",
+        # A comparison has policies too, but no line of iterations to continue.
+        "and exists (select 1 from run_stages s where s.id = r.id and s.name = 'reward-0') order by ended desc limit 1",
         [recipe, recipe],
     )
     if not found:

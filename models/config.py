@@ -243,10 +243,14 @@ class GRPOConfig(Config):
     seed: int = Field(0, description="Seed of questions and sampling.")
 
 
+Method = Literal["sft", "rft", "online-rft", "dpo", "ppo", "grpo+os", "grpo+ps"]
+"""A method of the comparison."""
+
+
 class CompareConfig(Config):
     """Training methods side by side (paper sections 5.2.1 and 5.2.2); everything else is as in section `grpo`."""
 
-    methods: list[Literal["sft", "rft", "online-rft", "dpo", "ppo", "grpo+os", "grpo+ps"]] = Field(
+    methods: list[Method] = Field(
         ["sft", "rft", "online-rft", "dpo", "ppo", "grpo+os", "grpo+ps"],
         min_length=1,
         description="Methods; `grpo+os` and `grpo+ps` are GRPO with outcome and with process rewards.",

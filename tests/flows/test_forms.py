@@ -9,8 +9,8 @@ import pytest
 
 from data.errors import MathQuarryError
 from flows.deploy import deployments
-from flows.forms import RecipeName, RunForm, StageName
-from flows.recipe import recipe_names
+from flows.forms import CompareForm, RecipeName, RunForm, StageName
+from flows.recipe import load_recipe, recipe_names
 from flows.stages import STAGES
 
 SCHEMAS = {deployment.name: deployment._parameter_openapi_schema.model_dump() for deployment in deployments()}
@@ -26,11 +26,12 @@ def test_the_choices_are_the_recipes_and_stages_that_exist() -> None:
 
 
 def test_every_flow_has_a_deployment() -> None:
-    assert set(STAGES) | {"reward-refresh", "pipeline", "grpo-iteration", "mine-snapshots"} == set(SCHEMAS)
+    assert set(STAGES) | {"reward-refresh", "pipeline", "compare", "grpo-iteration", "mine-snapshots"} == set(SCHEMAS)
 
 
-def test_every_field_of_the_run_form_has_a_title_and_a_description() -> None:
-    for name, field in SCHEMAS["pipeline"]["definitions"]["RunForm"]["properties"].items():
+@pytest.mark.parametrize(("flow", "form"), [("pipeline", "RunForm"), ("compare", "CompareForm")])
+def test_every_field_of_a_form_has_a_title_and_a_description(flow: str, form: str) -> None:
+    for name, field in SCHEMAS[flow]["definitions"][form]["properties"].items():
         assert field["title"], name
         assert field["description"], name
 
@@ -62,6 +63,14 @@ def test_fields_of_the_form_override_the_recipe() -> None:
     recipe = RunForm(recipe="tiny", seed=3, iterations=1, grpo_steps=2, supervision="process", overrides=["grpo.kl_coef=0.5"]).resolve("r1")
     assert (recipe.iterations, recipe.grpo.steps, recipe.grpo.kl_coef) == (1, 2, 0.5)
     assert (recipe.sft.seed, recipe.grpo.supervision, recipe.reward.supervision) == (3, "process", "process")
+
+
+def test_an_empty_field_of_the_comparison_keeps_the_recipes_value() -> None:
+    usual = load_recipe("tiny", []).compare
+    assert CompareForm(recipe="tiny").resolve().compare == usual
+    chosen = CompareForm(recipe="tiny", methods=["grpo+ps", "rft"], seeds=[0, 7], steps=3).resolve().compare
+    assert (chosen.methods, chosen.seeds, chosen.steps) == (["grpo+ps", "rft"], [0, 7], 3)
+    assert chosen.evaluate_steps == usual.evaluate_steps
 
 
 def test_an_override_of_a_field_that_does_not_exist_is_named() -> None:
