@@ -34,6 +34,7 @@ from flows.grpo import grpo_flow
 from flows.mine import mine_flow
 from flows.pretrain import pretrain_flow
 from flows.problems import problems_flow
+from flows.rejection import rejection_flow
 from flows.report import report_flow
 from flows.reward import reward_flow, reward_refresh_flow
 from flows.served import grpo_iteration_flow, mine_snapshots_flow, served_compare, served_pipeline
@@ -41,7 +42,15 @@ from flows.sft import sft_flow
 
 CPU_POOL, GPU_POOL = "cpu", "gpu"
 CPU_STAGES: tuple[Flow[..., Any], ...] = (problems_flow, crawl_flow, mine_flow, curate_flow, report_flow)
-GPU_STAGES: tuple[Flow[..., Any], ...] = (pretrain_flow, sft_flow, reward_flow, reward_refresh_flow, grpo_flow, evaluate_flow)
+GPU_STAGES: tuple[Flow[..., Any], ...] = (
+    pretrain_flow,
+    sft_flow,
+    rejection_flow,
+    reward_flow,
+    reward_refresh_flow,
+    grpo_flow,
+    evaluate_flow,
+)
 HEARTBEAT_AUTOMATION = "crash runs without a heartbeat"
 SERVER_SECONDS = 180
 

@@ -30,6 +30,7 @@ from flows.mine import mine_flow
 from flows.pretrain import pretrain_flow
 from flows.problems import problems_flow
 from flows.recipe import Recipe
+from flows.rejection import rejection_flow
 from flows.report import report_flow
 from flows.reward import reward_flow, reward_refresh_flow
 from flows.sft import sft_flow
@@ -139,7 +140,11 @@ def up_to_sft(run: Run, recipe: Recipe) -> Trained:
     corpus = run.stage("mine", mine_flow, recipe.mine, crawl, problems)
     base = run.stage("pretrain", pretrain_flow, recipe.model, recipe.pretrain, corpus, problems)
     examples = run.stage("curate", curate_flow, recipe.curate, problems)
-    policy = run.stage("sft", sft_flow, recipe.sft, base, examples)
+    sampled = None
+    if recipe.rejection.enabled:
+        sampler = run.stage("sft-first", sft_flow, recipe.sft, base, examples)
+        sampled = run.stage("rejection", rejection_flow, recipe.rejection, sampler, problems, examples)
+    policy = run.stage("sft", sft_flow, recipe.sft, base, examples, sampled)
     return Trained(problems, base, examples, policy)
 
 

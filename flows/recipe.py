@@ -23,6 +23,7 @@ from models.config import (
     PretrainConfig,
     PretrainedModel,
     RefreshConfig,
+    RejectionConfig,
     RewardConfig,
     ScratchModel,
     SFTConfig,
@@ -45,6 +46,7 @@ class Recipe(Config):
     pretrain: PretrainConfig = PretrainConfig()
     curate: CurateConfig = CurateConfig()
     sft: SFTConfig = SFTConfig()
+    rejection: RejectionConfig = RejectionConfig()
     reward: RewardConfig = RewardConfig()
     grpo: GRPOConfig = GRPOConfig()
     refresh: RefreshConfig = RefreshConfig()
@@ -68,11 +70,14 @@ class Recipe(Config):
     @model_validator(mode="before")
     @classmethod
     def _one_sandbox(cls, values: dict[str, Any]) -> dict[str, Any]:
-        evaluate = values.get("evaluate", {})
-        if not (isinstance(values.get("programs"), Mapping) and isinstance(evaluate, Mapping)):
+        if not isinstance(values.get("programs"), Mapping):
             return values
-        tools = evaluate.get("tools", {})
-        return {**values, "evaluate": {**evaluate, "tools": {"programs": values["programs"], **tools}}}
+        chosen = dict(values)
+        for name in ("rejection", "evaluate"):
+            section = values.get(name, {})
+            if isinstance(section, Mapping) and isinstance(section.get("tools", {}), Mapping):
+                chosen[name] = {**section, "tools": {"programs": values["programs"], **section.get("tools", {})}}
+        return chosen
 
 
 def recipe_names() -> list[str]:

@@ -129,6 +129,7 @@ def dry_run(recipe: Recipe) -> None:
         recipe.model,
         recipe.pretrain,
         recipe.sft,
+        recipe.rejection,
         recipe.reward,
         recipe.grpo,
         recipe.refresh,

@@ -20,13 +20,18 @@ STAGES: dict[str, StageInfo] = {
     "mine": StageInfo("rounds of corpus mining with domain discovery, dedup and decontamination", ("crawl", "problems"), False),
     "pretrain": StageInfo("continued pretraining on the mined corpus", ("mine", "problems"), True),
     "curate": StageInfo("chain-of-thought, program-of-thought and tool-integrated solutions", ("problems",), False),
-    "sft": StageInfo("supervised fine-tuning on the solutions", ("pretrain", "curate"), True),
+    "sft": StageInfo("supervised fine-tuning on the solutions", ("pretrain", "curate", "rejection"), True),
+    "rejection": StageInfo(
+        "where it is switched on: a fine-tuned policy's own right solutions, for a second fine-tuning",
+        ("sft", "curate", "problems"),
+        True,
+    ),
     "reward": StageInfo("the reward model: first training, then a refresh with replay after each iteration", ("sft", "problems"), True),
     "grpo": StageInfo("one iteration of group relative policy optimisation", ("sft", "reward", "problems"), True),
     "evaluate": StageInfo("greedy accuracy, Pass@K and Maj@K on held-out questions", ("pretrain", "sft", "grpo", "problems"), True),
     "report": StageInfo("one self-contained page about the run", ("evaluate", "reward", "grpo", "mine"), False),
 }
-"""In the order in which a run first comes to them. After an iteration of `grpo`, `reward` runs again."""
+"""In the order in which a run first comes to them. After `rejection` `sft` runs again, and after an iteration of `grpo` `reward` does."""
 
 
 def dependents(stage: str) -> frozenset[str]:

@@ -272,6 +272,28 @@ class ToolsConfig(Config):
     programs: ProgramsConfig = ProgramsConfig()
 
 
+class RejectionConfig(Config):
+    """Stage `rejection`: further fine-tuning examples that the policy writes itself (ToRA, arXiv 2309.17452, where not marked)."""
+
+    enabled: bool = Field(
+        False,
+        description="On: the fine-tuned policy samples solutions, and the base model is fine-tuned again on the given examples and the "
+        "right ones of these (our choice: off).",
+    )
+    questions: Positive | None = Field(None, description="Training questions that solutions are sampled for, drawn at random (none: all).")
+    formats: list[SolutionFormat] = Field(
+        ["cot", "pot", "tool"],
+        min_length=1,
+        description="Formats to sample (paper: its data has all); `pot` and `tool` need a sandbox.",
+    )
+    outputs_per_question: Positive = Field(64, description="Solutions sampled for each question in each format.")
+    kept_per_question: Positive = Field(4, description="Right and different solutions of a question in a format that are kept, at most.")
+    tools: ToolsConfig = ToolsConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    grade: GradeConfig = GradeConfig()
+    seed: int = Field(0, description="Seed of the questions and of sampling.")
+
+
 class EvaluateConfig(Config):
     """Stage `evaluate`: greedy accuracy, Pass@K and Maj@K (paper Figure 7: K up to 64 at temperature 0.7)."""
 

@@ -39,7 +39,8 @@ class Answer:
     """One output, the programs in it that were run, and the verdict."""
 
     segments: list[Segment]
-    """Its text, without special tokens; what a program printed into it is not `trained`. None for a question that was too long to ask."""
+    """Its text, without special tokens and `Prompter.lead`; what a program printed into it is not `trained`. A question that was too long
+    to ask has none."""
     calls: list[Call]
     extracted: str | None
     correct: bool
@@ -158,7 +159,8 @@ class Examiner:
             text = str(self.prompter.tokenizer.decode(output.tokens[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False))
             segments.append(Segment(text[len(before) :], bool(own)))
             before = text
-        return segments
+        # What stands between prompt and answer in training is no part of the answer.
+        return [Segment(segments[0].text.removeprefix(self.prompter.lead), segments[0].trained), *segments[1:]]
 
     def _extract(self, outputs: Sequence[Output | None], texts: Sequence[list[Segment]], format: SolutionFormat) -> list[_Found]:
         written = ["".join(segment.text for segment in segments if segment.trained) for segments in texts]

@@ -6,10 +6,20 @@ Training a token costs 6 FLOPs a parameter, generating or scoring one costs 2 (K
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from data.config import GeneratedProblems, MineConfig, ProblemFiles
-from models.config import EvaluateConfig, GRPOConfig, PretrainConfig, PretrainedModel, RefreshConfig, RewardConfig, ScratchModel, SFTConfig
+from models.config import (
+    EvaluateConfig,
+    GRPOConfig,
+    PretrainConfig,
+    PretrainedModel,
+    RefreshConfig,
+    RejectionConfig,
+    RewardConfig,
+    ScratchModel,
+    SFTConfig,
+)
 
 GPU_FLOPS = 989e12
 """Peak bfloat16 FLOP/s of one H100."""
@@ -23,7 +33,7 @@ STATE_BYTES_PER_PARAMETER = 12
 SOLUTION_TOKENS_SHARE = 0.3
 """Share of the longest output that an answer takes on average."""
 STEPS_PER_SOLUTION = 6
-GSM8K_TEST_QUESTIONS = 1319
+GSM8K_TRAIN_QUESTIONS, GSM8K_TEST_QUESTIONS = 7473, 1319
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,7 @@ def estimate(
     model: ScratchModel | PretrainedModel,
     pretrain: PretrainConfig,
     sft: SFTConfig,
+    rejection: RejectionConfig,
     reward: RewardConfig,
     grpo: GRPOConfig,
     refresh: RefreshConfig,
@@ -82,8 +93,14 @@ def estimate(
     estimates = [
         Estimate("mine", corpus_tokens, 0.0, 0.0, corpus_tokens * BYTES_PER_TEXT_TOKEN),
         trained("pretrain", pretrain.total_tokens, weights + training + 4 * pretrain.total_tokens),
-        trained("sft", sft.steps * sft.batch_tokens, weights + training),
     ]
+    fine_tuning = trained("sft", sft.steps * sft.batch_tokens, weights + training)
+    if rejection.enabled:
+        train = problems.train if isinstance(problems, GeneratedProblems) else problems.train_limit or GSM8K_TRAIN_QUESTIONS
+        solutions = min(train, rejection.questions or train) * rejection.outputs_per_question * len(rejection.formats)
+        tokens = solutions * answer_tokens(rejection.rollout.max_tokens)
+        estimates += [replace(fine_tuning, stage="sft-first"), with_sampling("rejection", tokens, 0.0, 0.0, BYTES_PER_TEXT_TOKEN * tokens)]
+    estimates.append(fine_tuning)
     for name, count, epochs in [("reward-0", first, reward.epochs)] + [
         (f"reward-{i}", again, refresh.epochs) for i in range(1, iterations)
     ]:

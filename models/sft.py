@@ -32,21 +32,22 @@ SAMPLE = 64
 """Examples of each format and language whose loss is measured before and after."""
 
 
-def finetune(config: SFTConfig, base: Path, examples: Path, space: Workspace) -> dict[str, float | int | str]:
-    """Train the checkpoint `base` on `examples / "examples.jsonl"` for `config.steps` steps; writes `space.out / "model"`.
+def finetune(config: SFTConfig, base: Path, examples: Sequence[Path], space: Workspace) -> dict[str, float | int | str]:
+    """Train the checkpoint `base` on the `examples.jsonl` of all folders for `config.steps` steps; writes `space.out / "model"`.
 
     Logs, beside what `fit` logs, `loss_FORMAT` and `loss_LANGUAGE` before the first and after the last step: the loss a token on a fixed
     sample of the training examples. Returns counts of examples by format, tokens, dropped examples, passes over the data and the last loss.
-    Raises `MathQuarryError` when the checkpoint or the file cannot be read, or when no example fits `context_tokens`.
+    Raises `MathQuarryError` when the checkpoint or a file cannot be read, or when no example fits `context_tokens`.
     """
-    solutions = read_examples(examples / "examples.jsonl")
+    files = [folder / "examples.jsonl" for folder in examples]
+    solutions = [example for file in files for example in read_examples(file)]
     tokenizer = load_tokenizer(base)
     style = read_prompt_style(base, tokenizer)
     labelled = label_solutions(Prompter(tokenizer, style), solutions)
     try:
         rows = pack(labelled, config.context_tokens, config.seed)
     except MathQuarryError as error:
-        raise MathQuarryError(f"{examples / 'examples.jsonl'}: {error}") from error
+        raise MathQuarryError(f"{', '.join(map(str, files))}: {error}") from error
     policy = load_policy(base)
     groups = {name: [place for place, example in enumerate(solutions) if name in (example.format, example.language)] for name in GROUPS}
     if not space.metrics.read():

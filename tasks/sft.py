@@ -12,8 +12,8 @@ VERSION = 2
 
 
 @task(name="sft")
-def sft(store: str, config: SFTConfig, base: str, examples: str, mode: BuildMode = "reuse") -> Produced:
-    """Artifact: the instruct model."""
+def sft(store: str, config: SFTConfig, base: str, examples: str, sampled: str | None = None, mode: BuildMode = "reuse") -> Produced:
+    """Artifact: the instruct model, trained on `examples` and, where they are given, on `sampled` ones too."""
     from models.sft import finetune
 
     return produce(
@@ -21,7 +21,9 @@ def sft(store: str, config: SFTConfig, base: str, examples: str, mode: BuildMode
         "sft",
         VERSION,
         {"sft": config},
-        {"base": base, "examples": examples},
-        lambda space, inputs: finetune(config, inputs["base"] / "model", inputs["examples"], space),
+        {"base": base, "examples": examples, **({"sampled": sampled} if sampled else {})},
+        lambda space, inputs: finetune(
+            config, inputs["base"] / "model", [inputs[role] for role in ("examples", "sampled") if role in inputs], space
+        ),
         mode=mode,
     )

@@ -56,7 +56,7 @@ def main() -> None:
         checkpoint_steps=20,
         schedule=ScheduleConfig(kind="cosine", warmup_steps=max(1, arguments.steps // 30)),
     )
-    _part(sft, lambda: finetune(config, base.out / "model", examples.out, sft))
+    _part(sft, lambda: finetune(config, base.out / "model", [examples.out], sft))
     scoring = EvaluateConfig(
         questions=arguments.questions,
         k=arguments.k,

@@ -34,7 +34,15 @@ def test_gpus_are_requested_only_where_there_are_some(gpus: int, requested: bool
 
 def test_stages_with_a_model_go_to_the_container_pool_and_no_others() -> None:
     pools = {deployment.name: deployment.work_pool_name for deployment in deployments()}
-    assert {name for name, pool in pools.items() if pool == "gpu"} == {"pretrain", "sft", "reward", "reward-refresh", "grpo", "evaluate"}
+    assert {name for name, pool in pools.items() if pool == "gpu"} == {
+        "pretrain",
+        "sft",
+        "rejection",
+        "reward",
+        "reward-refresh",
+        "grpo",
+        "evaluate",
+    }
 
 
 def test_schedules_are_off_and_never_overlap() -> None:

@@ -138,7 +138,7 @@ def test_fine_tuning_counts_what_it_drops(base: Path, tmp_path: Path, workspace:
     config = SFTConfig(batch_tokens=128, context_tokens=128, steps=3, precision="float32")
     before = load_policy(base).state_dict()
     space = workspace("sft")
-    summary = finetune(config, base, tmp_path / "solutions", space)
+    summary = finetune(config, base, [tmp_path / "solutions"], space)
     assert (summary["examples_cot"], summary["examples_tool"], summary["examples_too_long"]) == (1, 1, 1)
     after = load_policy(space.out / "model").state_dict()
     assert not torch.equal(before["lm_head.weight"], after["lm_head.weight"])
@@ -151,7 +151,7 @@ def test_the_loss_of_each_format_and_language_is_logged_before_and_after(
     write_examples(tmp_path / "solutions" / "examples.jsonl", examples())
     config = SFTConfig(batch_tokens=256, context_tokens=128, steps=3, precision="float32", learning_rate=1e-3)
     space = workspace("sft")
-    finetune(config, base, tmp_path / "solutions", space)
+    finetune(config, base, [tmp_path / "solutions"], space)
     logged = [record for record in space.metrics.read() if "loss_en" in record["values"]]
     assert [record["step"] for record in logged] == [0, 3]
     assert set(logged[0]["values"]) == {"loss_cot", "loss_tool", "loss_en"}
@@ -198,4 +198,4 @@ def test_nothing_that_fits_is_an_error_naming_the_file(base: Path, tmp_path: Pat
     write_examples(tmp_path / "solutions" / "examples.jsonl", examples())
     config = SFTConfig(batch_tokens=128, context_tokens=4, steps=3, precision="float32")
     with pytest.raises(MathQuarryError, match=r"examples\.jsonl.*context_tokens = 4"):
-        finetune(config, base, tmp_path / "solutions", workspace("sft"))
+        finetune(config, base, [tmp_path / "solutions"], workspace("sft"))
