@@ -18,11 +18,11 @@ ProgressListener = Callable[[str, int, int], None]
 class Bar:
     """One piece of work in progress: a bar with rate and time left in a terminal, and the listeners' view of it."""
 
-    def __init__(self, what: str, total: int, unit: str, done: int, listeners: list[ProgressListener]) -> None:
+    def __init__(self, what: str, total: int, unit: str, done: int, listeners: list[ProgressListener], quiet: bool) -> None:
         self.what, self.total, self.done = what, total, done
         self._listeners = listeners
         self._last_told = 0.0
-        self._bar = tqdm(total=total, initial=done, unit=unit, desc=what, disable=None, leave=False, dynamic_ncols=True)
+        self._bar = tqdm(total=total, initial=done, unit=unit, desc=what, disable=quiet or None, leave=False, dynamic_ncols=True)
 
     def advance(self, count: int = 1) -> None:
         """Add finished units."""
@@ -51,13 +51,14 @@ class Bar:
 
 @dataclass
 class Progress:
-    """Starts bars. Library code takes one of these and needs to know nothing about who is watching."""
+    """Starts bars. Library code takes one of these and needs to know nothing about who is watching. A quiet one shows nothing."""
 
     listeners: list[ProgressListener] = field(default_factory=list)
+    quiet: bool = False
 
     def track(self, what: str, total: int, unit: str = "it", done: int = 0) -> Bar:
         """Use as a context manager: `with progress.track("train", steps, "step") as bar: bar.advance()`."""
-        return Bar(what, total, unit, done, self.listeners)
+        return Bar(what, total, unit, done, self.listeners, self.quiet)
 
 
 class MetricLog:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from data.config import Config, Count, GradeConfig, Positive, ProgramsConfig, Share, SolutionFormat
+from data.config import HOW, Config, Count, GradeConfig, Positive, ProgramsConfig, Share, SolutionFormat
 
 Supervision = Literal["outcome", "process"]
 Precision = Literal["float32", "bfloat16"]
@@ -64,6 +64,25 @@ class ScheduleConfig(Config):
     final_share: Share = Field(0.1, description="Cosine only: rate at the end as a share of the peak.")
 
 
+class RanksConfig(Config):
+    """Processes that train together, each on its own GPU (or on its share of the cores), with weights sharded over them."""
+
+    processes: Positive = Field(1, description="Processes on each machine; 1 is the stage's own process.")
+    nodes: Positive = Field(1, description="Machines.")
+    rendezvous: str | None = Field(None, description="`HOST:PORT` of the first machine, where the machines meet; only with several.")
+
+    @property
+    def size(self) -> int:
+        """Processes on all machines."""
+        return self.nodes * self.processes
+
+    @model_validator(mode="after")
+    def _machines_can_meet(self) -> RanksConfig:
+        if self.nodes > 1 and self.rendezvous is None:
+            raise ValueError(f"nodes is {self.nodes}, so rendezvous is needed: HOST:PORT of the first machine")
+        return self
+
+
 class TrainConfig(Config):
     """What every supervised loop shares (pretraining, fine-tuning, reward models)."""
 
@@ -75,6 +94,7 @@ class TrainConfig(Config):
     schedule: ScheduleConfig = ScheduleConfig()
     precision: Precision = Field("bfloat16", description="Autocast precision; weights stay float32.")
     checkpoint_steps: Positive = Field(500, description="Steps between checkpoints that an interrupted run resumes from (our choice).")
+    ranks: RanksConfig = Field(RanksConfig(), description="Processes that share the work.", json_schema_extra=HOW)
     seed: int = Field(0, description="Seed of the order of rows and of new weights.")
 
 

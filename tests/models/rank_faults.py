@@ -1,0 +1,27 @@
+"""Ranks that go wrong, for tests. Without models, so that they start fast."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import torch.distributed as dist
+
+from data.errors import MathQuarryError
+from data.workspace import Workspace
+
+
+def fail(space: Workspace, how: str) -> None:
+    """Rank 1 ends early, the other waits for it in a collective."""
+    if dist.get_rank() == 1:
+        if how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise MathQuarryError("rank 1 does not like it") if how == "expected" else AttributeError("a bug")
+    dist.barrier()
+
+
+def wait_for_ever(space: Workspace) -> None:
+    """Say that the rank is there, and stay."""
+    (space.out / f"pid-{dist.get_rank()}").write_text(str(os.getpid()))
+    time.sleep(600)

@@ -1,0 +1,63 @@
+"""What the ranks do in tests: importable, as `launch` asks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from data.workspace import Workspace
+from models.distributed import Called, Ranks, clip_gradients, shard, whole_weights
+
+
+def small_model(seed: int = 0) -> PreTrainedModel:
+    """A Llama of a few thousand weights."""
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=50,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            max_position_embeddings=64,
+            tie_word_embeddings=False,
+        )
+    )
+
+
+def sum_of_losses(model: PreTrainedModel, tokens_BT: torch.Tensor) -> torch.Tensor:
+    """Reaches into the model as the real losses do."""
+    hidden_BTD = model.base_model(input_ids=tokens_BT, use_cache=False).last_hidden_state
+    return functional.cross_entropy(model.get_output_embeddings()(hidden_BTD).flatten(0, 1), tokens_BT.flatten(), reduction="sum") / 40
+
+
+def learn(space: Workspace) -> dict[str, Any]:
+    """Two optimizer steps on four rows shared by the ranks, and what collectives say."""
+    ranks = Ranks.current()
+    module = Called(small_model(seed=0), sum_of_losses)
+    shard(module, ranks)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-2, fused=True)
+    tokens_BT = torch.arange(40).reshape(4, 10)
+    losses, norms = [], []
+    with space.progress.track("learn", 2, "step") as bar:
+        for _ in range(2):
+            loss = module(tokens_BT[ranks.rank :: ranks.size])
+            loss.backward()
+            losses.append(float(ranks.sum(loss.detach())))
+            norms.append(clip_gradients(module.parameters(), 0.1))
+            optimizer.step()
+            optimizer.zero_grad()
+            bar.advance()
+    held = sum(parameter.to_local().numel() if ranks.size > 1 else parameter.numel() for parameter in module.parameters())  # type: ignore[union-attr, operator]
+    return {
+        "losses": losses,
+        "norms": norms,
+        "weights": whole_weights(module.model, ranks),
+        "held": ranks.gather(held),
+        "largest": float(ranks.maximum(torch.tensor(float(ranks.rank)))),
+        "from_first": ranks.from_first(f"rank {ranks.rank}"),
+    }
