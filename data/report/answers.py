@@ -12,6 +12,7 @@ from data.report.artifact import ReportArtifact
 from data.report.blocks import Group, Groups, Sample, Section
 from data.report.results import evaluations
 from data.report.rollouts import split_steps
+from data.report.verdicts import verdict_block
 
 QUESTIONS = 6
 COLUMNS = ["question", "gold", "text", "correct", "finished"]
@@ -39,6 +40,7 @@ def answer_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
         (gained if change > 0 else lost if change < 0 else rest).append(answers)
     half = QUESTIONS // 2
     chosen = [*gained[:half], *lost[:half], *rest][:QUESTIONS]
+    judged = verdict_block(artifacts)
     labels = [label for label, _ in evaluations(artifacts)]
     lead = "Greedy answers to held-out questions by each policy."
     if len(labels) > 1:
@@ -47,7 +49,7 @@ def answer_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
         "answers",
         "Answers",
         lead,
-        [Groups("", [_group(answers) for answers in chosen])],
+        [Groups("The same questions by every policy", [_group(answers) for answers in chosen]), *([judged] if judged else [])],
     )
 
 

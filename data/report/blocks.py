@@ -117,6 +117,47 @@ class Groups:
 
 
 @dataclass(frozen=True)
+class ProgramRun:
+    """What came of a program in an answer: its output, its error included."""
+
+    output: str
+    failed: bool
+
+
+@dataclass(frozen=True)
+class JudgedAnswer:
+    """An answer with the verdict's reason; `answered` is None where no answer was found in `text`."""
+
+    question: str
+    gold: str
+    answered: str | None
+    why: str
+    text: str
+    runs: Sequence[ProgramRun]
+
+
+@dataclass(frozen=True)
+class VerdictGroup:
+    """A policy's answers in one format. `reasons` sums up why the wrong ones are."""
+
+    label: str
+    tally: str
+    reasons: str
+    right: Sequence[JudgedAnswer]
+    wrong: Sequence[JudgedAnswer]
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """A browser of right and wrong answers side by side. `note` says how they were chosen."""
+
+    kind: ClassVar[str] = "verdicts"
+    title: str
+    note: str
+    groups: Sequence[VerdictGroup]
+
+
+@dataclass(frozen=True)
 class Fold:
     """Preformatted text behind a line that opens it."""
 
@@ -155,7 +196,7 @@ class Excerpts:
     pages: Sequence[Excerpt]
 
 
-Block = Table | Bars | Chart | Groups | Fold | Excerpts
+Block = Table | Bars | Chart | Groups | Verdicts | Fold | Excerpts
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,21 @@ def write_scores(made: list[ReportArtifact], add: Any, name: str, policy: str, g
         for index in range(20)
         for kind in ("greedy", "sample")
     ]
+    if name != "evaluate-base":  # as an earlier version wrote it
+        rows = [row | judged(row, format, hostile) for format in ("cot", "tool") for row in rows]
     pq.write_table(pa.Table.from_pylist(rows), path / "answers.parquet")
+
+
+def judged(row: dict[str, Any], format: str, hostile: str) -> dict[str, Any]:
+    """The columns that say how an answer was judged, and which programs were run for it."""
+    failed = {"program": "print(1/0)" + hostile, "output": "ZeroDivisionError" + hostile, "error": "ZeroDivisionError" + hostile}
+    ran = {"program": "print(4)", "output": "4" + hostile, "error": None}
+    return {
+        "format": format,
+        "calls": [ran, failed] if format == "tool" else [],
+        "extracted": row["gold"] if row["correct"] else None,
+        "reason": "equal numbers" if row["correct"] else f"no answer: {hostile}",
+    }
 
 
 def write_rl(path: Path, iteration: int, hostile: str, steps: int = 30) -> None:
