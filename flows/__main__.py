@@ -1,4 +1,4 @@
-"""The command line: `mathquarry run|compare|stages|report|deploy|why|ledger`."""
+"""The command line: `mathquarry run|compare|plan|stages|report|deploy|why|domains|ledger`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from data.errors import MathQuarryError
 from flows.stages import STAGES
+from models.hardware import GPUS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,6 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     except MathQuarryError as error:
         print(f"mathquarry: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever read our output, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("\nmathquarry: stopped. Run the same command again to go on from the last checkpoint.", file=sys.stderr)
         return 130
@@ -49,6 +53,13 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("recipe", help="name of a recipe that comes along, or path of a .toml file")
     compare.add_argument("--set", action="append", default=[], metavar="section.field=value", help="override a field of the recipe")
     compare.set_defaults(run=_compare)
+
+    plan = commands.add_parser("plan", help="What a recipe costs on given GPUs.", description="What a recipe costs on given GPUs.")
+    plan.add_argument("recipe", help="name of a recipe that comes along, or path of a .toml file")
+    plan.add_argument("--gpu", choices=list(GPUS), default="h100", help="kind of GPU (default: %(default)s)")
+    plan.add_argument("--gpus", type=int, default=8, metavar="N", help="how many (default: %(default)s)")
+    plan.add_argument("--set", action="append", default=[], metavar="section.field=value", help="override a field of the recipe")
+    plan.set_defaults(run=_plan)
 
     stages = commands.add_parser("stages", help="List the stages.", description="List the stages.")
     stages.set_defaults(run=_stages)
@@ -112,6 +123,16 @@ def _compare(options: argparse.Namespace) -> None:
     from flows.run import compare_embedded
 
     compare_embedded(load_recipe(options.recipe, options.set), options.store)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from flows.plan import plan_lines
+    from flows.recipe import load_recipe
+
+    if options.gpus < 1:
+        raise MathQuarryError(f"--gpus is {options.gpus}; a plan needs at least one GPU.")
+    for line in plan_lines(load_recipe(options.recipe, options.set), options.gpu, options.gpus):
+        print(line)
 
 
 def _stages(options: argparse.Namespace) -> None:

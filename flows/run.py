@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from data.errors import MathQuarryError
 from data.store import Store
+from flows.plan import plan_lines
 from flows.recipe import Recipe
 from flows.server import embedded_server
 from flows.stages import STAGES
-from models.plan import GPU_FLOPS, TRAIN_UTILISATION, estimate, parameters
 
 if TYPE_CHECKING:
     from flows.pipeline import Run
@@ -120,23 +120,9 @@ def dry_run(recipe: Recipe) -> None:
     """Print the resolved recipe, the stages, and what each is estimated to cost."""
     print(json.dumps(recipe.model_dump(mode="json"), indent=2, ensure_ascii=False))
     print("\nstages: " + " -> ".join(STAGES))
-    size = parameters(recipe.model)
-    print(f"\nestimates for {size:,.0f} weights; GPU-hours of {GPU_FLOPS / 1e12:.0f} TFLOP/s at {TRAIN_UTILISATION:.0%} in training")
-    print(f"{'stage':<12}{'tokens':>12}{'FLOPs':>12}{'GPU-hours':>12}{'disk':>12}")
-    for row in estimate(
-        recipe.problems.source,
-        recipe.mine,
-        recipe.model,
-        recipe.pretrain,
-        recipe.sft,
-        recipe.rejection,
-        recipe.reward,
-        recipe.grpo,
-        recipe.refresh,
-        recipe.iterations,
-        recipe.evaluate,
-    ):
-        print(f"{row.stage:<12}{row.tokens:>12.3g}{row.flops:>12.3g}{row.gpu_hours:>12,.1f}{_bytes(row.disk_bytes):>12}")
+    print()
+    for line in plan_lines(recipe, "h100", 8):
+        print(line)
 
 
 def write_report(store_url: str, run_id: str | None, output: Path) -> None:
@@ -165,11 +151,3 @@ def write_report(store_url: str, run_id: str | None, output: Path) -> None:
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} PB"
