@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from data.grade.checker import Verdict
-from data.workspace import Bar
 from models.config import LabelConfig, RolloutConfig
 from models.rollout.engine import RolloutEngine
 from models.seeds import derive_seed
@@ -53,23 +52,27 @@ def label_steps(
     config: LabelConfig,
     rollout: RolloutConfig,
     seed: int,
-    progress: Bar | None = None,
 ) -> list[list[float]]:
     """One label in [0, 1] for each step end of each solution.
 
     `config.completions` continuations of each prefix are sampled and graded: hard labels are 1 if any is right, soft ones the share that
     is. A continuation may use as many tokens as are left of `rollout.max_tokens`, so that a step is good only if the policy can still
-    answer in time. Labels depend on `seed` and the prefix, not on the other solutions. `progress` advances by one a completion.
+    answer in time. Labels depend on `seed` and the prefix, not on the other solutions.
+
+    Completions are sampled in rounds of 1, 1, 2, 4, ... and a prefix leaves when its label is decided: a hard one with the first right
+    completion. The samples of a round do not depend on who is left, so labels are those of all `config.completions`.
     """
     prefixes = [[_prefix(solution, end) for end in solution.step_ends[:-1]] for solution in solutions]
     wanted = list(dict.fromkeys(prefix for row in prefixes for prefix in row))
-    shares = dict(zip(wanted, _success(wanted, engine, grade, tokenizer, config, rollout, seed, progress), strict=True))
-    labels = {prefix: float(share > 0) if config.estimate == "hard" else share for prefix, share in shares.items()}
+    right = dict(zip(wanted, _count_right(wanted, engine, grade, tokenizer, config, rollout, seed), strict=True))
+    labels = {prefix: float(count > 0) if config.estimate == "hard" else count / config.completions for prefix, count in right.items()}
     return [[*(labels[prefix] for prefix in row), float(solution.correct)] for row, solution in zip(prefixes, solutions, strict=True)]
 
 
 def decode_outputs(tokenizer: PreTrainedTokenizerBase, outputs: Sequence[Sequence[int]]) -> list[str]:
     """Text of outputs as the checker reads it, without special tokens."""
+    if not outputs:
+        return []  # batch_decode takes an empty list for one empty output
     return tokenizer.batch_decode([list(output) for output in outputs], skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
@@ -77,7 +80,7 @@ def _prefix(solution: Solution, end: int) -> _Prefix:
     return _Prefix(solution.gold, tuple(solution.prompt), tuple(solution.output[: end + 1]))
 
 
-def _success(
+def _count_right(
     prefixes: list[_Prefix],
     engine: RolloutEngine,
     grade: Grader,
@@ -85,26 +88,29 @@ def _success(
     config: LabelConfig,
     rollout: RolloutConfig,
     seed: int,
-    progress: Bar | None,
-) -> list[float]:
-    """Share of right completions of each prefix. One that used up all tokens has none and gets 0."""
+) -> list[int]:
+    """Right completions of each prefix among those sampled; of hard labels, no more are sampled than decide them.
+
+    A prefix that used up all tokens has no completion.
+    """
     room = [rollout.max_tokens - len(prefix.steps) for prefix in prefixes]
-    open_places = [place for place, tokens in enumerate(room) if tokens > 0]
-    shares = [0.0] * len(prefixes)
-    if not open_places:
-        return shares
-    completions = engine.generate(
-        [[*prefixes[place].prompt, *prefixes[place].steps] for place in open_places],
-        n=config.completions,
-        temperature=rollout.temperature,
-        max_tokens=max(room[place] for place in open_places),
-        seeds=[derive_seed(seed, "label", prefixes[place].prompt, prefixes[place].steps) for place in open_places],
-        progress=progress,
-    )
-    pairs = [(place, completion) for place, row in zip(open_places, completions, strict=True) for completion in row]
-    texts = decode_outputs(tokenizer, [[*prefixes[place].steps, *completion.tokens] for place, completion in pairs])
-    verdicts = grade([(text, prefixes[place].gold) for text, (place, _) in zip(texts, pairs, strict=True)])
-    for (place, completion), verdict in zip(pairs, verdicts, strict=True):
-        in_time = completion.finished and len(completion.tokens) <= room[place]
-        shares[place] += (in_time and verdict.correct) / config.completions
-    return shares
+    places = [place for place, tokens in enumerate(room) if tokens > 0]
+    right, sampled = [0] * len(prefixes), 0
+    while places and sampled < config.completions:
+        count = min(max(1, sampled), config.completions - sampled)
+        completions = engine.generate(
+            [[*prefixes[place].prompt, *prefixes[place].steps] for place in places],
+            n=count,
+            temperature=rollout.temperature,
+            max_tokens=[room[place] for place in places],
+            seeds=[derive_seed(seed, "label", prefixes[place].prompt, prefixes[place].steps, sampled) for place in places],
+        )
+        pairs = [(place, completion) for place, row in zip(places, completions, strict=True) for completion in row if completion.finished]
+        texts = decode_outputs(tokenizer, [[*prefixes[place].steps, *completion.tokens] for place, completion in pairs])
+        verdicts = grade([(text, prefixes[place].gold) for text, (place, _) in zip(texts, pairs, strict=True)])
+        for (place, _), verdict in zip(pairs, verdicts, strict=True):
+            right[place] += verdict.correct
+        sampled += count
+        if config.estimate == "hard":
+            places = [place for place in places if not right[place]]
+    return right

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Sequence
 
 import pytest
@@ -29,12 +31,14 @@ def solution(text: str, *, finished: bool = True) -> Solution:
     return Solution("p", "=5", PROMPT, output, MARKER.ends(output), finished, finished and text.endswith("=5"))
 
 
-def completer(successes: dict[str, int]) -> ScriptedEngine:
-    """Completes a prefix to the right answer in its first so many samples, and to a wrong one after."""
+def completer(successes: dict[str, str]) -> ScriptedEngine:
+    """Completes a prefix to the right answer where its word has a `+`, and to a wrong one elsewhere."""
+    completed: Counter[str] = Counter()
 
     def script(tokens: list[int], seed: int, sample: int) -> tuple[list[int], bool]:
         prefix = TOKENIZER.decode(tokens[len(PROMPT) :])
-        return [*encode(TOKENIZER, "x=5" if sample < successes[prefix] else "x=6"), EOS], True
+        completed[prefix] += 1
+        return [*encode(TOKENIZER, "x=5" if successes[prefix][completed[prefix] - 1] == "+" else "x=6"), EOS], True
 
     return ScriptedEngine(script)
 
@@ -46,7 +50,7 @@ def label(
     return label_steps(solutions, engine, grade, TOKENIZER, config, RolloutConfig(max_tokens=max_tokens), seed=0)
 
 
-SUCCESSES = {"3+4=7\n": 3, "3+4=8\n": 0, "3+4=7\n7-2=4\n": 1}
+SUCCESSES = {"3+4=7\n": "+-++", "3+4=8\n": "----", "3+4=7\n7-2=4\n": "---+"}
 
 
 def test_hard_labels_are_1_if_any_completion_is_right() -> None:
@@ -66,16 +70,39 @@ def test_the_last_label_is_whether_the_answer_itself_is_right() -> None:
 
 def test_prefixes_that_several_solutions_share_are_completed_once() -> None:
     engine = completer(SUCCESSES)
-    label([solution("3+4=7\nx=5"), solution("3+4=7\nx=4"), solution("3+4=7\n7-2=4\nx=4")], engine)
-    assert len(engine.asked) == 2
+    label([solution("3+4=7\nx=5"), solution("3+4=7\nx=4"), solution("3+4=7\n7-2=4\nx=4")], engine, "soft")
+    assert sum(engine.samples) == 2 * 4
+
+
+def test_a_hard_label_is_decided_by_the_first_right_completion() -> None:
+    for prefix, sampled in (("3+4=7\n", 1), ("3+4=8\n", 4), ("3+4=7\n7-2=4\n", 1 + 4)):
+        engine = completer(SUCCESSES)
+        label([solution(prefix + "x=4")], engine)
+        assert sum(engine.samples) == sampled
+
+
+@pytest.mark.parametrize("completions", [1, 3, 8])
+def test_hard_labels_are_those_of_all_completions_and_take_fewer(completions: int) -> None:
+    def script(tokens: list[int], seed: int, sample: int) -> tuple[list[int], bool]:
+        right = random.Random(f"{seed} {sample}").random() < 0.3
+        return [*encode(TOKENIZER, "x=5" if right else "x=6"), EOS], True
+
+    solutions = [solution(f"{a}+{b}=7\n7-{a}={b}\nx={b}") for a in range(6) for b in range(6)]
+    every, few = ScriptedEngine(script), ScriptedEngine(script)
+    shares = label(solutions, every, "soft", completions=completions)
+    labels = label(solutions, few, "hard", completions=completions)
+    assert labels == [[float(share > 0) for share in row] for row in shares]
+    assert {value for row in labels for value in row} == {0.0, 1.0}
+    assert sum(every.samples) == 2 * 36 * completions
+    assert sum(few.samples) < sum(every.samples) or completions == 1
 
 
 def test_seeds_depend_on_the_prefix_and_not_on_the_other_solutions() -> None:
     alone, together = completer(SUCCESSES), completer(SUCCESSES)
     label([solution("3+4=8\nx=6")], alone)
     label([solution("3+4=7\nx=5"), solution("3+4=8\nx=6")], together)
-    assert alone.seeds[0] in together.seeds
-    assert len(set(together.seeds)) == 2
+    assert set(alone.seeds) < set(together.seeds)
+    assert len(set(together.seeds)) == len(together.seeds)
 
 
 def test_a_completion_that_needs_more_than_the_tokens_left_does_not_count() -> None:

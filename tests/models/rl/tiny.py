@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,19 +78,32 @@ Script = Callable[[list[int], int, int], tuple[list[int], bool]]
 
 @dataclass
 class ScriptedEngine:
-    """A rollout engine that says what a script tells it to, and remembers what it was asked."""
+    """A rollout engine that says what a script tells it to, as far as there is room, and remembers what it was asked."""
 
     script: Script
     asked: list[list[int]] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
+    samples: list[int] = field(default_factory=list)
 
     def generate(
-        self, prompts: list[list[int]], *, n: int, temperature: float, max_tokens: int, seeds: list[int], progress: Bar | None = None
+        self,
+        prompts: list[list[int]],
+        *,
+        n: int,
+        temperature: float,
+        max_tokens: int | Sequence[int],
+        seeds: list[int],
+        progress: Bar | None = None,
     ) -> list[list[Output]]:
         self.asked += prompts
         self.seeds += seeds
+        self.samples += [n] * len(prompts)
+        rooms = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else max_tokens
         rows = [[self.script(prompt, seed, j) for j in range(n)] for prompt, seed in zip(prompts, seeds, strict=True)]
-        return [[Output(tokens, [0.0] * len(tokens), finished) for tokens, finished in row] for row in rows]
+        return [
+            [Output(tokens[:room], [0.0] * min(room, len(tokens)), finished and len(tokens) <= room) for tokens, finished in row]
+            for row, room in zip(rows, rooms, strict=True)
+        ]
 
     def load(self, model_dir: Path, version: str) -> None: ...
 
