@@ -13,14 +13,14 @@ export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>
 TORCH := $(if $(wildcard $(addsuffix /torch-*,$(UV_FIND_LINKS))),,--torch-backend=auto)
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python $(TORCH)
 
-.PHONY: demo test test-vllm test-serve unit check vllm smollm lock sandbox images up down clean
+.PHONY: demo test test-vllm test-serve test-faults unit check vllm smollm lock sandbox images up down clean
 
 demo: $(READY)
 	$(BIN)/mathquarry run tiny --store $(STORE) --set seed=$(SEED)
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow and not vllm" -q
-	$(BIN)/python -m pytest -m "slow and not vllm and not serve and not browser" -q
+	$(BIN)/python -m pytest -m "slow and not vllm and not serve and not browser and not faults" -q
 
 # Needs `make vllm`.
 test-vllm: $(READY)
@@ -30,7 +30,12 @@ test-vllm: $(READY)
 test-serve: $(READY)
 	$(INSTALL) --group browser
 	tests/serve/prepare
-	$(BIN)/python -m pytest -m "serve or browser" -q
+	$(BIN)/python -m pytest -m "(serve or browser) and not faults" -q
+
+# Restarts of everything, the Docker engine too where MATHQUARRY_TEST_RESTART_ENGINE=1 says that it may be: about twenty minutes.
+test-faults: $(READY)
+	tests/serve/prepare
+	$(BIN)/python -m pytest -m faults -q
 
 unit: $(READY)
 	$(BIN)/python -m pytest -m "not slow and not vllm" -q

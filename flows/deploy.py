@@ -68,6 +68,7 @@ class DeploySettings(BaseSettings):
     stages_at_once: int = Field(1, ge=1, description="Containers at a time on a host without a GPU; with GPUs it is one.")
     memory: str = Field("8g", description="Memory of a stage's container.")
     shared_memory: str = Field("1g", description="Shared memory of a stage's container.")
+    threads: int = Field(0, ge=0, description="Threads of a stage's arithmetic on the CPU; 0: one for each core.")
     processes: int = Field(4096, ge=64, description="Most processes and threads in a stage's container.")
     heartbeat_seconds: int = Field(30, ge=30, description="Time between the heartbeats of a run.")
     reports_url: str = Field("", description="Where a browser finds the reports.")
@@ -147,7 +148,9 @@ def container_template(settings: DeploySettings) -> dict[str, Any]:
 
 
 def _environment(settings: DeploySettings) -> dict[str, str]:
+    threads = {"OMP_NUM_THREADS": str(settings.threads)} if settings.threads else {}
     return {
+        **threads,
         "MATHQUARRY_STORE": "/store",
         "MATHQUARRY_REPORTS_URL": settings.reports_url,
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(settings.heartbeat_seconds),

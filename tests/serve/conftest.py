@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from data.store import Store
 from tests.serve.stack import MINI, Stack
 
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The services. With $MATHQUARRY_TEST_STACK naming a folder they stay up, for working on one test."""
     if subprocess.run(["docker", "info"], capture_output=True).returncode:
         pytest.skip("no Docker engine answers; `make test-serve` says what these tests need")
+    if kept := os.environ.get("MATHQUARRY_TEST_STACK"):
+        yield Stack.kept(Path(kept))
+        return
     services = Stack(tmp_path_factory.mktemp("stack"))
     try:
         services.up()
@@ -41,18 +48,14 @@ class ServedRun:
 @pytest.fixture(scope="session")
 def served_run(stack: Stack) -> ServedRun:
     """The small recipe, triggered and finished."""
-    run_id = stack.trigger("pipeline", {"run": {"recipe": "tiny", "overrides": MINI}})
+    run_id = stack.trigger("pipeline", {"run": {"recipe": "tiny", "overrides": MINI}}, idempotency_key="small recipe")
     stack.finished(run_id)
-    return ServedRun(run_id, stack.keys())
+    return ServedRun(run_id, stack.keys(run_id))
 
 
 @pytest.fixture(scope="session")
 def embedded_keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Name -> key of the same recipe run by the command line in one process."""
-    import sys
-
-    from data.store import Store
-
     store = Path(tmp_path_factory.mktemp("embedded"))
     fields = [part for override in MINI for part in ("--set", override)]
     done = subprocess.run([sys.executable, "-m", "flows", "run", "tiny", "--store", str(store), *fields], capture_output=True, text=True)

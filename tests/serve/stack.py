@@ -56,6 +56,9 @@ MINI = [
 ]
 """The `tiny` recipe cut to seconds a stage, with one iteration."""
 
+WITH_A_MODEL = {"pretrain", "sft", "evaluate-base", "evaluate-sft", "reward-0", "grpo-1", "evaluate-rl-1"}
+"""Its stages that run in containers of their own."""
+
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -77,6 +80,8 @@ class Stack:
     """One set of services with names and ports of its own."""
 
     folder: Path
+    small_store: bool = True
+    """The store is in memory and can be filled; it does not outlive the engine."""
     name: str = field(default_factory=lambda: f"mqtest-{secrets.token_hex(3)}")
     port: int = field(default_factory=free_port)
     reports_port: int = field(default_factory=free_port)
@@ -104,10 +109,25 @@ class Stack:
             "MATHQUARRY_REPORTS_URL": f"http://127.0.0.1:{self.reports_port}",
             "MATHQUARRY_GPUS": "0",
             "MATHQUARRY_MEMORY": "3g",
-            "MATHQUARRY_COMPOSE": "tests/serve/small-store.yaml",
+            # The services take part of the cores, and threads that wait for each other make little of the rest.
+            "MATHQUARRY_THREADS": "1",
+            "MATHQUARRY_COMPOSE": "tests/serve/small-store.yaml" if self.small_store else "",
         }
         (self.folder / "env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         self.compose()
+
+    @classmethod
+    def kept(cls, folder: Path) -> Stack:
+        """The services that are up from an earlier session, or new ones, which stay up: for working on one test."""
+        file = folder / "stack.json"
+        if file.exists():
+            return cls(folder, **json.loads(file.read_text()))
+        folder.mkdir(parents=True, exist_ok=True)
+        services = cls(folder)
+        services.up()
+        kept = {name: value for name, value in vars(services).items() if name != "folder"}
+        file.write_text(json.dumps(kept))
+        return services
 
     def down(self) -> None:
         for container in docker("ps", "--all", "--quiet", "--filter", f"network={self.name}-stages").split():
@@ -188,10 +208,14 @@ class Stack:
         mounts = ["--volume", f"{self.name}-store:/store", "--volume", f"{self.name}-data:/data"]
         return docker("run", "--rm", "--user", "root", "--entrypoint", "python", *mounts, image, "-c", program)
 
-    def keys(self) -> dict[str, str]:
-        """Name in the newest recorded run -> key."""
-        program = "from data.store import Store; import json; print(json.dumps(Store('/store').runs()[-1]['stages']))"
-        return {stage["name"]: stage["key"] for stage in json.loads(self.in_store(program).splitlines()[-1])}
+    def record(self, run_id: str) -> dict[str, Any]:
+        """What the store keeps about a pipeline's run."""
+        program = f"import glob; print(open(glob.glob('/store/runs/*-{run_id[-6:]}.json')[0]).read())"
+        return json.loads(self.in_store(program))
+
+    def keys(self, run_id: str) -> dict[str, str]:
+        """Name of a stage in a pipeline's run -> key."""
+        return {stage["name"]: stage["key"] for stage in self.record(run_id)["stages"]}
 
     def verify(self) -> str:
         """`mathquarry ledger verify`: fails when an artifact is damaged."""

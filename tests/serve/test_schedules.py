@@ -18,7 +18,7 @@ def test_an_iteration_continues_the_newest_run_and_the_next_one_continues_it(sta
     stack.finished(run_id)
     children = stack.children(run_id)
     assert set(children) == {"reward-1", "grpo-2", "evaluate-rl-2", "report"}
-    keys = stack.keys()
+    keys = stack.keys(run_id)
     assert children["grpo-2"]["parameters"]["policy"] == f"grpo/{keys['grpo-1']}"
     assert children["reward-1"]["parameters"]["history"] == [f"reward/{keys['reward-0']}"]
     assert children["grpo-2"]["parameters"]["reward"] == f"reward/{keys['reward-1']}"
@@ -26,14 +26,15 @@ def test_an_iteration_continues_the_newest_run_and_the_next_one_continues_it(sta
 
 
 def test_each_new_snapshot_is_mined_once(stack: Stack, served_run: ServedRun) -> None:
-    stack.in_store(
-        "import glob, os, shutil; "
-        "[(os.makedirs(f'/data/crawls/{name}', exist_ok=True), shutil.copy(path, f'/data/crawls/{name}/')) "
-        "for name, path in zip(('first', 'second'), sorted(glob.glob('/store/artifacts/crawl/*/*.warc.gz')))]"
-    )
     form = {"snapshots": {"recipe": "tiny", "snapshots": "/data/crawls", "overrides": MINI}}
-    for word in ("made", "found"):
+    for newest, expected in (("first", {"mine-first": "made"}), ("second", {"mine-first": "found", "mine-second": "made"})):
+        stack.in_store(
+            "import glob, os, shutil; "
+            f"os.makedirs('/data/crawls/{newest}', exist_ok=True); "
+            f"shutil.copy(sorted(glob.glob('/store/artifacts/{served_run.reference('crawl')}/*.warc.gz'))[{newest == 'second':d}], "
+            f"'/data/crawls/{newest}/')"
+        )
         run_id = stack.trigger("mine-snapshots", form)
         stack.finished(run_id)
-        messages = {name: run["state"]["message"].split()[0] for name, run in stack.children(run_id).items()}
-        assert {name: word_ for name, word_ in messages.items() if name.startswith("mine-")} == {"mine-first": word, "mine-second": word}
+        said = {name: run["state"]["message"].split()[0] for name, run in stack.children(run_id).items()}
+        assert {name: word for name, word in said.items() if name.startswith("mine-")} == expected

@@ -9,14 +9,12 @@ import pytest
 
 from tests.serve.browser.conftest import SCREENSHOTS
 from tests.serve.conftest import ServedRun
-from tests.serve.stack import MINI, Stack, docker
+from tests.serve.stack import MINI, Stack, docker, stage_container
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
-
-MISSING = 'pretrain.mix=[{name="corpus", weight=1.0}, {name="extra", weight=0.1, path="/data/extra.jsonl"}]'
 
 
 def shot(page: Page, name: str) -> None:
@@ -46,7 +44,7 @@ def test_a_run_is_started_by_its_form_fails_and_is_retried_to_its_end(page: Page
     page.get_by_role("menuitem", name="Custom run").click()
     page.get_by_text("GRPO iterations").wait_for()
     page.locator("main input[type=number]").nth(1).fill("1")
-    for override in [*MINI, MISSING]:
+    for override in MINI:
         page.get_by_role("button", name="Add item").click()
         page.locator("main textarea").last.fill(override)
     page.get_by_text("Run Name").scroll_into_view_if_needed()
@@ -54,20 +52,25 @@ def test_a_run_is_started_by_its_form_fails_and_is_retried_to_its_end(page: Page
     page.get_by_role("button", name="Submit").click()
     run_id = stack.wait(lambda: newest(stack, "pipeline", served_run.id), "the run that was submitted")
 
-    stack.finished(run_id, "FAILED")
-    children = stack.children(run_id)
-    assert children["pretrain"]["state"]["type"] == "FAILED"
     open_run(page, stack, run_id)
-    page.get_by_text("Failed", exact=True).first.wait_for()
-    page.get_by_text("/data/extra.jsonl").first.wait_for()
+    broken = stack.wait(lambda: stack.children(run_id).get("pretrain", {}).get("infrastructure_pid"), "the container of pretrain")
+    docker("kill", "--signal", "KILL", stage_container({"infrastructure_pid": broken}))
+    page.get_by_text("Failed", exact=True).first.wait_for(timeout=120_000)
+    page.get_by_text("137").first.wait_for()
     shot(page, "failed")
+    before = stack.children(run_id)
+    assert before["pretrain"]["state"]["type"] == "CRASHED"
 
-    stack.in_store("open('/data/extra.jsonl', 'w').write('{\"text\": \"Two and two are four.\"}\\n' * 50)")
     press(from_menu(page, "Retry").get_by_role("button", name="Retry"))
     page.get_by_text("Completed", exact=True).first.wait_for(timeout=600_000)
     stack.finished(run_id)
-    again = {name: run["run_count"] for name, run in stack.children(run_id).items()}
-    assert {name: again[name] for name in children} == {**dict.fromkeys(children, 1), "pretrain": 2}
+    after = stack.children(run_id)
+    assert {name for name in before if after[name]["infrastructure_pid"] != before[name]["infrastructure_pid"]} == {"pretrain"}
+    assert {name for name, run in after.items() if run["run_count"] > 1} <= {"pretrain"}
+    assert stack.keys(run_id) == {**served_run.keys, "report": stack.keys(run_id)["report"]}
+
+    open_run(page, stack, served_run.id)
+    page.get_by_text("Completed", exact=True).first.wait_for()
     shot(page, "run")
     press(page.get_by_role("tab", name="Artifacts"))
     page.get_by_text("Open the report").first.wait_for()
@@ -82,8 +85,7 @@ def newest(stack: Stack, flow: str, other: str) -> str | None:
 
 
 def test_a_person_judges_the_domains_in_the_form_of_a_suspended_run(page: Page, stack: Stack, served_run: ServedRun) -> None:
-    recipe = json.loads(stack.in_store("import json, glob; print(open(sorted(glob.glob('/store/runs/*.json'))[0]).read())"))["config"]
-    config = {**recipe["mine"], "review": "browser", "seed": 5}
+    config = {**stack.record(served_run.id)["config"]["mine"], "review": "browser", "seed": 5}
     references = {"crawl": served_run.reference("crawl"), "problems": served_run.reference("problems")}
     run_id = stack.trigger("mine", {"store": "/store", "config": config, **references})
     stack.wait(lambda: stack.run(run_id)["state"]["name"] == "Suspended", "the suspension")
