@@ -27,6 +27,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from data.errors import MathQuarryError
+from data.programs.container import INSIDE
 from flows.crawl import crawl_flow
 from flows.curate import curate_flow
 from flows.evaluate import evaluate_flow
@@ -63,6 +64,7 @@ class DeploySettings(BaseSettings):
     stage_image: str = Field(description="Image of the stages with a model, with its tag.")
     network: str = Field("mathquarry", description="Docker network that the stages share with the server.")
     store_volume: str = Field("mathquarry-store", description="Volume, or folder of the host, that is mounted as /store.")
+    sandbox_volume: str = Field("mathquarry-sandbox", description="Volume with the socket of the sandbox for programs.")
     data_volume: str = Field("mathquarry-data", description="Volume, or folder of the host, that is mounted read-only as /data.")
     gpus: int = Field(0, ge=0, description="GPUs of the host. A stage gets all of them.")
     stages_at_once: int = Field(1, ge=1, description="Containers at a time on a host without a GPU; with GPUs it is one.")
@@ -135,12 +137,12 @@ def container_template(settings: DeploySettings) -> dict[str, Any]:
             "image": settings.stage_image,
             "image_pull_policy": "IfNotPresent",
             "networks": [settings.network],
-            "volumes": [f"{settings.store_volume}:/store", f"{settings.data_volume}:/data:ro"],
+            "volumes": [f"{settings.store_volume}:/store", f"{settings.data_volume}:/data:ro", f"{settings.sandbox_volume}:{INSIDE}:ro"],
             "mem_limit": settings.memory,
             "privileged": False,
             "auto_remove": True,
             "stream_output": True,
-            "env": _environment(settings),
+            "env": {**_environment(settings), "MATHQUARRY_SANDBOX": f"{INSIDE}/socket"},
             "labels": {"mathquarry": "stage"},
             "container_create_kwargs": kwargs,
         },

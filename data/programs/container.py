@@ -40,6 +40,21 @@ def image_name() -> str:
     return f"mathquarry-sandbox:{digest.hexdigest()[:12]}"
 
 
+def served_container(config: ProgramsConfig) -> ServiceSandbox | None:
+    """The container that runs beside the stages' (docker/compose.yaml), if `$MATHQUARRY_SANDBOX` names its socket.
+
+    Raises `MathQuarryError` when the config asks for other limits than that one was started with.
+    """
+    address = os.environ.get("MATHQUARRY_SANDBOX")
+    if not address:
+        return None
+    if limits(config) != limits(ProgramsConfig()):
+        raise MathQuarryError(
+            "the sandbox of the services has the default limits (docker/compose.yaml). Leave the limits in section `programs` as they are."
+        )
+    return ServiceSandbox(Path(address), config)
+
+
 def start_container(config: ProgramsConfig) -> ServiceSandbox:
     """Start the container and wait until the service is ready; it ends with the sandbox, or with this process.
 

@@ -90,9 +90,9 @@ def make_sandbox(config: ProgramsConfig) -> Sandbox:
 
             return ArithmeticSandbox()
         case "container":
-            from data.programs.container import start_container
+            from data.programs.container import served_container, start_container
 
-            return start_container(config)
+            return served_container(config) or start_container(config)
         case "local":
             from data.programs.local import start_local
 

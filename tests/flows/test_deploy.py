@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
+import yaml
 
+from data.config import ProgramsConfig
+from data.programs.client import limits
+from data.programs.container import options
 from flows.deploy import DeploySettings, container_template, deployments, process_template
 
+REPOSITORY = Path(__file__).parents[2]
 SETTINGS = DeploySettings(stage_image="mathquarry-cpu:1")
 
 
@@ -20,10 +28,32 @@ def test_the_pools_offer_no_job_variables() -> None:
 
 def test_a_container_gets_the_store_read_only_data_and_one_network() -> None:
     job = container_template(SETTINGS)["job_configuration"]
-    assert job["volumes"] == ["mathquarry-store:/store", "mathquarry-data:/data:ro"]
+    assert job["volumes"] == ["mathquarry-store:/store", "mathquarry-data:/data:ro", "mathquarry-sandbox:/run/mathquarry:ro"]
     assert job["networks"] == ["mathquarry"]
     assert job["privileged"] is False
     assert job["container_create_kwargs"]["cap_drop"] == ["ALL"]
+
+
+def test_the_sandbox_of_the_services_is_enclosed_like_one_that_is_started_here() -> None:
+    config = ProgramsConfig()
+    service = yaml.safe_load((REPOSITORY / "docker" / "compose.yaml").read_text())["services"]["sandbox"]
+    assert json.loads(service["command"][0]) == asdict(limits(config))
+    written = {
+        f"--network={service['network_mode']}",
+        "--read-only" if service["read_only"] else "",
+        *(f"--cap-drop={capability}" for capability in service["cap_drop"]),
+        *(f"--security-opt={option.removesuffix(':true')}" for option in service["security_opt"]),
+        f"--user={service['user']}",
+        f"--ipc={service['ipc']}",
+        f"--memory={service['mem_limit']}",
+        f"--memory-swap={service['memswap_limit']}",
+        f"--pids-limit={service['pids_limit']}",
+        *(f"--ulimit={name}={value}" for name, value in service["ulimits"].items()),
+        f"--log-driver={service['logging']['driver']}",
+        f"--hostname={service['hostname']}",
+    }
+    # How many cores there are, docker/up finds out.
+    assert written == {option for option in options(config) if not option.startswith("--cpus")}
 
 
 @pytest.mark.parametrize(("gpus", "requested"), [(0, False), (1, True), (8, True)])

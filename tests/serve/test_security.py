@@ -62,7 +62,11 @@ def test_a_stage_has_the_rights_its_pool_says(stack: Stack, served_run: ServedRu
     container = json.loads(docker("inspect", name))[0]
     host = container["HostConfig"]
     assert (host["Privileged"], host["CapDrop"], host["SecurityOpt"]) == (False, ["ALL"], ["no-new-privileges"])
-    assert {mount["Destination"]: mount["RW"] for mount in container["Mounts"]} == {"/store": True, "/data": False}
+    assert {mount["Destination"]: mount["RW"] for mount in container["Mounts"]} == {
+        "/store": True,
+        "/data": False,
+        "/run/mathquarry": False,
+    }
     assert list(container["NetworkSettings"]["Networks"]) == [f"{stack.name}-stages"]
     assert container["Config"]["User"] == "mathquarry"
     stack.api("POST", f"/flow_runs/{run_id}/set_state", {"state": {"type": "CANCELLING"}})

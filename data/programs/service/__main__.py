@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from . import forkserver, server
@@ -46,6 +47,7 @@ def _listener(kind: str, where: str) -> socket.socket:
     if kind == "--descriptor":
         return socket.socket(fileno=int(where))
     listener = socket.socket(socket.AF_UNIX)
+    Path(where).unlink(missing_ok=True)  # left by a service that was killed
     listener.bind(where)
     listener.listen(1024)
     return listener
