@@ -94,6 +94,26 @@ class TrainConfig(Config):
     schedule: ScheduleConfig = ScheduleConfig()
     precision: Precision = Field("bfloat16", description="Autocast precision; weights stay float32.")
     checkpoint_steps: Positive = Field(500, description="Steps between checkpoints that an interrupted run resumes from (our choice).")
+    background_checkpoints: bool = Field(
+        False,
+        description="Write checkpoints while training goes on; takes the memory of a copy of weights and optimizer state.",
+        json_schema_extra=HOW,
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations of blocks again for the gradient: less memory, a third more work.", json_schema_extra=HOW
+    )
+    compile: bool = Field(False, description="Compile blocks with torch.compile; needs a C++ compiler.", json_schema_extra=HOW)
+    loss_spike: float | None = Field(
+        3.0,
+        gt=0,
+        description="Stop at a step whose loss is above the median of the last 20 by more than this, in nats (our choice; none: never).",
+        json_schema_extra=HOW,
+    )
+    skipped_steps: list[Positive] = Field(
+        [],
+        description="Steps whose batch is passed over. Add the one that stopped a run, and the run goes on from its checkpoint.",
+        json_schema_extra=HOW,
+    )
     ranks: RanksConfig = Field(RanksConfig(), description="Processes that share the work.", json_schema_extra=HOW)
     seed: int = Field(0, description="Seed of the order of rows and of new weights.")
 

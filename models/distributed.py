@@ -109,11 +109,14 @@ def in_group() -> bool:
 def shard(module: Called, ranks: Ranks, precision: Precision = "float32") -> None:
     """Move `module.model` to this rank's device and shard its weights over all ranks in place: each block by itself, then the rest.
 
-    All ranks must hold the same weights. Afterwards parameters are DTensors, and backward passes of `module` leave in them the gradient
-    summed over ranks. With `bfloat16` the weights of blocks travel as bfloat16, as autocast would use them; sums stay float32.
+    All ranks must hold the same weights, or none (on the `meta` device; they are to be loaded then). Afterwards parameters are DTensors,
+    and backward passes of `module` leave in them the gradient summed over ranks. With `bfloat16` the weights of blocks travel as
+    bfloat16, as autocast would use them; sums stay float32.
     """
     model = module.model
-    model.to(ranks.device)  # type: ignore[arg-type]
+    empty = any(parameter.is_meta for parameter in model.parameters())
+    if not empty:
+        model.to(ranks.device)  # type: ignore[arg-type]
     if ranks.size == 1:
         return
     mesh = init_device_mesh(ranks.device.type, (ranks.size,))
@@ -128,6 +131,11 @@ def shard(module: Called, ranks: Ranks, precision: Precision = "float32") -> Non
             part.set_gradient_divide_factor(1.0)
             # gloo has no average, and a sum is what is wanted
             part.set_force_sum_reduction_for_comms(True)
+    if empty:
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        model.to_empty(device=ranks.device)
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
 
 
 def blocks(model: PreTrainedModel) -> list[nn.Module]:

@@ -17,6 +17,7 @@ import logging
 import os
 import pickle
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -105,7 +106,8 @@ def _reason(folder: Path, failed: ChildFailedError) -> MathQuarryError:
     for report in told:
         if report["expected"]:
             return MathQuarryError(report["message"])
-    killed = [(rank, failure) for rank, failure in sorted(failed.failures.items()) if failure.exitcode < 0]
+    # SIGTERM is how the launcher stops the others.
+    killed = [(rank, failure) for rank, failure in failed.failures.items() if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM]
     if killed:
         rank, failure = killed[0]
         how = f"was ended by {failure.signal_name()}"

@@ -1,36 +1,36 @@
-"""One supervised loop for pretraining, fine-tuning and reward models, on transformers' Trainer.
+"""One supervised loop for pretraining, fine-tuning and reward models, on one process or many.
 
-Departures from the Trainer's ways, so that a run can be reasoned about:
-1. an optimizer step is a fixed number of rows in a fixed order; micro-batches only divide it, and the loss is normalised by the labels
-   of the whole step, so `micro_batch_rows` changes memory and speed but not the gradient;
-2. a checkpoint appears whole or not at all (written beside its place, then renamed), and a run continues from the newest by itself;
-3. a loss that is not finite stops the run.
+It is a loop of its own, not transformers' Trainer, because a run is promised things that the Trainer does not give:
+1. an optimizer step is a fixed number of rows in a fixed order, a function of the step alone; micro-batches and ranks only divide it, and
+   the loss is normalised by the labels of the whole step on all ranks, so neither changes the gradient (any number of ranks will do: one
+   that has a row too few gets one without labels);
+2. weights are sharded by FSDP2 on a CPU too (accelerate shards on accelerators only), so that what runs on many GPUs is tested anywhere;
+3. a checkpoint appears whole or not at all, is read by any number of ranks, and a run continues from the newest by itself and ends, on a
+   CPU and the same number of ranks, with the same bits;
+4. a loss that is not finite, or leaps, stops the run before the update and leaves its batch behind.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-import shutil
-import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from torch import nn
-from torch.nn import functional
-from torch.utils.data import Dataset
-from transformers import PreTrainedModel, Trainer, TrainingArguments
-from transformers.trainer_callback import PrinterCallback
+from accelerate import init_empty_weights
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from data.errors import MathQuarryError
-from data.files import sync_path
 from data.workspace import Bar, Workspace
 from models.config import ScheduleConfig, TrainConfig
+from models.distributed import Called, Ranks, blocks, clip_gradients, in_group, shard
+from models.head import head_logprobs
+from models.launch import launch
 from models.packing import IGNORED, Row, RowStream
+from models.speed import Speedometer, flops_per_token
+from models.training_state import START, Checkpoints
+from models.watch import Watch, keep_batch
 
 Batch = dict[str, torch.Tensor]
 """input_ids_BT, position_ids_BT, labels_BT of some packed rows."""
@@ -47,31 +47,24 @@ def fit(
 ) -> dict[str, float | int]:
     """Train `model` in place for `steps` optimizer steps of `rows_per_step(config)` rows each, and leave it in evaluation mode.
 
-    Progress is shown and metrics (loss, learning_rate, gradient_norm, tokens, tokens_per_second) are logged for every step.
-    Checkpoints go to `space.scratch / name`; when one is there, training continues after it and ends with the same weights as without
-    the interruption. Returns steps, tokens and the last step's loss. More than one GPU: start under torchrun.
+    Where `config.ranks` asks for several processes they are started here, and `rows` and `loss` must be picklable. Progress is shown, and
+    metrics (loss, learning_rate, gradient_norm, tokens, and those of `Speedometer.step`) are logged for every step. Checkpoints go to
+    `space.scratch / name`; when one is there, training continues after it, also when another number of ranks wrote it. Returns steps,
+    tokens and the last step's loss.
 
-    Raises `MathQuarryError` when the loss or its gradient is not finite, when the batch holds no row, or when the disk is full.
+    Raises `MathQuarryError` when the loss or its gradient is not finite, when the loss leaps (`config.loss_spike`), when the batch holds
+    no row, when the disk is full or when a rank ends.
     """
-    rows_a_step = rows_per_step(config)
-    folder = space.scratch / name
-    shutil.rmtree(_partial(folder), ignore_errors=True)
-    checkpoint = _newest(folder)
-    done = _step_of(checkpoint) if checkpoint else 0
-    space.metrics.rewind(done)
-    arguments = _arguments(config, folder, rows_a_step)
-    with space.progress.track(name, steps, "step", done) as bar:
-        trainer = _SupervisedTrainer(
-            model=_LossModule(model, loss),
-            args=arguments,
-            train_dataset=_Places(rows, steps * rows_a_step),
-            data_collator=_stack,
-        )
-        trainer.prepare(config, steps, space, bar, folder)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    rows_per_step(config)
+    if config.ranks.size == 1 or in_group():
+        return _Run(model, rows, config, steps, space, name, loss).run()
+    checkpoints = Checkpoints(space.scratch / name, Ranks.current())
+    if checkpoints.newest() is None:
+        checkpoints.save(START, model, None)
+    result = launch(_fit_rank, (type(model), model.config, rows, config, steps, name, loss), config.ranks, space, name)
+    checkpoints.load(steps, model)
     model.eval()
-    losses = [record["values"]["loss"] for record in space.metrics.read() if "loss" in record["values"]]
-    return {"steps": steps, "tokens": steps * rows_a_step * config.context_tokens, "loss": losses[-1]}
+    return result
 
 
 def rows_per_step(config: TrainConfig) -> int:
@@ -106,176 +99,176 @@ def schedule_factor(config: ScheduleConfig, step: int, steps: int) -> float:
 def language_model_loss(model: PreTrainedModel, batch: Batch, count: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of the labelled tokens given those before them, summed and divided by `count`.
 
-    Only positions that predict a labelled token go through the head: logits are (N, V) for N labels, never (B, T, V).
+    Only positions that predict a labelled token go through the head, some of them at a time: there are never (B, T, V) logits.
     """
     hidden_BTD = model.base_model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).last_hidden_state
     next_labels_BT = batch["labels"][:, 1:]
     labelled_BT = next_labels_BT != IGNORED
-    logits_NV = model.get_output_embeddings()(hidden_BTD[:, :-1][labelled_BT])
-    return functional.cross_entropy(logits_NV.float(), next_labels_BT[labelled_BT], reduction="sum") / count
+    kind = hidden_BTD.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+    hidden_ND = hidden_BTD[:, :-1][labelled_BT]
+    return -head_logprobs(hidden_ND, model.get_output_embeddings(), next_labels_BT[labelled_BT], dtype=dtype).sum() / count
 
 
-class _LossModule(nn.Module):
-    """A model whose forward pass is its loss, so that autocast and data parallelism wrap all of it."""
-
-    def __init__(self, model: PreTrainedModel, loss: LossFunction) -> None:
-        super().__init__()
-        self.model = model
-        self._loss = loss
-
-    def forward(self, count: torch.Tensor, **batch: torch.Tensor) -> torch.Tensor:
-        return self._loss(self.model, batch, count)
-
-
-class _Places(Dataset):
-    """A run's rows as the dataset of a single epoch."""
-
-    def __init__(self, rows: RowStream, count: int) -> None:
-        self.rows, self.count = rows, count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, place: int) -> Row:
-        return self.rows[place]
+def _fit_rank(
+    space: Workspace,
+    kind: type[PreTrainedModel],
+    shape: PreTrainedConfig,
+    rows: RowStream,
+    config: TrainConfig,
+    steps: int,
+    name: str,
+    loss: LossFunction,
+) -> dict[str, float | int]:
+    """What each rank does: `fit` a model whose weights are in the newest checkpoint. No rank ever holds all of them."""
+    with init_empty_weights(include_buffers=False):
+        model = kind(shape)
+    return _Run(model, rows, config, steps, space, name, loss).run()
 
 
-class _SupervisedTrainer(Trainer):
-    """The Trainer with our schedule, loss normalisation, checkpoints and metrics."""
+class _Run:
+    """One call of `fit` on one rank."""
 
-    def prepare(self, config: TrainConfig, steps: int, space: Workspace, bar: Bar, folder: Path) -> None:
-        """What the Trainer's own constructor has no place for."""
-        self.config, self.steps, self.space, self.bar, self.folder = config, steps, space, bar, folder
-        self.loss_is_scaled_for_ga = True
-        self.last_time, self.last_step = time.monotonic(), bar.done
-        self.remove_callback(PrinterCallback)
+    def __init__(
+        self, model: PreTrainedModel, rows: RowStream, config: TrainConfig, steps: int, space: Workspace, name: str, loss: LossFunction
+    ) -> None:
+        self.model, self.rows, self.config, self.steps, self.space, self.name = model, rows, config, steps, space, name
+        self.ranks = Ranks.current()
+        self.folder = space.scratch / name
+        self.checkpoints = Checkpoints(self.folder, self.ranks, config.background_checkpoints)
+        self.module = Called(model, loss)
+        self._prepare()
+        self.optimizer = make_optimizer(model, config)
 
-    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
-        schedule, steps = self.config.schedule, self.steps
-        if self.lr_scheduler is None:
-            assert self.optimizer is not None, "the Trainer makes the optimizer first"
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-                optimizer or self.optimizer, lambda step: schedule_factor(schedule, step, steps)
-            )
-            self._created_lr_scheduler = True
-        return self.lr_scheduler
-
-    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> torch.Tensor:
-        """Labels in the whole optimizer step, on all processes."""
-        count = torch.stack([_labelled(batch["labels"]).sum() for batch in batch_samples]).sum().to(device)
-        if self.args.world_size > 1:
-            count = self.accelerator.gather(count).sum()
-        return count.clamp(min=1)
-
-    def compute_loss(
-        self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: torch.Tensor | int | None = None
-    ) -> torch.Tensor:
-        # Gradients are averaged over processes, while the loss is already divided by the labels of all of them.
-        return model(count=num_items_in_batch, **inputs) * self.args.world_size
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" not in logs:
-            return
-        step, loss, norm = self.state.global_step, logs["loss"], float(logs["grad_norm"])
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise MathQuarryError(
-                f"{self.bar.what}: step {step} has loss {loss} and gradient norm {norm}. Lower learning_rate or lengthen the warm-up."
-            )
-        if not self.is_world_process_zero():
-            return
-        now = time.monotonic()
-        tokens_a_step = rows_per_step(self.config) * self.config.context_tokens
-        speed = (step - self.last_step) * tokens_a_step / max(now - self.last_time, 1e-9)
-        self.last_time, self.last_step = now, step
-        self.space.metrics.log(
-            step,
-            loss=loss,
-            learning_rate=logs["learning_rate"],
-            gradient_norm=norm,
-            tokens=step * tokens_a_step,
-            tokens_per_second=round(speed, 1),
-        )
-        self.bar.note(loss=f"{loss:.3f}")
-        self.bar.advance(step - self.bar.done)
-
-    def _get_output_dir(self, trial: Any) -> str:
-        return str(_partial(self.folder))
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write beside the final place, sync, rename; then drop older checkpoints."""
+    def run(self) -> dict[str, float | int]:
+        """All steps that are left. The global random state is as before."""
+        newest = self.checkpoints.newest()
+        done = newest or 0
+        if newest is not None:
+            self.checkpoints.load(newest, self.model, self.optimizer if newest > START else None)
+        if self.ranks.is_first:
+            self.space.metrics.rewind(done)
+        self.ranks.barrier()
+        losses = self._logged_losses()
+        watch = Watch(self.config, losses)
+        tokens = rows_per_step(self.config) * self.config.context_tokens
+        speed = Speedometer(flops_per_token(self.model, self.config.context_tokens), tokens, self.steps, self.ranks.size)
         try:
-            super()._save_checkpoint(model, trial)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise MathQuarryError(f"cannot write a checkpoint to {self.folder}: {error}. Free some space, then run again.") from error
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            written = _partial(self.folder) / f"checkpoint-{self.state.global_step}"
-            for file in written.iterdir():
-                sync_path(file)
-            older = _checkpoints(self.folder)
-            written.replace(self.folder / written.name)
-            sync_path(self.folder)
-            for checkpoint in older:
-                shutil.rmtree(checkpoint)
+            with torch.random.fork_rng(), self.space.progress.track(self.name, self.steps, "step", done) as bar:
+                for step in range(done + 1, self.steps + 1):
+                    if step not in self.config.skipped_steps:
+                        loss, norm = self._gradients(step)
+                        self._stop_at_fault(step, watch.fault(loss, norm))
+                        self.optimizer.step()
+                        self.optimizer.zero_grad(set_to_none=True)
+                        losses.append(loss)
+                        self._log(step, loss, norm, speed.step(step), bar)
+                    bar.advance()
+                    self.checkpoints.poll()
+                    if step % self.config.checkpoint_steps == 0 or step == self.steps:
+                        self.checkpoints.save(step, self.model, self.optimizer)
+            self.checkpoints.finish()
+        finally:
+            self._restore()
+        self.ranks.barrier()
+        return {"steps": self.steps, "tokens": self.steps * tokens, "loss": losses[-1]}
+
+    def _prepare(self) -> None:
+        """Training mode, the options that change how blocks are computed, and the weights' places."""
+        self.model.train()
+        if self.config.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if self.config.compile:
+            for block in blocks(self.model):
+                block.compile()
+        shard(self.module, self.ranks, self.config.precision)
+
+    def _restore(self) -> None:
+        if self.config.gradient_checkpointing:
+            self.model.gradient_checkpointing_disable()
+        if self.config.compile:
+            for block in blocks(self.model):
+                block._compiled_call_impl = None
+        self.model.eval()
+
+    def _gradients(self, step: int) -> tuple[float, float]:
+        """Gradient of a step's mean loss, in place. Returns the loss, and the gradient's norm before it was clipped."""
+        size = rows_per_step(self.config)
+        places = range((step - 1) * size, step * size)
+        batches = [_stack(rows) for rows in _shares(self.rows, places, self.ranks, self.config.micro_batch_rows)]
+        labels = torch.stack([_labelled(batch["labels"]).sum() for batch in batches]).sum()
+        count = self.ranks.sum(labels).clamp(min=1).to(self.ranks.device)
+        # What is random in a model (dropout) depends on the step and the rank only.
+        torch.manual_seed(int(np.random.SeedSequence([self.config.seed, step, self.ranks.rank]).generate_state(1)[0]))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * schedule_factor(self.config.schedule, step - 1, self.steps)
+        total = torch.zeros((), device=self.ranks.device)
+        for batch in batches:
+            placed = {key: value.to(self.ranks.device, non_blocking=True) for key, value in batch.items()}
+            with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+                part = self.module(placed, count)
+            part.backward()
+            total += part.detach()
+        return float(self.ranks.sum(total)), clip_gradients(self.module.parameters(), self.config.optimizer.grad_clip)
+
+    def _stop_at_fault(self, step: int, fault: str | None) -> None:
+        """All ranks see the same loss and norm, so all stop, when rank 0 has written the batch."""
+        if fault is None:
+            return
+        size = rows_per_step(self.config)
+        first = (step - 1) * size
+        path = self.folder / f"bad-batch-{step}.npz"
+        if self.ranks.is_first:
+            keep_batch(path, [self.rows[place] for place in range(first, first + size)], first)
+        self.ranks.barrier()
+        raise MathQuarryError(
+            f"{self.name}: step {step} {fault}. Its batch (rows {first} to {first + size - 1} of the run) is in {path}. To go on without "
+            f"it from the last checkpoint, add {step} to skipped_steps and run again."
+        )
+
+    def _log(self, step: int, loss: float, norm: float, speed: dict[str, float], bar: Bar) -> None:
+        if not self.ranks.is_first:
+            return
+        rate, tokens = self.optimizer.param_groups[0]["lr"], step * rows_per_step(self.config) * self.config.context_tokens
+        self.space.metrics.log(step, loss=loss, learning_rate=rate, gradient_norm=norm, tokens=tokens, **speed)
+        bar.note(loss=f"{loss:.3f}")
+
+    def _logged_losses(self) -> list[float]:
+        return [record["values"]["loss"] for record in self.space.metrics.read() if "loss" in record["values"]]
 
 
-def _arguments(config: TrainConfig, folder: Path, rows_a_step: int) -> TrainingArguments:
-    logging.getLogger("accelerate").setLevel(logging.ERROR)
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=1,
-        learning_rate=config.learning_rate,
-        adam_beta1=config.optimizer.beta1,
-        adam_beta2=config.optimizer.beta2,
+def make_optimizer(model: PreTrainedModel, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW; matrices decay, vectors (norms and biases) do not."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = {"params": [parameter for parameter in parameters if parameter.ndim > 1]}
+    vectors = {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0}
+    groups: list[dict[str, Any]] = [matrices, vectors]
+    return torch.optim.AdamW(
+        groups,
+        lr=config.learning_rate,
+        betas=(config.optimizer.beta1, config.optimizer.beta2),
         weight_decay=config.optimizer.weight_decay,
-        max_grad_norm=config.optimizer.grad_clip,
-        optim="adamw_torch_fused",
-        bf16=config.precision == "bfloat16",
-        use_cpu=not torch.cuda.is_available(),
-        seed=config.seed,
-        train_sampling_strategy="sequential",
-        dataloader_num_workers=0,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        remove_unused_columns=False,
-        logging_strategy="steps",
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=config.checkpoint_steps,
-        save_total_limit=None,
-        report_to=[],
-        disable_tqdm=True,
+        fused=True,
     )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs in one process would average losses that are sums
-    processes = arguments.world_size
-    if rows_a_step % processes:
-        raise MathQuarryError(f"batch_tokens makes {rows_a_step} rows a step, which {processes} processes cannot share evenly. Change it.")
-    rows = rows_a_step // processes
-    micro = max(size for size in range(1, min(config.micro_batch_rows, rows) + 1) if rows % size == 0)
-    arguments.per_device_train_batch_size = micro
-    arguments.gradient_accumulation_steps = rows // micro
-    return arguments
 
 
-def _stack(rows: list[Row]) -> Batch:
+def _shares(rows: RowStream, places: range, ranks: Ranks, micro_batch_rows: int) -> list[list[Row]]:
+    """This rank's rows of a step in micro-batches; as many on every rank, since a forward pass is joint work."""
+    mine = [rows[place] for place in places[ranks.rank :: ranks.size]]
+    if len(mine) < math.ceil(len(places) / ranks.size):
+        mine.append(_without_labels(rows[places[0]]))
+    return [mine[start : start + micro_batch_rows] for start in range(0, len(mine), micro_batch_rows)]
+
+
+def _without_labels(row: Row) -> Row:
+    labels = row["labels"]
+    ignored = np.full_like(labels, np.nan if labels.dtype.kind == "f" else IGNORED)
+    return {"input_ids": row["input_ids"], "position_ids": row["position_ids"], "labels": ignored}
+
+
+def _stack(rows: Sequence[Row]) -> Batch:
     return {key: torch.from_numpy(np.stack([row[key] for row in rows])) for key in ("input_ids", "position_ids", "labels")}
 
 
 def _labelled(labels_BT: torch.Tensor) -> torch.Tensor:
     return ~labels_BT.isnan() if labels_BT.is_floating_point() else labels_BT != IGNORED
-
-
-def _partial(folder: Path) -> Path:
-    return folder / "partial"
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob("checkpoint-*"), key=_step_of)
-
-
-def _newest(folder: Path) -> Path | None:
-    return max(_checkpoints(folder), key=_step_of, default=None)
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("checkpoint-"))

@@ -10,7 +10,7 @@ from data.store import BuildMode
 from models.config import PretrainConfig, PretrainedModel, ScratchModel
 from tasks.stage import Produced, produce
 
-VERSION = 1
+VERSION = 2
 
 
 @task(name="pretrain")

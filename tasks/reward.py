@@ -8,7 +8,7 @@ from data.store import BuildMode
 from models.config import RefreshConfig, RewardConfig
 from tasks.stage import Produced, produce
 
-VERSION = 3
+VERSION = 4
 
 
 @task(name="train-reward")

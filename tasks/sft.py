@@ -8,7 +8,7 @@ from data.store import BuildMode
 from models.config import SFTConfig
 from tasks.stage import Produced, produce
 
-VERSION = 2
+VERSION = 3
 
 
 @task(name="sft")

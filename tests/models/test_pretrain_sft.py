@@ -18,6 +18,7 @@ from data.solutions.example import Example, Segment, write_examples
 from data.workspace import Workspace
 from models.checkpoint import load_policy, load_tokenizer
 from models.config import MixSource, PretrainConfig, ScheduleConfig, ScratchModel, SFTConfig
+from models.head import head_logprobs
 from models.packing import IGNORED, PackedRows, pack
 from models.pretrain import pretrain
 from models.prompts import Prompter
@@ -158,7 +159,7 @@ def test_the_loss_of_each_format_and_language_is_logged_before_and_after(
     assert all(logged[1]["values"][name] < value for name, value in logged[0]["values"].items())
 
 
-def test_prompt_and_tool_tokens_have_exactly_no_gradient_and_packed_equals_padded(base: Path) -> None:
+def test_prompt_and_tool_tokens_have_exactly_no_gradient_and_packed_equals_padded(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     labelled = label_solutions(Prompter.load(base), examples())
     policy = load_policy(base)
 
@@ -184,12 +185,16 @@ def test_prompt_and_tool_tokens_have_exactly_no_gradient_and_packed_equals_padde
 
     unlabelled = {**batch_of(packed)}
     unlabelled["labels"] = torch.full_like(unlabelled["labels"], IGNORED)
-    assert float(language_model_loss(policy, unlabelled, torch.tensor(1.0))) == 0.0
+    assert language_model_loss(policy, unlabelled, torch.tensor(1.0)).item() == 0.0
     # The head sees only positions that predict a labelled token, so every other position's logits do not exist.
     seen: list[int] = []
-    hook = policy.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[0]))
+
+    def head(hidden_ND: torch.Tensor, *arguments: object, **options: object) -> torch.Tensor:
+        seen.append(len(hidden_ND))
+        return head_logprobs(hidden_ND, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("models.train.head_logprobs", head)
     language_model_loss(policy, batch_of(packed), torch.tensor(1.0))
-    hook.remove()
     trained = sum(int((labels != IGNORED).sum()) for _, labels in labelled)
     assert seen == [trained]
 

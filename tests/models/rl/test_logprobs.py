@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models.rl.logprobs import head_logprobs, output_logprobs
+from models.head import head_logprobs
+from models.rl.logprobs import output_logprobs
 from models.rl.sequences import arrange
 from tests.models.rl.tiny import tiny_policy
 

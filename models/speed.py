@@ -1,0 +1,70 @@
+"""How fast a training loop is, how much of the hardware it uses, and when it will end."""
+
+from __future__ import annotations
+
+import resource
+import time
+from typing import cast
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+PEAK_FLOPS = {"B200": 2250e12, "H200": 989e12, "H100": 989e12, "H800": 989e12, "A100": 312e12, "A800": 312e12, "L40S": 362e12}
+"""Dense bfloat16 FLOP/s of the tensor cores, by what a GPU's name contains (the makers' data sheets, SXM versions)."""
+
+
+def flops_per_token(model: PreTrainedModel, context_tokens: int) -> float:
+    """FLOPs of training on a token: 6 a weight that multiplies, and 12 x layers x hidden x context for attention (PaLM, appendix B).
+
+    By that definition a row attends to all of itself, whatever its documents and masks are, and what is computed again does not count.
+    """
+    config = model.config.get_text_config()
+    embeddings = cast(nn.Embedding, model.get_input_embeddings()).weight
+    head = model.get_output_embeddings()
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    if head is None or head.weight is not embeddings:
+        weights -= embeddings.numel()
+    return 6.0 * weights + 12.0 * config.num_hidden_layers * config.hidden_size * context_tokens
+
+
+class Speedometer:
+    """Figures of each step, timed from the step before."""
+
+    def __init__(self, flops_per_token: float, tokens_per_step: int, steps: int, ranks: int) -> None:
+        """`steps` is the last step of the run; `flops_per_token` is as above."""
+        self._flops, self._tokens, self._steps, self._ranks = flops_per_token, tokens_per_step, steps, ranks
+        self._mean: float | None = None
+        self._last = time.monotonic()
+
+    def step(self, step: int) -> dict[str, float]:
+        """tokens_per_second; model_tflops: FLOPs of the model in 1e12 a second, on all ranks; flops_utilisation: their share of the peak
+        (known GPUs only); peak_gib: most memory held by this rank so far; seconds_left: at the mean pace of about the last 20 steps.
+        """
+        now = time.monotonic()
+        seconds, self._last = max(now - self._last, 1e-9), now
+        self._mean = seconds if self._mean is None else 0.95 * self._mean + 0.05 * seconds
+        speed = self._tokens / seconds
+        figures = {
+            "tokens_per_second": round(speed, 1),
+            "model_tflops": round(speed * self._flops / 1e12, 6),
+            "peak_gib": round(peak_gib(), 3),
+            "seconds_left": round(self._mean * (self._steps - step), 1),
+        }
+        peak = peak_flops()
+        return figures if peak is None else {**figures, "flops_utilisation": round(speed * self._flops / (peak * self._ranks), 4)}
+
+
+def peak_flops() -> float | None:
+    """Of the current GPU; `None` without one, or with one that is not in the table."""
+    if not torch.cuda.is_available():
+        return None
+    name = torch.cuda.get_device_name()
+    return next((flops for part, flops in PEAK_FLOPS.items() if part in name), None)
+
+
+def peak_gib() -> float:
+    """Most memory held so far: on the GPU if there is one, else by this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
