@@ -23,7 +23,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -32,7 +32,7 @@ from typing import Any, Literal
 import fsspec
 
 from data.errors import MathQuarryError
-from data.files import disk_error, file_digest, read_json, sync_path, write_json
+from data.files import atomic_path, disk_error, file_digest, read_json, sync_path, write_json
 from data.sources import Source, code_revision
 from data.workspace import MetricLog, Progress, Workspace
 
@@ -311,5 +311,7 @@ def _keeping_time(scratch: Path, spent: float, started: float) -> Iterator[None]
         yield
     except BaseException:
         if scratch.exists():
-            (scratch / "seconds").write_text(str(spent + time.monotonic() - started))
+            # On a full disk the time is not worth hiding the error that is on its way, nor a file that the next attempt cannot read.
+            with suppress(MathQuarryError), atomic_path(scratch / "seconds") as path:
+                path.write_text(str(spent + time.monotonic() - started))
         raise

@@ -11,6 +11,8 @@ from types import TracebackType
 
 from tqdm.auto import tqdm
 
+from data.files import atomic_path
+
 ProgressListener = Callable[[str, int, int], None]
 """Called with (what, done, total), at most once a second for each piece of work."""
 
@@ -83,7 +85,8 @@ class MetricLog:
         if not self.path.exists():
             return
         kept = [line for line in self._whole_lines() if json.loads(line)["step"] <= step]
-        self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        with atomic_path(self.path) as path:
+            path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
     def read(self) -> list[dict]:
         """All records, oldest first."""

@@ -81,7 +81,7 @@ def _child_run(name: str, deployment: str, key: str, parameters: dict[str, Any])
 
 def _worth_another_try(state: State) -> bool:
     """Whether a run was lost to something around it: the server away when it started, say. A killed one has likely met its memory limit."""
-    return state.is_crashed() and "137" not in (state.message or "")
+    return state.is_crashed() and not any(word in (state.message or "") for word in ("137", "SIGKILL"))
 
 
 def _resume(client: SyncPrefectClient, child_id: UUID) -> None:

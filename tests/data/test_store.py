@@ -6,6 +6,7 @@ import errno
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -93,6 +94,24 @@ def test_a_failed_stage_publishes_nothing_and_keeps_its_scratch(tmp_path: Path) 
 
     assert store.build(identity(), resume).summary == {"resumed_from": "step 3"}
     assert not (tmp_path / "work" / identity().key).exists()
+
+
+def test_an_attempt_that_could_write_nothing_leaves_nothing_that_stops_the_next(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fail(space: Workspace) -> dict[str, Any]:
+        # From here on files are made and stay empty, as on a full disk.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, usual[1]))
+        (space.out / "page.txt").write_text("2 + 2 = 4")
+        return {}
+
+    try:
+        with pytest.raises(OSError, match="too large"):
+            store.build(identity(), fail)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert store.build(identity(), write_page).summary == {"pages": 1}
 
 
 def _stall(root: Path) -> None:
