@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import Any, Literal
 
 from prefect.artifacts import create_table_artifact
@@ -14,6 +15,8 @@ from data.errors import MathQuarryError
 from data.mine.annotations import Verdict, parse_verdicts
 from data.mine.review import Decision, ReviewNeeded
 
+CELL = 120
+"""Longest text in a cell of the form's table; the table artifact beside it has all of it."""
 DAYS = 30
 """How long a run waits for its review before it fails; Retry asks again."""
 
@@ -74,6 +77,6 @@ def _table(question: ReviewNeeded) -> str:
 
 def _markdown(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[str]:
     def cells(values: Sequence[Any]) -> str:
-        return "| " + " | ".join(str(value).replace("|", "\\|") for value in values) + " |"
+        return "| " + " | ".join(shorten(str(value), CELL).replace("|", "\\|") for value in values) + " |"
 
     return [cells(columns), "|---" * len(columns) + "|", *(cells([row[column] for column in columns]) for row in rows)]

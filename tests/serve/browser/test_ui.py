@@ -56,7 +56,9 @@ def test_a_run_is_started_by_its_form_fails_and_is_retried_to_its_end(page: Page
     broken = stack.wait(lambda: stack.children(run_id).get("pretrain", {}).get("infrastructure_pid"), "the container of pretrain")
     docker("kill", "--signal", "KILL", stage_container({"infrastructure_pid": broken}))
     page.get_by_text("Failed", exact=True).first.wait_for(timeout=120_000)
-    page.get_by_text("137").first.wait_for()
+    press(page.get_by_role("combobox").filter(has_text="Oldest to newest"))
+    page.get_by_role("option", name="Newest to oldest").click()
+    page.get_by_text("status code 137").first.wait_for()
     shot(page, "failed")
     before = stack.children(run_id)
     assert before["pretrain"]["state"]["type"] == "CRASHED"
