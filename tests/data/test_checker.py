@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import re
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -296,6 +301,28 @@ def test_500_mutated_gold_answers_are_rejected(shared_data: Path) -> None:
 
 
 HANGS = [HANG, r"2^{2^{2^{2^{2^{2}}}}}", r"(10^{9})!", r"\binom{10^{9}}{10^{8}}", r"\sqrt{9^{9^{9^{9}}}}+1"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to read a process's processor time")
+@pytest.mark.parametrize("given", HANGS)
+def test_no_grading_costs_more_processor_time_than_its_limit(given: str) -> None:
+    limit, tick = 0.5, 1 / os.sysconf("SC_CLK_TCK")
+    worker = subprocess.Popen([sys.executable, "-m", "data.grade.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    with worker.stdin, worker.stdout:
+        assert worker.stdout.read(1) == b"r"
+        before = sum(map(int, Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[11:13])) * tick
+        worker.stdin.write(json.dumps([given, "x+1", limit]).encode() + b"\n")
+        reply = worker.stdout.read(1)
+        worker.stdin.close()
+        _, status, usage = os.wait4(worker.pid, 0)
+        worker.returncode = os.waitstatus_to_exitcode(status)
+    # Without a reply it was killed by its own timer; with one it was done in time and left when there was nothing more to read.
+    assert (reply, worker.returncode) in ((b"", -signal.SIGPROF), (b"0", 0), (b"e", 0))
+    # The kernel looks at the timer, and counts, in ticks; leaving costs something too.
+    assert usage.ru_utime + usage.ru_stime - before <= limit + 20 * tick
 
 
 @pytest.mark.slow

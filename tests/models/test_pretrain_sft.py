@@ -199,6 +199,28 @@ def test_prompt_and_tool_tokens_have_exactly_no_gradient_and_packed_equals_padde
     assert seen == [trained]
 
 
+def test_the_loss_gradient_at_every_token_that_predicts_a_prompt_or_tool_token_is_exactly_zero(base: Path) -> None:
+    policy = load_policy(base)
+    for tokens, labels in label_solutions(Prompter.load(base), examples()):
+        row = pack([(tokens, labels)], 256, seed=0)[0]
+        batch = {key: torch.from_numpy(row[key])[None] for key in ("input_ids", "position_ids", "labels")}
+        states: list[torch.Tensor] = []
+
+        def keep(_module: object, _inputs: object, output: object, states: list[torch.Tensor] = states) -> None:
+            output.last_hidden_state.retain_grad()  # type: ignore[attr-defined]
+            states.append(output.last_hidden_state)  # type: ignore[attr-defined]
+
+        hook = policy.base_model.register_forward_hook(keep)
+        language_model_loss(policy, batch, torch.tensor(1.0)).backward()
+        hook.remove()
+        assert states[0].grad is not None
+        gradient_T = states[0].grad[0].abs().amax(dim=-1)
+        predicts_trained_T = torch.cat([batch["labels"][0, 1:] != IGNORED, torch.tensor([False])])
+        assert 0 < int(predicts_trained_T.sum()) < len(predicts_trained_T)
+        assert (gradient_T[~predicts_trained_T] == 0).all()
+        assert (gradient_T[predicts_trained_T] > 0).all()
+
+
 def test_nothing_that_fits_is_an_error_naming_the_file(base: Path, tmp_path: Path, workspace: Callable[[str], Workspace]) -> None:
     write_examples(tmp_path / "solutions" / "examples.jsonl", examples())
     config = SFTConfig(batch_tokens=128, context_tokens=4, steps=3, precision="float32")
