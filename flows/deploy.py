@@ -32,6 +32,7 @@ from flows.crawl import crawl_flow
 from flows.curate import curate_flow
 from flows.evaluate import evaluate_flow
 from flows.grpo import grpo_flow
+from flows.harness import harness_flow
 from flows.mine import mine_flow
 from flows.pretrain import pretrain_flow
 from flows.problems import problems_flow
@@ -51,6 +52,7 @@ GPU_STAGES: tuple[Flow[..., Any], ...] = (
     reward_refresh_flow,
     grpo_flow,
     evaluate_flow,
+    harness_flow,
 )
 HEARTBEAT_AUTOMATION = "crash runs without a heartbeat"
 SERVER_SECONDS = 180

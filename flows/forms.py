@@ -14,7 +14,9 @@ from flows.stages import dependents
 from models.config import Method
 
 RecipeName = Literal["1b", "paper-7b", "smollm", "tiny"]
-StageName = Literal["problems", "crawl", "mine", "pretrain", "curate", "sft", "rejection", "reward", "grpo", "evaluate", "report"]
+StageName = Literal[
+    "problems", "crawl", "mine", "pretrain", "curate", "sft", "rejection", "reward", "grpo", "evaluate", "harness", "report"
+]
 Override = Annotated[str, Field(pattern=r"^[a-z_]+(\.[a-z0-9_]+)* ?=.+$")]
 
 

@@ -26,6 +26,7 @@ from flows.curate import curate_flow
 from flows.dispatch import run_stage
 from flows.evaluate import evaluate_flow
 from flows.grpo import grpo_flow
+from flows.harness import harness_flow
 from flows.mine import mine_flow
 from flows.pretrain import pretrain_flow
 from flows.problems import problems_flow
@@ -148,14 +149,21 @@ def up_to_sft(run: Run, recipe: Recipe) -> Trained:
     return Trained(problems, base, examples, policy)
 
 
+def score(run: Run, recipe: Recipe, name: str, policy: str, problems: str) -> None:
+    """Score a policy on the held-out questions, and on the harness' benchmarks where the recipe names any."""
+    run.stage(f"evaluate-{name}", evaluate_flow, recipe.evaluate, policy, problems)
+    if recipe.harness.tasks:
+        run.stage(f"harness-{name}", harness_flow, recipe.harness, policy)
+
+
 def whole_path(run: Run, recipe: Recipe) -> None:
     """Every stage of the recipe, in order."""
     # Algorithm 1 ends each iteration with the reward model's refresh. Here the refresh comes when the next iteration starts, which is the
     # same order; after the last iteration there is none, since nothing would use it.
     trained = up_to_sft(run, recipe)
     problems, base, policy = trained.problems, trained.base, trained.policy
-    run.stage("evaluate-base", evaluate_flow, recipe.evaluate, base, problems)
-    run.stage("evaluate-sft", evaluate_flow, recipe.evaluate, policy, problems)
+    score(run, recipe, "base", base, problems)
+    score(run, recipe, "sft", policy, problems)
 
     start = base if recipe.reward.initialise_from == "base" else policy
     rewards = [run.stage("reward-0", reward_flow, recipe.reward, start, policy, problems)]
@@ -164,6 +172,6 @@ def whole_path(run: Run, recipe: Recipe) -> None:
             refresh = (recipe.reward, recipe.refresh, policy, problems, list(rewards), iteration - 1)
             rewards.append(run.stage(f"reward-{iteration - 1}", reward_refresh_flow, *refresh))
         policy = run.stage(f"grpo-{iteration}", grpo_flow, recipe.grpo, policy, rewards[-1], problems, iteration)
-        run.stage(f"evaluate-rl-{iteration}", evaluate_flow, recipe.evaluate, policy, problems)
+        score(run, recipe, f"rl-{iteration}", policy, problems)
     stages = {name: made.ref for name, made in run.produced.items()}
     run.stage("report", report_flow, run.record("running"), stages)

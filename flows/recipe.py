@@ -20,6 +20,7 @@ from models.config import (
     CompareConfig,
     EvaluateConfig,
     GRPOConfig,
+    HarnessConfig,
     PretrainConfig,
     PretrainedModel,
     RefreshConfig,
@@ -51,6 +52,7 @@ class Recipe(Config):
     grpo: GRPOConfig = GRPOConfig()
     refresh: RefreshConfig = RefreshConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    harness: HarnessConfig = HarnessConfig()
     compare: CompareConfig = CompareConfig()
     programs: ProgramsConfig = Field(ProgramsConfig(), description="The sandbox of every section that names none of its own.")
 
@@ -77,6 +79,9 @@ class Recipe(Config):
             section = values.get(name, {})
             if isinstance(section, Mapping) and isinstance(section.get("tools", {}), Mapping):
                 chosen[name] = {**section, "tools": {"programs": values["programs"], **section.get("tools", {})}}
+        harness = values.get("harness", {})
+        if isinstance(harness, Mapping):
+            chosen["harness"] = {"programs": values["programs"], **harness}
         return chosen
 
 

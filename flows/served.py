@@ -16,11 +16,10 @@ from data.ledger import Ledger
 from data.store import Store
 from flows.compare import side_by_side
 from flows.crawl import crawl_flow
-from flows.evaluate import evaluate_flow
 from flows.forms import CompareForm, IterationForm, RunForm, SnapshotForm, served_store
 from flows.grpo import grpo_flow
 from flows.mine import mine_flow
-from flows.pipeline import Run, run_id, whole_path
+from flows.pipeline import Run, run_id, score, whole_path
 from flows.problems import problems_flow
 from flows.recipe import Recipe, load_recipe, override_recipe
 from flows.report import report_flow
@@ -102,7 +101,7 @@ def next_iteration(run: Run, recipe: Recipe) -> None:
         arguments = (recipe.reward, recipe.refresh, policy, problems, list(rewards), done)
         rewards.append(run.stage(f"reward-{done}", reward_refresh_flow, *arguments))
     policy = run.stage(f"grpo-{iteration}", grpo_flow, recipe.grpo, policy, rewards[-1], problems, iteration)
-    run.stage(f"evaluate-rl-{iteration}", evaluate_flow, recipe.evaluate, policy, problems)
+    score(run, recipe, f"rl-{iteration}", policy, problems)
     run.stage("report", report_flow, run.record("running"), {name: made.ref for name, made in run.produced.items()})
 
 

@@ -29,7 +29,8 @@ STAGES: dict[str, StageInfo] = {
     "reward": StageInfo("the reward model: first training, then a refresh with replay after each iteration", ("sft", "problems"), True),
     "grpo": StageInfo("one iteration of group relative policy optimisation", ("sft", "reward", "problems"), True),
     "evaluate": StageInfo("greedy accuracy, Pass@K and Maj@K on held-out questions", ("pretrain", "sft", "grpo", "problems"), True),
-    "report": StageInfo("one self-contained page about the run", ("evaluate", "reward", "grpo", "mine"), False),
+    "harness": StageInfo("where it names any: benchmarks of lm-evaluation-harness", ("pretrain", "sft", "grpo"), True),
+    "report": StageInfo("one self-contained page about the run", ("evaluate", "harness", "reward", "grpo", "mine"), False),
 }
 """In the order in which a run first comes to them. After `rejection` `sft` runs again, and after an iteration of `grpo` `reward` does."""
 

@@ -353,3 +353,23 @@ class EvaluateConfig(Config):
     rollout: RolloutConfig = RolloutConfig()
     grade: GradeConfig = GradeConfig()
     seed: int = Field(0, description="Seed of sampling.")
+
+
+class HarnessConfig(Config):
+    """Stage `harness`: benchmarks of lm-evaluation-harness (paper Table 4: MMLU, BBH, HumanEval, MBPP)."""
+
+    tasks: list[Annotated[str, Field(pattern=r"^[\w.-]+$")]] = Field(
+        [],
+        description="Its tasks, groups or tags: `mmlu`, `bbh_cot_fewshot`, `humaneval`, `mbpp`, ... None: the stage is left out.",
+    )
+    data: str | None = Field(
+        None, description="Folder of local copies of data sets, each at its hub name (`cais/mmlu`); none: they come from the hub."
+    )
+    definitions: str | None = Field(None, description="Folder of further task definitions (YAML). They may call Python: use only your own.")
+    num_fewshot: Count | None = Field(None, description="Examples before each question (none: as the task says).")
+    max_tokens: Positive | None = Field(None, description="Longest answer of tasks that generate (none: as the task says).")
+    limit: Positive | None = Field(None, description="Questions of each task, the first ones (none: all).")
+    batch_size: Positive = Field(8, description="Requests in one forward pass (our choice).")
+    precision: Precision = Field("bfloat16", description="Precision of the weights (our choice).")
+    programs: ProgramsConfig = ProgramsConfig()
+    seed: int = Field(0, description="Seed of few-shot examples and sampling.")

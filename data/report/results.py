@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from data.report.artifact import ReportArtifact, of_stage
 from data.report.blocks import Block, Chart, Section, Table, count
 from data.report.charts import Line, grouped_bars, lines
-from data.report.scores import Scores, read_scores
+from data.report.scores import Scores, read_score, read_scores
 
-NAMES = {"evaluate-base": "Base", "evaluate-sft": "SFT"}
+NAMES = {"base": "Base", "sft": "SFT"}
 
 Named = list[tuple[str, Scores]]
 
@@ -37,6 +37,8 @@ def accuracy_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
         ]
         if all(len(curve.x) > 2 for curve in curves):
             blocks.append(Chart(f"{title} over K", lines(curves, "samples K", y_format=".0%", log_x=True, points=True)))
+    if benchmarks := _benchmarks(artifacts):
+        blocks.append(benchmarks)
     return Section(
         "accuracy",
         "Accuracy",
@@ -46,8 +48,9 @@ def accuracy_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
     )
 
 
-def _label(artifact: ReportArtifact) -> str:
-    return NAMES.get(artifact.name) or artifact.name.replace("evaluate-rl-", "RL ").removeprefix("evaluate-")
+def _label(artifact: ReportArtifact, stage: str = "evaluate") -> str:
+    name = artifact.name.removeprefix(f"{stage}-")
+    return NAMES.get(name) or (f"RL {name.removeprefix('rl-')}" if name.startswith("rl-") else name)
 
 
 def _table(named: Named) -> Table:
@@ -60,6 +63,24 @@ def _table(named: Named) -> Table:
         before = scores
     headers = ["Policy", "Questions", *metrics, "Greedy, change in points"]
     return Table(headers, rows, numeric=frozenset(range(1, len(headers))))
+
+
+def _benchmarks(artifacts: Sequence[ReportArtifact]) -> Table | None:
+    """What lm-evaluation-harness found, a column a figure."""
+    found = of_stage(artifacts, "harness")
+    if not found:
+        return None
+    figures = dict.fromkeys(name for artifact in found for name in artifact.summary)
+    names = [name for name in figures if not name.endswith((" questions", "_se"))]
+    rows = [
+        [
+            _label(artifact, "harness"),
+            *(str(read_score(artifact.summary, name)) if name in artifact.summary else "–" for name in names),
+        ]
+        for artifact in found
+    ]
+    headers = ["Policy", *names]
+    return Table(headers, rows, numeric=frozenset(range(1, len(headers))), title="Benchmarks of lm-evaluation-harness")
 
 
 def _bars(named: Named) -> dict:

@@ -65,16 +65,17 @@ def read_scores(summary: Mapping[str, Any]) -> Scores:
     at_k: dict[str, dict[int, Score]] = {"pass": {}, "maj": {}}
     for name in summary:
         if match := _AT_K.fullmatch(name):
-            at_k[match[1]][int(match[2])] = _score(summary, name)
+            at_k[match[1]][int(match[2])] = read_score(summary, name)
     questions = summary.get("questions")
     return Scores(
         int(questions) if questions is not None else None,
-        _score(summary, "greedy"),
+        read_score(summary, "greedy"),
         dict(sorted(at_k["pass"].items())),
         dict(sorted(at_k["maj"].items())),
     )
 
 
-def _score(summary: Mapping[str, Any], name: str) -> Score:
+def read_score(summary: Mapping[str, Any], name: str) -> Score:
+    """One share of a summary, with the standard error beside it."""
     error = summary.get(f"{name}_se")
     return Score(float(summary[name]), None if error is None else float(error))

@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from data.errors import MathQuarryError
+from data.report.artifact import ReportArtifact
+from data.report.blocks import Table
 from data.report.build import build_report
 from data.report.charts import MOST_POINTS, thin
+from data.report.results import accuracy_section
 from data.report.rollouts import split_steps
 from data.report.scores import read_scores
 from data.report.text import accuracy_table
@@ -119,6 +122,18 @@ def test_rounds_domains_and_samples_of_mining_are_on_the_page(page: Page) -> Non
         re.search(r"--low:(.+?);--value:.+?;--high:(.+)", style).groups() for style in page.attribute("span", "style") if "--low" in style
     )
     assert (low, high) == ("0.7583", "0.9309")
+
+
+def test_benchmarks_of_the_harness_stand_beside_our_own_scores(tmp_path: Path) -> None:
+    _, artifacts = make_run(tmp_path / "store")
+    figures = {"mmlu acc": 0.451, "mmlu acc_se": 0.004, "mmlu questions": 14042}
+    found = ReportArtifact("harness-rl-1", "harness", "k", tmp_path, {}, figures, {}, 1.0, False)
+    section = accuracy_section([*artifacts, found])
+    assert section is not None
+    table = section.blocks[-1]
+    assert isinstance(table, Table)
+    assert (table.headers, table.rows) == (["Policy", "mmlu acc"], [["RL 1", "45.1 ± 0.4 %"]])
+    assert accuracy_section(artifacts) != section
 
 
 def test_missing_stages_leave_their_sections_out(tmp_path: Path) -> None:

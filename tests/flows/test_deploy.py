@@ -72,6 +72,7 @@ def test_stages_with_a_model_go_to_the_container_pool_and_no_others() -> None:
         "reward-refresh",
         "grpo",
         "evaluate",
+        "harness",
     }
 
 

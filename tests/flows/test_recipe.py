@@ -108,5 +108,6 @@ def test_one_section_chooses_the_sandbox_and_a_stage_may_choose_its_own() -> Non
     recipe = load_recipe("tiny", ["programs.sandbox=local", "programs.seconds=3.0"])
     for section in (recipe.evaluate, recipe.rejection):
         assert (section.tools.programs.sandbox, section.tools.programs.seconds) == ("local", 3.0)
+    assert recipe.harness.programs.sandbox == "local"
     recipe = load_recipe("tiny", ["programs.sandbox=local", "evaluate.tools.programs.sandbox=arithmetic"])
     assert (recipe.evaluate.tools.programs.sandbox, recipe.rejection.tools.programs.sandbox) == ("arithmetic", "local")
