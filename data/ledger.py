@@ -106,7 +106,7 @@ class Ledger:
                 "select a.* from run_stages s join runs r using (id) join artifacts a using (key) "
                 "where s.name = ? or s.stage = ? order by r.started desc, s.position desc limit 1",
                 [name, name],
-            )
+            ) or self.query("select * from artifacts where stage = ? order by created desc limit 1", [name])
         if not rows:
             raise MathQuarryError(
                 f"the ledger knows no artifact, run stage or stage called {name}. `mathquarry ledger ls` lists what there is."

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from data.errors import MathQuarryError
+from data.files import atomic_path
 from data.ledger import Ledger
 from data.store import Store, verify_files
 
@@ -43,7 +44,11 @@ def show(options: argparse.Namespace) -> None:
 def lineage(options: argparse.Namespace) -> None:
     """Print what made an artifact as a tree: roles, keys, code version, config, and files from outside the store."""
     ledger = Ledger(Store(options.store))
-    for depth, role, row in ledger.lineage(ledger.resolve(options.artifact)["key"]):
+    key = ledger.resolve(options.artifact)["key"]
+    if options.json or options.output or options.direction != "up":
+        _graph(ledger, key, options)
+        return
+    for depth, role, row in ledger.lineage(key):
         pad = "    " * depth
         made = f"{pad}{role + ': ' if role else ''}{row['stage']} {row['key']}"
         if row["repeated"]:
@@ -55,6 +60,56 @@ def lineage(options: argparse.Namespace) -> None:
             print(f"{pad}    file {source['path']}  sha256 {source['sha256'][:16]}  {source['bytes']:,} bytes")
         if row["stage"] == "crawl":
             _print_warcs(row["path"], pad)
+
+
+def _graph(ledger: Ledger, key: str, options: argparse.Namespace) -> None:
+    from data.lineage import draw, graph
+
+    found = graph(ledger, key, options.direction)
+    if options.output:
+        with atomic_path(Path(options.output).resolve()) as temporary:
+            temporary.write_text(draw(found, key), encoding="utf-8")
+        print(Path(options.output).resolve())
+    elif options.json:
+        print(json.dumps(found._asdict(), indent=2, default=str))
+    else:
+        for row in found.artifacts:
+            print(f"{row['key']}  {row['stage']:<10} {row['created']:%Y-%m-%d %H:%M:%S}  code {row['code_version']} {row['code_revision']}")
+
+
+def sql(options: argparse.Namespace) -> None:
+    """Print the rows of a read-only query, as a table or as JSON lines."""
+    from data.explore import ask
+
+    answer = ask(Ledger(Store(options.store)), options.query, options.limit or None)
+    if options.json:
+        for row in answer.rows:
+            print(json.dumps(dict(zip(answer.columns, row, strict=True)), default=str, ensure_ascii=False))
+        return
+    cells = [answer.columns, *([_short(value) for value in row] for row in answer.rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    if options.limit and len(answer.rows) == options.limit:
+        print(f"(the first {options.limit} rows; --limit 0 prints all)")
+
+
+def _short(value: object) -> str:
+    """A value in one line of at most 60 characters."""
+    text = " ".join(("" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)).split())
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def affected(options: argparse.Namespace) -> None:
+    """Print the artifacts that hold a site, page or problem, and those made from them: what must be made again to be rid of it."""
+    from data.explore import affected as find
+
+    condition, value = next((name, chosen) for name in ("site", "url", "problem") if (chosen := getattr(options, name)) is not None)
+    found = find(Ledger(Store(options.store)), condition, value)
+    for stage, key, rows in found:
+        print(f"{key}  {stage:<10} {f'holds it in {rows:,} rows' if rows else 'made from one that does'}")
+    if not found:
+        print(f"no artifact holds {value}.")
 
 
 def _print_warcs(folder: str, pad: str) -> None:

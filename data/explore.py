@@ -1,0 +1,125 @@
+"""SQL over a whole store: the ledger's tables, and the artifacts' own rows read in place.
+
+| view | a row is | from |
+|---|---|---|
+| `artifacts`, `inputs`, `sources`, `metrics`, `runs`, `run_stages` | see `data/ledger.py` | the ledger |
+| `edges` | an artifact that went into another, with both stages | the ledger |
+| `pages`, `dropped`, `domains` | a page of a corpus; a record that is not in it, and why; a host | stage `mine` |
+| `problems` | a problem, with the part it is in (train, test, benchmarks) | stage `problems` |
+| `solutions` | a sampled solution, kept or not | stage `rejection` |
+| `reward_data` | a solution that a reward model learned from | stage `reward` |
+| `rollouts` | an output of a GRPO step | stage `grpo` |
+| `answers` | an evaluated output and its verdict | stage `evaluate` |
+
+Each view of a stage has a column `artifact`, the key. A view is there when some artifact has such rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+
+from data.errors import MathQuarryError
+from data.ledger import Ledger
+
+
+class _Rows(NamedTuple):
+    stage: str
+    patterns: tuple[str, ...]
+    """Of the files, within an artifact."""
+    reader: str = "read_parquet({files}, filename = true, union_by_name = true)"
+    columns: str = ""
+
+
+_READ_PROBLEMS = """read_json({files}, filename = true, columns = {{id: 'varchar', question: 'varchar', answer: 'varchar',
+solution: 'varchar', language: 'varchar', source: 'varchar', tolerance: 'double'}})"""
+_VIEWS = {
+    "pages": _Rows("mine", ("corpus/*.parquet",)),
+    "dropped": _Rows("mine", ("dropped.parquet",)),
+    "domains": _Rows("mine", ("domains.parquet",)),
+    "problems": _Rows(
+        "problems",
+        ("train.jsonl", "test.jsonl", "benchmarks.jsonl"),
+        _READ_PROBLEMS,
+        "regexp_extract(filename, '([^/]+)[.]jsonl$', 1) as part, ",
+    ),
+    "solutions": _Rows("rejection", ("solutions.parquet",)),
+    "reward_data": _Rows("reward", ("reward_data.parquet",)),
+    "rollouts": _Rows("grpo", ("rollouts.parquet",)),
+    "answers": _Rows("evaluate", ("answers.parquet",)),
+}
+_EDGES = """
+create temp view edges as select i.key, a.stage, i.role, i.input, b.stage as input_stage
+from inputs i join artifacts a on a.key = i.key left join artifacts b on b.key = i.input
+"""
+
+
+class Answer(NamedTuple):
+    """What a query gave."""
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+
+
+def ask(ledger: Ledger, sql: str, limit: int | None = None) -> Answer:
+    """Run one query, which may only read, and return up to `limit` rows.
+
+    Raises `MathQuarryError` when it is not a single query, is wrong, or would write.
+    """
+    with explored(ledger) as connection:
+        try:
+            statements = connection.extract_statements(sql)
+        except duckdb.Error as error:
+            raise MathQuarryError(f"this is no SQL that DuckDB understands: {error}") from None
+        if len(statements) != 1 or statements[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
+            allowed = "`select`, `with`, `from`, `describe` or `explain`"
+            raise MathQuarryError(f"one query at a time, and only {allowed}: the ledger is read-only here.")
+        try:
+            found = connection.execute(statements[0])
+            rows = found.fetchall() if limit is None else found.fetchmany(limit)
+            return Answer([column[0] for column in found.description], rows)
+        except duckdb.Error as error:
+            raise MathQuarryError(f"the query failed: {error}") from None
+
+
+@contextmanager
+def explored(ledger: Ledger) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A read-only connection with the views of this module."""
+    with ledger.connect(read_only=True) as connection:
+        connection.execute(_EDGES)
+        for name, rows in _VIEWS.items():
+            folders = connection.execute("select path from artifacts where stage = ? order by created", [rows.stage]).fetchall()
+            files = [str(file) for (folder,) in folders for pattern in rows.patterns for file in sorted(Path(folder).glob(pattern))]
+            if files:
+                listed = "[" + ", ".join("'" + file.replace("'", "''") + "'" for file in files) + "]"
+                connection.execute(
+                    f"create temp view {name} as select regexp_extract(filename, '/artifacts/[^/]+/([0-9a-f]+)/', 1) as artifact, "
+                    f"{rows.columns}* exclude (filename) from {rows.reader.format(files=listed)}"
+                )
+        yield connection
+
+
+def affected(ledger: Ledger, condition: str, value: str) -> list[tuple[str, str, int]]:
+    """Artifacts that hold what is looked for, with the number of rows, and everything made from them (0 rows): (stage, key, rows), as
+    made. `condition` is `site` (a host and its subdomains), `url` (as the corpus spells it) or `problem` (an id).
+    """
+    queries = {
+        "site": ("pages", "host = ? or ends_with(host, '.' || ?)", 2),
+        "url": ("pages", "url = ?", 1),
+        "problem": ("problems", "id = ?", 1),
+    }
+    view, where, count = queries[condition]
+    with explored(ledger) as connection:
+        if not connection.execute("select 1 from duckdb_views() where view_name = ?", [view]).fetchall():
+            return []
+        held = dict(connection.execute(f"select artifact, count(*) from {view} where {where} group by all", [value] * count).fetchall())
+        made = connection.execute(
+            "with recursive made(key) as (select unnest(?::varchar[]) union select i.key from inputs i join made m on i.input = m.key) "
+            "select a.stage, a.key from made join artifacts a using (key) order by a.created, a.key",
+            [list(held)],
+        ).fetchall()
+    return [(stage, key, held.get(key, 0)) for stage, key in made]

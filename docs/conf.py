@@ -1,0 +1,37 @@
+"""Documentation: `make docs` builds it into build/docs, with every warning an error."""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE / "extensions"), str(HERE.parent)]
+
+project = "MathQuarry"
+author = "the MathQuarry authors"
+html_title = "MathQuarry"
+extensions = ["myst_parser", "sphinx.ext.apidoc", "sphinx.ext.autodoc", "recipe_reference"]
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_heading_anchors = 3
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+exclude_patterns = ["examples"]
+html_theme = "furo"
+templates_path: list[str] = []
+# What the docstrings call `name` is code.
+default_role = "code"
+
+apidoc_modules = [
+    {
+        "path": str(HERE.parent / room),
+        "destination": f"api/{room}",
+        "implicit_namespaces": False,
+        "module_first": True,
+        "separate_modules": True,
+    }
+    for room in ("data", "models", "tasks", "flows")
+]
+autodoc_mock_imports = ["vllm", "prefect_docker"]
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+
+linkcheck_timeout = 20
+linkcheck_ignore = [r"http://127\.0\.0\.1", r"http://localhost"]
