@@ -89,6 +89,9 @@ class TrainConfig(Config):
     learning_rate: LearningRate
     batch_tokens: Positive = Field(description="Tokens in one optimizer step.")
     context_tokens: Positive = Field(4096, description="Length of a packed row (paper: 4K).")
+    attend_across_documents: bool = Field(
+        False, description="Let documents or examples see those before them in their row (our choice: they do not)."
+    )
     micro_batch_rows: Positive = Field(1, description="Packed rows in one forward pass (our choice; does not change the gradient).")
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()

@@ -12,10 +12,12 @@ Our choices, where the paper says nothing:
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -34,8 +36,8 @@ from models.tokenizer import encode_all, start_tokens
 HUB_PREFIX = "hf://"
 SHUFFLE_BUFFER = 10_000
 """Documents in memory while shuffling."""
-DOCUMENTS_AT_ONCE = 64
-"""Documents given to the tokenizer in one call."""
+DOCUMENTS_AT_ONCE = 512
+"""Documents given to the tokenizer in one call; its threads share them, one for each core."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,20 @@ class TokenStream:
     """The tokens of one source as rows of `context_tokens`; the last, incomplete row is left out."""
 
     def __init__(self, name: str, shards: Sequence[Path], context_tokens: int, eos: int) -> None:
-        """Raises `MathQuarryError` when the source does not fill a single row."""
+        """Raises `MathQuarryError` when the source does not fill a single row, or when a shard is damaged."""
         self.name, self.context_tokens, self.eos = name, context_tokens, eos
-        self._shards = [np.load(shard, mmap_mode="r") for shard in shards]
+        self._paths = list(shards)
+        self._shards = [_open_shard(shard) for shard in shards]
         self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)])
         if len(self) == 0:
             raise MathQuarryError(f"mix source {name!r} has {self.tokens} tokens, fewer than context_tokens = {context_tokens}.")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process gets: the places of the shards, not their tokens."""
+        return {**vars(self), "_shards": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _shards=[_open_shard(path) for path in state["_paths"]])
 
     @property
     def tokens(self) -> int:
@@ -213,12 +223,24 @@ class _ShardWriter:
         self._pending, self._pending_tokens = [], 0
 
 
+def _open_shard(shard: Path) -> np.ndarray:
+    """The tokens of a shard, read from disk when they are asked for."""
+    try:
+        return np.load(shard, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise MathQuarryError(f"the token shard {shard} is damaged: {error}. Delete it, then run again: it is made again.") from error
+
+
 def _record(shard: Path) -> Path:
     return shard.with_suffix(".json")
 
 
 def _finished_shards(folder: Path) -> list[Path]:
-    return sorted(shard for shard in folder.glob("shard-*.npy") if _record(shard).exists())
+    """The shards from the first on without a gap; what comes after a missing one is made again."""
+    finished: list[Path] = []
+    while (shard := folder / f"shard-{len(finished):05d}.npy").exists() and _record(shard).exists():
+        finished.append(shard)
+    return finished
 
 
 def _shuffled(texts: Iterator[str], seed: int) -> Iterator[str]:
@@ -243,7 +265,7 @@ def _file_texts(path: str, seed: int) -> Iterator[str]:
         name = names[place]
         try:
             yield from _parquet_texts(files, name) if name.endswith(".parquet") else _json_texts(files, name)
-        except (OSError, EOFError, ValueError) as error:
+        except (OSError, EOFError, ValueError, zlib.error) as error:
             raise MathQuarryError(f"cannot read {name}: {error}") from error
 
 

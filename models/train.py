@@ -195,7 +195,11 @@ class _Run:
         """Gradient of a step's mean loss, in place. Returns the loss, and the gradient's norm before it was clipped."""
         size = rows_per_step(self.config)
         places = range((step - 1) * size, step * size)
-        batches = [_stack(rows) for rows in _shares(self.rows, places, self.ranks, self.config.micro_batch_rows)]
+        batches = [_stack(rows) for rows in micro_batches(self.rows, places, self.ranks, self.config.micro_batch_rows)]
+        if self.config.attend_across_documents:
+            # Attention follows position ids: a row that only counts up is one document.
+            for batch in batches:
+                batch["position_ids"] = torch.arange(self.config.context_tokens).expand_as(batch["position_ids"])
         labels = torch.stack([_labelled(batch["labels"]).sum() for batch in batches]).sum()
         count = self.ranks.sum(labels).clamp(min=1).to(self.ranks.device)
         # What is random in a model (dropout) depends on the step and the rank only.
@@ -252,8 +256,11 @@ def make_optimizer(model: PreTrainedModel, config: TrainConfig) -> torch.optim.O
     )
 
 
-def _shares(rows: RowStream, places: range, ranks: Ranks, micro_batch_rows: int) -> list[list[Row]]:
-    """This rank's rows of a step in micro-batches; as many on every rank, since a forward pass is joint work."""
+def micro_batches(rows: RowStream, places: range, ranks: Ranks, micro_batch_rows: int) -> list[list[Row]]:
+    """This rank's rows of a step in micro-batches; as many on every rank, since a forward pass is joint work.
+
+    Each place belongs to one rank. A rank with a row less than others gets one more without labels.
+    """
     mine = [rows[place] for place in places[ranks.rank :: ranks.size]]
     if len(mine) < math.ceil(len(places) / ranks.size):
         mine.append(_without_labels(rows[places[0]]))

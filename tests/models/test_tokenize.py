@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickle
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,14 +12,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from transformers import PreTrainedTokenizerBase
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from data.errors import MathQuarryError
 from data.workspace import Workspace
 from models.config import MixSource
+from models.distributed import Ranks
 from models.packing import IGNORED
 from models.tokenize import Mix, TokenStream, document_row, read_documents, rows_by_step, tokenise_source
 from models.tokenizer import SMALLEST_VOCABULARY, encode, train_tokenizer
+from models.train import micro_batches
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +84,8 @@ def test_every_document_is_in_the_stream_once(tokenizer: PreTrainedTokenizerBase
 
 
 def test_tokenising_stops_when_the_run_has_enough(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
-    stream = tokenise(write_source(tmp_path / "a.jsonl", 2000), tokenizer, Workspace.at(tmp_path), 600)
-    assert 600 <= stream.tokens < 600 + 64 * 40
+    stream = tokenise(write_source(tmp_path / "a.jsonl", 3000), tokenizer, Workspace.at(tmp_path), 600)
+    assert 600 <= stream.tokens < 600 + 512 * 40
 
 
 def test_tokenising_continues_after_the_shards_that_were_finished(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
@@ -144,6 +148,90 @@ def test_the_mix_goes_through_a_source_once_before_it_repeats_and_does_not_depen
     fresh = Mix(streams, rows_by_step([1, 1], 6, 10), seed=1)
     assert [int(fresh[place]["input_ids"][0]) for place in range(30, 60)] == order[30:]
     assert mix.summary()["s0_epochs"] == 6.0
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("micro_batch_rows", [1, 2])
+def test_every_token_of_an_epoch_is_seen_once_over_any_number_of_ranks(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, ranks: int, micro_batch_rows: int
+) -> None:
+    stream = tokenise(write_source(tmp_path / "a.jsonl", 220), tokenizer, Workspace.at(tmp_path), 10**6)
+    per_step = 7
+    steps = len(stream) // per_step
+    mix = pickle.loads(pickle.dumps(Mix([stream], rows_by_step([1], per_step, steps), seed=3)))
+    places = [ranks_of_place(mix, range(step * per_step, (step + 1) * per_step), ranks, micro_batch_rows) for step in range(steps)]
+    seen = sorted(row for step in places for row in step)
+    whole = sorted(stream[index]["input_ids"].tolist() for index in range(len(stream)))
+    assert len(seen) == steps * per_step > len(whole) - per_step
+    left = whole.copy()
+    for row in seen:
+        left.remove(row)
+    assert len(left) == len(whole) - len(seen) < per_step
+    orders = [sorted(mix[place]["input_ids"].tolist() for place in range(step * per_step, (step + 1) * per_step)) for step in range(steps)]
+    assert [sorted(step) for step in places] == orders, "and each in the step that one rank sees it in"
+
+
+def ranks_of_place(mix: Mix, places: range, ranks: int, micro_batch_rows: int) -> list[list[int]]:
+    """The rows with labels that all ranks together train on in a step."""
+    shares = [micro_batches(mix, places, Ranks(rank, ranks, torch.device("cpu")), micro_batch_rows) for rank in range(ranks)]
+    assert len({tuple(map(len, share)) for share in shares}) == 1, "as many forward passes of the same size on each"
+    rows = [row for share in shares for batch in share for row in batch]
+    return [row["input_ids"].tolist() for row in rows if (row["labels"] != IGNORED).any()]
+
+
+def test_the_same_tokens_come_at_the_same_steps_after_a_change_of_ranks(tmp_path: Path) -> None:
+    np.save(tmp_path / "s.npy", np.arange(200, dtype=np.uint16))
+    mix = Mix([TokenStream("s", [tmp_path / "s.npy"], 4, eos=999)], rows_by_step([1], 6, 20), seed=1)
+    for step in (3, 15):
+        places = range(step * 6, step * 6 + 6)
+        seen = [sorted(ranks_of_place(mix, places, ranks, 2)) for ranks in (1, 2, 3, 4)]
+        assert all(rows == seen[0] for rows in seen)
+
+
+def test_the_gradient_of_a_document_does_not_reach_its_neighbours_unless_asked() -> None:
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(vocab_size=20, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2)
+    )
+    row = document_row(np.array([7, 8, 1, 0, 9, 5, 1, 0, 3, 4]), eos=1)
+    embedded = model.get_input_embeddings()(torch.from_numpy(row["input_ids"])[None]).detach()
+
+    def reached(positions: torch.Tensor) -> list[bool]:
+        inputs = embedded.clone().requires_grad_()
+        hidden = model.base_model(inputs_embeds=inputs, position_ids=positions, use_cache=False).last_hidden_state
+        (gradient,) = torch.autograd.grad(hidden[0, 3:7].sum() + (hidden[0, 3:7] ** 2).sum(), inputs)
+        return gradient[0].abs().sum(dim=1).gt(0).tolist()
+
+    assert reached(torch.from_numpy(row["position_ids"])[None]) == [False] * 3 + [True] * 4 + [False] * 3
+    assert reached(torch.arange(10)[None]) == [True] * 7 + [False] * 3
+
+
+def test_a_damaged_token_shard_is_named_and_made_again_once_deleted(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    path, space = write_source(tmp_path / "a.jsonl", 200), Workspace.at(tmp_path)
+    whole = tokens_of(tokenise(path, tokenizer, space, 10**6))
+    shard = space.scratch / "tokens" / "src" / "shard-00002.npy"
+    shard.write_bytes(shard.read_bytes()[:150])
+    with pytest.raises(MathQuarryError, match=r"shard-00002\.npy is damaged"):
+        tokenise(path, tokenizer, space, 10**6)
+    shard.unlink()
+    np.testing.assert_array_equal(tokens_of(tokenise(path, tokenizer, space, 10**6)), whole)
+
+
+def test_a_data_set_is_streamed(tmp_path: Path) -> None:
+    """From a local folder; a name on the hub goes the same way."""
+    folder = tmp_path / "algebraic-stack"
+    folder.mkdir()
+    pq.write_table(pa.table({"text": [f"theorem {i}" for i in range(30)], "meta": list(range(30))}), folder / "train-0.parquet")
+    assert sorted(read_documents(f"hf://{folder}", 0)) == sorted(f"theorem {i}" for i in range(30))
+    with pytest.raises(MathQuarryError, match="cannot read hf://.*validation"):
+        list(read_documents(f"hf://{folder}::validation", 0))
+
+
+def test_a_damaged_compressed_source_is_named(tmp_path: Path) -> None:
+    data = gzip.compress(b"".join(json.dumps({"text": f"{i} {i * i}"}).encode() + b"\n" for i in range(400)))
+    (tmp_path / "bad.jsonl.gz").write_bytes(data[:400] + b"damaged" + data[407:])
+    with pytest.raises(MathQuarryError, match=r"bad\.jsonl\.gz"):
+        list(read_documents(str(tmp_path / "bad.jsonl.gz"), 0))
 
 
 def test_documents_are_shuffled_over_files_and_the_order_repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

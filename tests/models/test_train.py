@@ -277,6 +277,20 @@ def test_options_of_the_loop_do_not_change_the_weights(tmp_path: Path) -> None:
         assert all(torch.equal(weight, weights[name]) for name, weight in plain.items())
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_examples_of_a_row_see_each_other_only_when_asked(tmp_path: Path, asked: bool) -> None:
+    seen = []
+
+    def loss(model: PreTrainedModel, batch: Batch, count: torch.Tensor) -> torch.Tensor:
+        seen.append(batch["position_ids"])
+        return language_model_loss(model, batch, count)
+
+    rows = Epochs(pack(some_examples(40), 16, seed=0), seed=0)
+    fit(small_model(), rows, config(attend_across_documents=asked), 1, Workspace.at(tmp_path), "train", loss)
+    one_document = torch.arange(16).expand(6, 16)
+    assert torch.equal(seen[0], one_document) == asked
+
+
 @pytest.mark.slow
 def test_compiled_blocks_learn_the_same(tmp_path: Path) -> None:
     if shutil.which("g++") is None:
