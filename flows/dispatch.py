@@ -47,7 +47,7 @@ def run_stage(name: str, stage_flow: Flow[..., Produced], store: str, *arguments
     assert child.state is not None
     if not child.state.is_completed():
         raise MathQuarryError(
-            f"stage {name}, flow run {child.name} ({child.id}), ended {child.state.name}: {child.state.message}. "
+            f"stage {name}, flow run {child.name} ({child.id}), ended {child.state.name}: {(child.state.message or '').rstrip('.')}. "
             "When the cause is mended, retry this run: it resumes there."
         )
     return produced_by(child.state, store)

@@ -31,7 +31,7 @@ def test_each_new_snapshot_is_mined_once(stack: Stack, served_run: ServedRun) ->
         stack.in_store(
             "import glob, os, shutil; "
             f"os.makedirs('/data/crawls/{newest}', exist_ok=True); "
-            f"shutil.copy(sorted(glob.glob('/store/artifacts/{served_run.reference('crawl')}/*.warc.gz'))[{newest == 'second':d}], "
+            f"shutil.copy(sorted(glob.glob('/store/artifacts/{served_run.reference('crawl')}/warc/*.warc.gz'))[{newest == 'second':d}], "
             f"'/data/crawls/{newest}/')"
         )
         run_id = stack.trigger("mine-snapshots", form)
