@@ -85,10 +85,11 @@ def produce(
 
 
 def _record(store: Store, artifact: Artifact) -> None:
-    if artifact.reused and store.ledger_path.exists() and Ledger(store).query("select 1 from artifacts where key = ?", [artifact.key]):
-        return
+    ledger = Ledger(store)
     try:
-        Ledger(store).record(artifact)
+        if artifact.reused and store.ledger_path.exists() and ledger.query("select 1 from artifacts where key = ?", [artifact.key]):
+            return
+        ledger.record(artifact)
     except MathQuarryError as error:
         # The artifact is published and its manifest is the truth; a row that could not be written must not fail the stage.
         logger.warning("%s", error)

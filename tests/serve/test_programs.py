@@ -16,7 +16,7 @@ from data.config import ProgramsConfig
 from data.programs.sandbox import make_sandbox
 with make_sandbox(ProgramsConfig()) as sandbox:
     print(sandbox.run("print(6 * 7)").text)
-    print(sandbox.run("import socket; socket.create_connection(('server', 4200), 3)").error)
+    print(sandbox.run("import socket; socket.create_connection(('192.0.2.1', 80), 3)").error)
 """
 
 
