@@ -43,6 +43,9 @@ CODE_TASKS: dict[str, Program] = {
 }
 """Tasks whose responses are programs that the sandbox can run."""
 
+FILE_KINDS = ("json", "csv", "parquet", "arrow", "text")
+"""What a task names as its data set when its data are files of its own."""
+
 MBPP_EXAMPLES = (2, 3, 4)
 """Documents of MBPP's `prompt` split that its authors put before each question (arXiv 2108.07732, section 4.1)."""
 
@@ -118,7 +121,7 @@ def _check(name: str, index: Mapping[str, Any], config: HarnessConfig) -> None:
                 f"{' and '.join(CODE_TASKS)} run in it."
             )
         dataset = str(task.get("dataset_path") or "")
-        if config.data and "/" in dataset and not (Path(config.data) / dataset).is_dir():
+        if config.data and dataset and dataset not in FILE_KINDS and not (Path(config.data) / dataset).is_dir():
             raise MathQuarryError(
                 f"harness.data: {task.get('task', name)} needs a copy of the data set {dataset} at {Path(config.data) / dataset}. "
                 f"Get one with `hf download --repo-type dataset {dataset} --local-dir {dataset}` in that folder."

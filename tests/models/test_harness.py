@@ -141,6 +141,17 @@ def test_what_is_not_there_or_may_not_run_is_named_before_any_work(config: Harne
             run_harness(config.model_copy(update={"tasks": tasks}), policy, Workspace.at(tmp_path / "space"))
 
 
+def test_a_data_set_with_a_plain_name_is_not_fetched_either(config: HarnessConfig, tmp_path: Path) -> None:
+    from lm_eval.tasks._index import Entry, Kind
+
+    for dataset in ("plain", "json"):
+        (tmp_path / f"{dataset}.yaml").write_text(f"task: {dataset}\ndataset_path: {dataset}\n")
+    index = {name: Entry(name, Kind.TASK, tmp_path / f"{name}.yaml") for name in ("plain", "json")}
+    stage._check("json", index, config)
+    with pytest.raises(MathQuarryError, match="plain needs a copy of the data set plain at"):
+        stage._check("plain", index, config)
+
+
 def test_the_harness_own_way_of_running_code_is_refused(
     config: HarnessConfig, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
