@@ -134,18 +134,35 @@ def new_reward_model(policy_folder: Path, seed: int) -> PreTrainedModel:
     return model.eval()
 
 
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, prompt_style: PromptStyle) -> None:
-    """Write a checkpoint folder. The model itself is left as it is. Raises `MathQuarryError` when the disk is full."""
+def save(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    prompt_style: PromptStyle,
+    weights: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Write a checkpoint folder, of `weights` where the model's own are sharded. The model itself is left as it is.
+
+    Raises `MathQuarryError` when the disk is full.
+    """
     if _is_tied(model):
         model = copy.deepcopy(model)
         untie(model)
+    save_weights(model, weights, folder)
     try:
-        with _quiet():
-            model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise MathQuarryError(f"cannot write the checkpoint {folder}: {error}. Free some space, then run again.") from error
     write_json(folder / SETTINGS_FILE, {"prompt_style": prompt_style})
+
+
+def save_weights(model: PreTrainedModel, weights: dict[str, torch.Tensor] | None, folder: Path) -> None:
+    """Write config and weights, the model's own or `weights`, of an untied model. Raises `MathQuarryError` when the disk is full."""
+    try:
+        with _quiet():
+            model.save_pretrained(folder, state_dict=weights)
+    except (OSError, SafetensorError) as error:
+        raise MathQuarryError(f"cannot write the checkpoint {folder}: {error}. Free some space, then run again.") from error
 
 
 def read_prompt_style(folder: Path, tokenizer: PreTrainedTokenizerBase) -> PromptStyle:

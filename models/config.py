@@ -282,6 +282,7 @@ class GRPOConfig(Config):
     evaluate_steps: Positive | None = Field(None, description="Steps between greedy scores on held-out questions (none: never).")
     evaluate_questions: Positive = Field(200, description="Held-out questions of such a score.")
     checkpoint_steps: Positive = Field(20, description="Steps between checkpoints that an interrupted run resumes from (our choice).")
+    ranks: RanksConfig = Field(RanksConfig(), description="Processes that share questions and update.", json_schema_extra=HOW)
     grade: GradeConfig = GradeConfig()
     seed: int = Field(0, description="Seed of questions and sampling.")
 

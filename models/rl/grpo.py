@@ -22,12 +22,15 @@ from data.grade.checker import Checker
 from data.workspace import Workspace
 from models.checkpoint import load_tokenizer, read_prompt_style, save
 from models.config import GRPOConfig
+from models.distributed import whole_weights
+from models.launch import launch
 from models.prompts import Prompter
 from models.questions import read_questions
 from models.rl.collapse import check_collapse
-from models.rl.loop import Loop, Models
+from models.rl.loop import Loop
 from models.rl.paradigm import check_method, read_example_outputs
 from models.rl.rollouts import join_rollouts, write_rollouts
+from models.rl.weights import Models
 from models.rollout.engine import context_limit, make_engine
 
 CHECKPOINT = "checkpoint.pt"
@@ -48,12 +51,20 @@ def grpo_iteration(
     gradient, when engine and trainer disagree after a sync, when the gradient is not finite, or when the run has collapsed.
     """
     check_method(config)
+    arguments = (config, policy, reward, problems, iteration, examples)
+    return _iterate(space, *arguments) if config.ranks.size == 1 else launch(_iterate, arguments, config.ranks, space, "grpo")
+
+
+def _iterate(
+    space: Workspace, config: GRPOConfig, policy: Path, reward: Path | None, problems: Path, iteration: int, examples: Path | None
+) -> Summary:
+    """`grpo_iteration` on one rank. Only the first one writes."""
     tokenizer = load_tokenizer(policy)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    models = Models.load(config, policy, reward, device)
+    models = Models.load(config, policy, reward)
+    ranks = models.ranks
     style = read_prompt_style(policy, tokenizer)
     prompter = Prompter(tokenizer, style)
-    limit = context_limit(models.policy.config)
+    limit = context_limit(models.policy.model.config)
     if config.paradigm.data == "examples":
         assert examples is not None, "training on worked solutions needs their folder"
         questions, solutions = read_example_outputs(examples, prompter, limit)
@@ -65,27 +76,35 @@ def grpo_iteration(
     done = _resume(space, models)
     sampler = models.policy if config.paradigm.data == "policy" else models.reference
     with (
-        closing(make_engine(config.rollout, policy, live_model=sampler)) as engine,
+        closing(make_engine(config.rollout, policy, live_model=sampler.model if ranks.size == 1 else None)) as engine,
         Checker(config.grade) as checker,
         space.progress.track(f"grpo {iteration}", config.steps, "step", done) as bar,
     ):
-        loop = Loop(config, iteration, tokenizer, questions, solutions, held_out, models, engine, checker)
+        loop = Loop(config, iteration, tokenizer, questions, solutions, held_out, models, engine, checker, space.scratch)
+        if ranks.size > 1:
+            loop.sync(models.policy if config.paradigm.data == "policy" else models.reference, f"iteration {iteration}, step {done}")
         if config.paradigm.data == "policy":
             loop.probe(f"iteration {iteration}, step {done}")
         if done == 0 and held_out:
-            space.metrics.log(0, test_accuracy=loop.test_accuracy())
+            accuracy = loop.test_accuracy()
+            if ranks.is_first:
+                space.metrics.log(0, test_accuracy=accuracy)
         history = [record["values"] for record in space.metrics.read() if "reward" in record["values"]]
         for step in range(done + 1, config.steps + 1):
             rollouts, figures = loop.step(step)
-            write_rollouts(_part(space, step), rollouts, iteration, step)
-            space.metrics.log(step, **figures)
+            if ranks.is_first:
+                write_rollouts(_part(space, step), rollouts, iteration, step)
+                space.metrics.log(step, **figures)
             history.append({name: value for name, value in figures.items() if value is not None})
             bar.note(**{name: f"{figures[name] or 0:.3f}" for name in ("reward", "accuracy", "kl") if name in figures})
             bar.advance()
             check_collapse(history, config.collapse)
             if step % config.checkpoint_steps == 0 or step == config.steps:
                 _write_checkpoint(space, step, models)
-    save(models.policy, tokenizer, space.out / "model", style)
+    weights = whole_weights(models.policy.model, ranks) if ranks.size > 1 else None
+    if not ranks.is_first:
+        return {}
+    save(models.policy.model, tokenizer, space.out / "model", style, weights)
     outputs = join_rollouts([_part(space, step) for step in range(1, config.steps + 1)], space.out / "rollouts.parquet")
     return {"steps": config.steps, "outputs": outputs, "questions_too_long": left_out, **_summarise(space, config.steps)}
 
@@ -96,8 +115,10 @@ def _part(space: Workspace, step: int) -> Path:
 
 def _write_checkpoint(space: Workspace, step: int, models: Models) -> None:
     """All that the next step depends on."""
-    with atomic_path(space.scratch / CHECKPOINT) as temporary:
-        torch.save({"step": step, **models.state()}, temporary)
+    state = models.state()
+    if models.ranks.is_first:
+        with atomic_path(space.scratch / CHECKPOINT) as temporary:
+            torch.save({"step": step, **state}, temporary)
 
 
 def _resume(space: Workspace, models: Models) -> int:
@@ -108,10 +129,12 @@ def _resume(space: Workspace, models: Models) -> int:
         state = torch.load(file, map_location="cpu", weights_only=True)
         models.load_state(state)
         done = state["step"]
-    space.metrics.rewind(done if done else -1)
-    for part in (space.scratch / "rollouts").glob("step-*.parquet"):
-        if int(part.stem.removeprefix("step-")) > done:
-            part.unlink()
+    if models.ranks.is_first:
+        space.metrics.rewind(done if done else -1)
+        for part in (space.scratch / "rollouts").glob("step-*.parquet"):
+            if int(part.stem.removeprefix("step-")) > done:
+                part.unlink()
+    models.ranks.barrier()
     return done
 
 

@@ -3,75 +3,44 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from data.grade.checker import Checker
-from models.checkpoint import load_policy, load_reward
+from models.checkpoint import save_weights
 from models.config import GRPOConfig
+from models.distributed import Called, whole_weights
 from models.label import decode_outputs
 from models.questions import Question
-from models.reward import RewardModel
-from models.rl.critic import Critic
 from models.rl.paradigm import Judged, coefficients
 from models.rl.rollouts import Rollouts, choose_questions, measure_rollouts, sampling_seeds
-from models.rl.update import Experience, make_optimizer, update_policy
+from models.rl.shares import own_share
+from models.rl.update import Experience, update_policy
+from models.rl.weights import Models
 from models.rollout.engine import RolloutEngine
 from models.rollout.probe import check
 from models.steps import StepMarker
 
 PROBE_PROMPTS = 4
 
-
-@dataclass
-class Models:
-    """Everything with weights: what is trained (policy and, for PPO, the critic) and what is not."""
-
-    policy: PreTrainedModel
-    optimizer: torch.optim.Optimizer
-    reference: PreTrainedModel
-    judge: RewardModel | None
-    critic: Critic | None
-
-    @classmethod
-    def load(cls, config: GRPOConfig, policy: Path, reward: Path | None, device: torch.device) -> Models:
-        """Load and place what the method needs."""
-
-        def placed(model: PreTrainedModel) -> PreTrainedModel:
-            return model.to(device)  # type: ignore[arg-type]
-
-        trained = placed(load_policy(policy))
-        needs_reward = config.paradigm.reward == "model"
-        assert reward is not None or not needs_reward, "a method with a reward model needs its folder"
-        judge = RewardModel(placed(load_reward(reward)), config.micro_batch_tokens, config.precision) if reward and needs_reward else None
-        critic = Critic(placed(load_reward(reward)), config) if reward and config.paradigm.coefficient == "gae" else None
-        return cls(trained, make_optimizer(trained, config), placed(load_policy(policy)).requires_grad_(False), judge, critic)
-
-    def state(self) -> dict[str, dict]:
-        """What a checkpoint keeps. No generator state: every random number is derived from (seed, iteration, step)."""
-        kept = {"policy": self.policy.state_dict(), "optimizer": self.optimizer.state_dict()}
-        if self.critic is not None:
-            kept |= {"critic": self.critic.model.state_dict(), "critic_optimizer": self.critic.optimizer.state_dict()}
-        return kept
-
-    def load_state(self, state: dict[str, dict]) -> None:
-        """Take back what `state` gave."""
-        self.policy.load_state_dict(state["policy"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.critic is not None:
-            self.critic.model.load_state_dict(state["critic"])
-            self.critic.optimizer.load_state_dict(state["critic_optimizer"])
+Item = TypeVar("Item")
 
 
 @dataclass
 class Loop:
-    """What all steps of an iteration share, and the step itself. `solutions` are those of the questions, where outputs are not sampled."""
+    """What all steps of an iteration share, and the step itself. `solutions` are those of the questions, where outputs are not sampled.
+
+    Ranks share the questions of a step: each samples and judges its own, and then all know all outputs. `scratch` is a folder that all
+    ranks see.
+    """
 
     config: GRPOConfig
     iteration: int
@@ -82,6 +51,7 @@ class Loop:
     models: Models
     engine: RolloutEngine
     checker: Checker
+    scratch: Path
     marker: StepMarker = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,7 +63,7 @@ class Loop:
         with seconds.of("sample"):
             drawn = self.draw(step)
         with seconds.of("score"):
-            judged, texts, correct = self.judge(drawn)
+            drawn, judged, texts, correct = self.together(drawn, *self.judge(drawn))
         with seconds.of("update"):
             advantages_BT, own = coefficients(judged, self.config, models.policy, models.reference, models.critic)
             online = self.config.paradigm.data == "policy"
@@ -103,7 +73,7 @@ class Loop:
         with seconds.of("sync"):
             if online:
                 version = f"iteration {self.iteration}, step {step}"
-                self.engine.load_live(models.policy, version)
+                self.sync(models.policy, version)
                 probed = self.probe(version)
         tested: dict[str, float] = {}
         if self.held_out and (step % (self.config.evaluate_steps or 1) == 0 or step == self.config.steps):
@@ -132,19 +102,19 @@ class Loop:
         }
 
     def draw(self, step: int) -> Drawn:
-        """The outputs of a step, the G of a question in a row."""
+        """The outputs of this rank's questions of a step, the G of a question in a row."""
         config, size = self.config, self.config.outputs_per_question
         if self.solutions is not None:
             pairs = list(zip(self.questions, self.solutions, strict=True))
-            chosen = choose_questions(pairs, config, self.iteration, step, config.questions_per_step * size)
+            chosen = self._own(choose_questions(pairs, config, self.iteration, step, config.questions_per_step * size))
             return Drawn([question for question, _ in chosen], [output for _, output in chosen], None, [True] * len(chosen))
-        questions = choose_questions(self.questions, config, self.iteration, step)
+        questions = self._own(choose_questions(self.questions, config, self.iteration, step))
         groups = self.engine.generate(
             [question.prompt for question in questions],
             n=size,
             temperature=config.rollout.temperature,
             max_tokens=config.rollout.max_tokens,
-            seeds=sampling_seeds(config, self.iteration, step),
+            seeds=self._own(sampling_seeds(config, self.iteration, step)),
         )
         outputs = [output for group in groups for output in group]
         return Drawn(
@@ -170,24 +140,52 @@ class Loop:
             rewards = [[1.0 if self.config.paradigm.reward == "none" else float(right)] for right in correct]
         return Judged(prompts, drawn.outputs, ends, rewards, size), texts, correct
 
+    def together(self, drawn: Drawn, judged: Judged, texts: list[str], correct: list[bool]) -> tuple[Drawn, Judged, list[str], list[bool]]:
+        """The outputs of all ranks, in the order of the step's questions."""
+        shares = self.models.ranks.gather((drawn, judged, texts, correct))
+        return (
+            _joined([share[0] for share in shares]),
+            _joined([share[1] for share in shares]),
+            [text for share in shares for text in share[2]],
+            [right for share in shares for right in share[3]],
+        )
+
+    def sync(self, model: Called, version: str) -> None:
+        """Give the engine the weights of `model`; sharded ones by way of a folder, written by the first rank, which every rank's reads."""
+        ranks = self.models.ranks
+        if ranks.size == 1:
+            self.engine.load_live(model.model, version)
+            return
+        folder = self.scratch / "weights"
+        weights = whole_weights(model.model, ranks)
+        if ranks.is_first:
+            save_weights(model.model, weights, folder)
+        del weights
+        ranks.barrier()
+        self.engine.load(folder, version)
+        ranks.barrier()
+        if ranks.is_first:
+            shutil.rmtree(folder)
+
     def test_accuracy(self) -> float:
         """Greedy accuracy of the policy on the held-out questions."""
         models, online = self.models, self.config.paradigm.data == "policy"
         if not online:
-            self.engine.load_live(models.policy, "evaluated")
+            self.sync(models.policy, "evaluated")
+        asked = self._own(self.held_out)
         answers = self.engine.generate(
-            [question.prompt for question in self.held_out],
+            [question.prompt for question in asked],
             n=1,
             temperature=0.0,
             max_tokens=self.config.rollout.max_tokens,
-            seeds=[0] * len(self.held_out),
+            seeds=[0] * len(asked),
         )
         if not online:
-            self.engine.load_live(models.reference, "start")
+            self.sync(models.reference, "start")
         texts = decode_outputs(self.tokenizer, [answer.tokens for (answer,) in answers])
-        verdicts = self.checker.grade_many([(text, q.problem.answer) for text, q in zip(texts, self.held_out, strict=True)])
-        right = [answer.finished and verdict.correct for (answer,), verdict in zip(answers, verdicts, strict=True)]
-        return sum(right) / len(right)
+        verdicts = self.checker.grade_many([(text, q.problem.answer) for text, q in zip(texts, asked, strict=True)])
+        right = sum(answer.finished and verdict.correct for (answer,), verdict in zip(answers, verdicts, strict=True))
+        return sum(models.ranks.gather(right)) / len(self.held_out)
 
     def probe(self, version: str) -> dict[str, float]:
         """Compare trainer and engine after a sync, on the same prompts every time."""
@@ -201,6 +199,11 @@ class Loop:
         )
         return {"probe_mean": agreement.mean, "probe_largest": agreement.largest}
 
+    def _own(self, items: list[Item]) -> list[Item]:
+        """This rank's share of a list: neighbours, so that all shares in a row are the list."""
+        share = own_share([1] * len(items), self.models.ranks)
+        return items[share.start : share.stop]
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -210,6 +213,13 @@ class Drawn:
     outputs: list[list[int]]
     logprobs: list[list[float]] | None
     finished: list[bool]
+
+
+def _joined(shares: list[Item]) -> Item:
+    """One `Drawn` or `Judged` of those of all ranks: lists one after another, the rest as in the first."""
+    first: Any = shares[0]
+    lists = [field.name for field in fields(first) if isinstance(getattr(first, field.name), list)]
+    return replace(first, **{name: [item for share in shares for item in getattr(share, name)] for name in lists})
 
 
 class _Seconds:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel
 
 from data.errors import MathQuarryError
 from data.problems.problem import Problem
@@ -28,6 +27,7 @@ from models.questions import Question
 from models.rl.advantages import outcome_advantages, pad_steps, process_advantages
 from models.rl.critic import Critic
 from models.rl.objectives import generalised_advantages, preference_coefficients
+from models.rl.shares import Scorer
 from models.rl.update import sequence_logprobs
 from models.sft import label_solutions
 
@@ -69,8 +69,26 @@ def check_method(config: GRPOConfig) -> None:
         raise MathQuarryError("grpo.paradigm.coefficient `preference` (DPO) pairs by the rule's verdict and makes one update a step.")
     if paradigm.reward == "rule" and config.supervision == "process" and paradigm.coefficient == "group":
         raise MathQuarryError("grpo.supervision is `process`, but a rule judges whole outputs. Set it to `outcome`.")
+    if config.ranks.size > 1:
+        _check_ranks(config)
     if config.dapo and config.dr_grpo:
         raise MathQuarryError("grpo.dapo and grpo.dr_grpo weigh tokens in two ways; set one of them.")
+
+
+def _check_ranks(config: GRPOConfig) -> None:
+    size = config.ranks.size
+    if config.paradigm.coefficient == "gae":
+        raise MathQuarryError(f"grpo.ranks makes {size} processes, but PPO's value model is trained in one. Leave grpo.ranks out.")
+    if config.rollout.engine == "vllm":
+        raise MathQuarryError(
+            f"grpo.ranks makes {size} processes and rollout.engine is `vllm`, which would take their process group for its own. Set "
+            "grpo.rollout.engine to `transformers`."
+        )
+    if config.questions_per_step < size:
+        raise MathQuarryError(
+            f"grpo.questions_per_step is {config.questions_per_step}, fewer than the {size} processes of grpo.ranks, which share the "
+            "questions of a step. Raise it."
+        )
 
 
 def needs_reward_model(config: GRPOConfig) -> bool:
@@ -79,7 +97,7 @@ def needs_reward_model(config: GRPOConfig) -> bool:
 
 
 def coefficients(
-    judged: Judged, config: GRPOConfig, policy: PreTrainedModel, reference: PreTrainedModel, critic: Critic | None
+    judged: Judged, config: GRPOConfig, policy: Scorer, reference: Scorer, critic: Critic | None
 ) -> tuple[torch.Tensor, dict[str, float | None]]:
     """The gradient coefficient of each token (coefficients_BT, float32, 0 beyond an output's end), and figures of the method's own.
 
@@ -111,7 +129,7 @@ def _group(judged: Judged, config: GRPOConfig) -> torch.Tensor:
 
 
 def _gae(
-    judged: Judged, config: GRPOConfig, policy: PreTrainedModel, reference: PreTrainedModel, critic: Critic
+    judged: Judged, config: GRPOConfig, policy: Scorer, reference: Scorer, critic: Critic
 ) -> tuple[torch.Tensor, dict[str, float | None]]:
     own, frozen = (sequence_logprobs(model, judged.prompts, judged.outputs, config) for model in (policy, reference))
     rewards_BT, values_BT = torch.zeros_like(_inside(judged.lengths_B)), torch.zeros_like(_inside(judged.lengths_B))

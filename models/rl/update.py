@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from data.errors import MathQuarryError
 from models.config import GRPOConfig
-from models.rl.logprobs import output_logprobs
+from models.distributed import Ranks, clip_gradients
 from models.rl.objectives import (
     constant_weights,
     grpo_token_loss,
@@ -22,7 +22,8 @@ from models.rl.objectives import (
     token_mean_weights,
     token_weights,
 )
-from models.rl.sequences import SequenceBatch, lay_out
+from models.rl.sequences import SequenceBatch
+from models.rl.shares import Scorer, inner_model, lay_out_share, scored_logprobs
 
 DAPO_CLIP_ABOVE = 0.28
 
@@ -39,7 +40,7 @@ class Experience:
 
 @dataclass
 class _MicroBatch:
-    """Different sequences of one forward pass, `copies_N` of each in the experience.
+    """Different sequences of one forward pass, `copies_N` of each in the experience; none in a pass that does not count.
 
     Vectors run over the N output tokens. `weights_N` is the weight of all copies together; `old_N` and `reference_N` are filled in the
     first update.
@@ -54,7 +55,7 @@ class _MicroBatch:
     reference_N: torch.Tensor | None = None
 
 
-def make_optimizer(model: PreTrainedModel, config: GRPOConfig, learning_rate: float | None = None) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, config: GRPOConfig, learning_rate: float | None = None) -> torch.optim.Optimizer:
     """AdamW at a constant rate, that of the config unless another is given."""
     return torch.optim.AdamW(
         model.parameters(),
@@ -66,33 +67,35 @@ def make_optimizer(model: PreTrainedModel, config: GRPOConfig, learning_rate: fl
 
 
 def update_policy(
-    policy: PreTrainedModel, reference: PreTrainedModel, optimizer: torch.optim.Optimizer, experience: Experience, config: GRPOConfig
+    policy: Scorer, reference: Scorer, optimizer: torch.optim.Optimizer, experience: Experience, config: GRPOConfig
 ) -> dict[str, float | None]:
     """Make `config.updates_per_step` gradient steps on all outputs of `experience`; the policy changes in place.
 
     pi_old is the policy as it comes in: its log-probabilities are those of the first update, so no pass of their own is needed, and with
     one update the ratio is 1. The reference's are computed once and only if the KL term counts. Where no KL term does, outputs whose
     coefficients are all 0 have no gradient and are not computed. The gradient is that of the whole step, however many forward passes
-    `micro_batch_tokens` cuts it into.
+    `micro_batch_tokens` cuts it into, and however many ranks share them: each is called with the whole experience, computes its share of
+    it, and returns the figures of the whole.
 
     Returns figures of the last update: loss, kl (Eq. 4, weighted as in the loss; `None` if it was not computed), clip_fraction (share of
     tokens whose clipped ratio cuts the gradient), clip_fraction_high and _low (those above and below), ratio_mean, ratio_min, ratio_max,
     mismatch_mean and mismatch_largest (|log-probability by trainer - by engine|, before the first update) and gradient_norm (before
     clipping). Raises `MathQuarryError` when the gradient is not finite.
     """
-    batches = list(_micro_batches(experience, policy, config))
+    ranks = Ranks.current()
+    batches = list(_micro_batches(experience, policy, config, ranks))
     figures: dict[str, float | None] = {"loss": 0.0, "gradient_norm": 0.0}
     for update in range(config.updates_per_step if batches else 0):
         optimizer.zero_grad(set_to_none=True)
         tallies = [_backward(policy, reference, batch, config) for batch in batches]
-        norm = float(nn.utils.clip_grad_norm_(policy.parameters(), config.optimizer.grad_clip))
+        norm = clip_gradients(policy.parameters(), config.optimizer.grad_clip)
         if not math.isfinite(norm):
             raise MathQuarryError(
                 f"update {update + 1} of a GRPO step has gradient norm {norm}. Lower grpo.learning_rate or raise kl_coef."
             )
         optimizer.step()
         first = figures if update else {}
-        figures = {**_summarise(tallies, batches), "gradient_norm": norm}
+        figures = {**_summarise(tallies, batches, ranks), "gradient_norm": norm}
         # Later updates differ from the engine because they learn, not because the engine is wrong.
         figures |= {name: value for name, value in first.items() if name.startswith("mismatch")}
     optimizer.zero_grad(set_to_none=True)
@@ -100,16 +103,19 @@ def update_policy(
 
 
 def sequence_logprobs(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]], config: GRPOConfig
+    model: Scorer, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]], config: GRPOConfig
 ) -> list[torch.Tensor]:
-    """Log-probabilities of each output's tokens at the sampling temperature, without gradient, on the CPU."""
-    found: list[torch.Tensor] = [torch.empty(0)] * len(outputs)
-    for batch in lay_out(prompts, outputs, model, config.micro_batch_tokens):
-        with torch.no_grad(), autocast(model, config):
-            logprobs_N = output_logprobs(model, batch, config.rollout.temperature).cpu()
-        for member, logprobs_T in zip(batch.members, logprobs_N.split([len(outputs[member]) for member in batch.members]), strict=True):
-            found[member] = logprobs_T
-    return found
+    """Log-probabilities of each output's tokens at the sampling temperature, without gradient, on the CPU. Ranks share the work."""
+    ranks = Ranks.current()
+    own: dict[int, torch.Tensor] = {}
+    for one in lay_out_share(prompts, outputs, inner_model(model), config.micro_batch_tokens, ranks):
+        batch = one.sequences
+        with torch.no_grad(), autocast(inner_model(model), config):
+            logprobs_N = scored_logprobs(model, batch, config.rollout.temperature).cpu()
+        if one.counts:
+            own |= zip(batch.members, logprobs_N.split([len(outputs[member]) for member in batch.members]), strict=True)
+    found = {member: logprobs_T for share in ranks.gather(own) for member, logprobs_T in share.items()}
+    return [found[place] for place in range(len(outputs))]
 
 
 def has_kl_loss(config: GRPOConfig) -> bool:
@@ -128,9 +134,10 @@ def _weights(lengths: Sequence[int], config: GRPOConfig) -> list[float]:
     return constant_weights(lengths, config.rollout.max_tokens) if config.dr_grpo else token_weights(lengths)
 
 
-def _micro_batches(experience: Experience, policy: PreTrainedModel, config: GRPOConfig) -> Iterator[_MicroBatch]:
-    """The experience in forward passes. Equal outputs of a question with equal advantages are computed once and weigh as many.
+def _micro_batches(experience: Experience, policy: Scorer, config: GRPOConfig, ranks: Ranks) -> Iterator[_MicroBatch]:
+    """This rank's share of the experience in forward passes.
 
+    Equal outputs of a question with equal advantages are computed once and weigh as many.
     A small or well-trained policy repeats itself so much that this saves most of the work; the sum over outputs is the same.
     """
     lengths = [len(output) for output in experience.outputs]
@@ -143,28 +150,30 @@ def _micro_batches(experience: Experience, policy: PreTrainedModel, config: GRPO
     groups = list(copies.values())
     firsts = [group[0] for group in groups]
     prompts, outputs = [experience.prompts[row] for row in firsts], [experience.outputs[row] for row in firsts]
-    for sequences in lay_out(prompts, outputs, policy, config.micro_batch_tokens):
-        rows = [firsts[place] for place in sequences.members]
+    model = inner_model(policy)
+    for one in lay_out_share(prompts, outputs, model, config.micro_batch_tokens, ranks):
+        members = one.sequences.members
+        rows = [firsts[place] for place in members]
         engine = experience.engine_logprobs
-        count_N = torch.cat([torch.full((lengths[firsts[place]],), float(len(groups[place]))) for place in sequences.members])
+        count_N = torch.cat([torch.full((lengths[firsts[place]],), float(one.counts * len(groups[place]))) for place in members])
         yield _MicroBatch(
-            sequences,
-            torch.cat([experience.advantages_BT[row, : lengths[row]] for row in rows]).to(policy.device),
-            (count_N * torch.cat([torch.full((lengths[row],), weights[row]) for row in rows])).to(policy.device),
-            count_N.to(policy.device),
-            None if engine is None else torch.cat([torch.tensor(engine[row]) for row in rows]).to(policy.device),
+            one.sequences,
+            torch.cat([experience.advantages_BT[row, : lengths[row]] for row in rows]).to(model.device),
+            (count_N * torch.cat([torch.full((lengths[row],), weights[row]) for row in rows])).to(model.device),
+            count_N.to(model.device),
+            None if engine is None else torch.cat([torch.tensor(engine[row]) for row in rows]).to(model.device),
         )
 
 
-def _backward(policy: PreTrainedModel, reference: PreTrainedModel, batch: _MicroBatch, config: GRPOConfig) -> torch.Tensor:
+def _backward(policy: Scorer, reference: Scorer, batch: _MicroBatch, config: GRPOConfig) -> torch.Tensor:
     """Add the gradient of one micro-batch and return its tallies (see `_summarise`)."""
-    with autocast(policy, config):
-        logprobs_N = output_logprobs(policy, batch.sequences, config.rollout.temperature)
+    with autocast(inner_model(policy), config):
+        logprobs_N = scored_logprobs(policy, batch.sequences, config.rollout.temperature)
         if batch.old_N is None:
             batch.old_N = logprobs_N.detach()
             if has_kl_loss(config):
                 with torch.no_grad():
-                    batch.reference_N = output_logprobs(reference, batch.sequences, config.rollout.temperature)
+                    batch.reference_N = scored_logprobs(reference, batch.sequences, config.rollout.temperature)
     loss_N = _token_loss(logprobs_N, batch.old_N, batch, config)
     loss = (batch.weights_N * loss_N).sum()
     loss.backward()
@@ -205,8 +214,8 @@ def _tally(loss: torch.Tensor, logprobs_N: torch.Tensor, old_N: torch.Tensor, ba
     ).double()
 
 
-def _summarise(tallies: list[torch.Tensor], batches: list[_MicroBatch]) -> dict[str, float | None]:
-    table = torch.stack(tallies).cpu()
+def _summarise(tallies: list[torch.Tensor], batches: list[_MicroBatch], ranks: Ranks) -> dict[str, float | None]:
+    table = torch.cat(ranks.gather(torch.stack(tallies).cpu()))
     loss, kl, above, below, ratio, gap, tokens = table[:, :7].sum(dim=0).tolist()
     engine = batches[0].engine_N is not None
     return {

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedModel
 
 from data.errors import MathQuarryError
+from models.rl.sequences import lay_out
+from models.rl.shares import Scorer, inner_model, scored_logprobs
 from models.rollout.engine import RolloutEngine
-from models.rollout.hf import forced_logprobs
 
 PROBE_TOKENS = 16
 
@@ -30,7 +30,7 @@ class Agreement:
 
 def check(
     engine: RolloutEngine,
-    model: PreTrainedModel,
+    scorer: Scorer,
     prompts: Sequence[list[int]],
     *,
     temperature: float,
@@ -47,13 +47,14 @@ def check(
     prompts = list(prompts)
     seeds = [seed + place for place in range(len(prompts))]
     sampled = engine.generate(prompts, n=1, temperature=temperature, max_tokens=PROBE_TOKENS, seeds=seeds)
+    model = inner_model(scorer)
     training = model.training
     model.eval()
     with torch.no_grad():
         differences = [
             abs(ours - theirs)
             for prompt, (output,) in zip(prompts, sampled, strict=True)
-            for ours, theirs in zip(forced_logprobs(model, prompt, output.tokens, temperature), output.logprobs, strict=True)
+            for ours, theirs in zip(_logprobs(scorer, prompt, output.tokens, temperature), output.logprobs, strict=True)
         ]
     model.train(training)
     found = Agreement(sum(differences) / len(differences), max(differences), len(differences))
@@ -67,3 +68,9 @@ def check(
             "probe_tolerance, or use one precision for both."
         )
     return found
+
+
+def _logprobs(scorer: Scorer, prompt: list[int], output: list[int], temperature: float) -> list[float]:
+    """As the update computes them; one pass a prompt, so that ranks make as many even if their engines sampled different lengths."""
+    (batch,) = lay_out([prompt], [output], inner_model(scorer), len(prompt) + len(output))
+    return scored_logprobs(scorer, batch, temperature or 1.0).tolist()

@@ -124,7 +124,7 @@ def test_the_reference_is_the_policy_as_it_came_in(
     space = Workspace.at(tmp_path)
     grpo.grpo_iteration(CONFIG, *inputs, 1, space)
     start, end = load_policy(inputs[0]).state_dict(), load_policy(space.out / "model").state_dict()
-    assert all(torch.equal(weights, start[name]) for name, weights in references[-1].state_dict().items())
+    assert all(torch.equal(weights, start[name]) for name, weights in references[-1].model.state_dict().items())
     assert any(not torch.equal(end[name], start[name]) for name in start)
     kl = [record["values"]["kl"] for record in space.metrics.read()]
     assert kl[0] == 0.0 < kl[-1]
