@@ -70,6 +70,8 @@ def test_a_run_is_started_by_its_form_fails_and_is_retried_to_its_end(page: Page
     assert {name for name in before if after[name]["infrastructure_pid"] != before[name]["infrastructure_pid"]} == {"pretrain"}
     assert {name for name, run in after.items() if run["run_count"] > 1} <= {"pretrain"}
     assert stack.keys(run_id) == {**served_run.keys, "report": stack.keys(run_id)["report"]}
+    press(page.get_by_role("tab", name="Subflow Runs"))
+    page.get_by_text("evaluate-rl-1").first.wait_for()
     shot(page, "run")
 
 
