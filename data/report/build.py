@@ -21,7 +21,7 @@ from data.files import atomic_path
 from data.report.answers import answer_section
 from data.report.artifact import ReportArtifact
 from data.report.blocks import Chart, Section
-from data.report.comparison import comparison_section
+from data.report.comparison import comparison_section, method_of
 from data.report.corpus import corpus_section
 from data.report.provenance import code_version, config_section, lineage_section, time_section
 from data.report.results import accuracy_section, stage_scores
@@ -79,12 +79,13 @@ def render(run: dict[str, Any], artifacts: Sequence[ReportArtifact], sections: S
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    compared = any(map(method_of, artifacts))  # its table says it better
     charts = [block for section in sections for block in section.blocks if isinstance(block, Chart)]
     plotly, script = get_plotlyjs(), (FOLDER / "page.js").read_text(encoding="utf-8")
     return environment.get_template("template.html").render(
         run=run,
         sections=sections,
-        headline=[(label, scores.greedy, scores.questions) for label, scores in stage_scores(artifacts)],
+        headline=[] if compared else [(label, scores.greedy, scores.questions) for label, scores in stage_scores(artifacts)],
         versions=list(dict.fromkeys(filter(None, map(code_version, artifacts)))),
         chart_ids={id(chart): f"chart-{number}" for number, chart in enumerate(charts)},
         identify=id,

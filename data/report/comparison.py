@@ -24,6 +24,8 @@ LABELS = {
     "grpo+os": "GRPO+OS",
     "grpo+ps": "GRPO+PS",
 }
+# A method has the same colour in every chart, whichever others are there.
+_COLOURS = dict(zip(("start", *LABELS), (8, 4, 2, 3, 5, 7, 6, 1), strict=True))
 PAPER_ORDERINGS = (("online-rft", "rft"), ("grpo+os", "online-rft"), ("grpo+ps", "grpo+os"))
 """(better, worse) as Figure 5 has them."""
 
@@ -82,6 +84,10 @@ def _label(method: str) -> str:
     return LABELS.get(method, "Start (SFT)")
 
 
+def _colour(method: str) -> str:
+    return f"@c{_COLOURS[method]}"
+
+
 def _columns(several: Sequence[Scores]) -> dict[str, Spread]:
     return {name: Spread.of([scores.columns()[name].value for scores in several]) for name in several[0].columns()}
 
@@ -110,7 +116,7 @@ def _figure_5(artifacts: Sequence[ReportArtifact]) -> list[Block]:
     drawn = []
     for method, runs in curves.items():
         shared = sorted(set.intersection(*(set(run) for run in runs)))
-        drawn.append(Line(_label(method), shared, [Spread.of([run[step] for run in runs]).mean for step in shared]))
+        drawn.append(Line(_label(method), shared, [Spread.of([run[step] for run in runs]).mean for step in shared], colour=_colour(method)))
     if not drawn:
         return []
     note = "Greedy answers to held-out questions, the paper's Figure 5 at this run's scale. Means over seeds."
@@ -123,7 +129,8 @@ def _figure_7(named: dict[str, list[Scores]]) -> list[Block]:
         curves = []
         for method, several in named.items():
             ks = list(getattr(several[0], kind))
-            curves.append(Line(_label(method), ks, [Spread.of([getattr(s, kind)[k].value for s in several]).mean for k in ks]))
+            means = [Spread.of([getattr(s, kind)[k].value for s in several]).mean for k in ks]
+            curves.append(Line(_label(method), ks, means, colour=_colour(method)))
         if all(len(curve.x) > 2 for curve in curves):
             note = "The paper's Figure 7: RL raises Maj@K, not Pass@K. Means over seeds."
             blocks.append(Chart(f"{title} over K", lines(curves, "samples K", y_format=".0%", log_x=True, points=True), note))
