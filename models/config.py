@@ -114,7 +114,8 @@ class TrainConfig(Config):
     )
     skipped_steps: list[Positive] = Field(
         [],
-        description="Steps whose batch is passed over. Add the one that stopped a run, and the run goes on from its checkpoint.",
+        description="Steps whose batch is passed over. Add the one that stopped a run, and the run goes on from its checkpoint. "
+        "They are no part of the artifact's key; its summary counts them.",
         json_schema_extra=HOW,
     )
     ranks: RanksConfig = Field(RanksConfig(), description="Processes that share the work.", json_schema_extra=HOW)

@@ -50,7 +50,7 @@ def fit(
     Where `config.ranks` asks for several processes they are started here, and `rows` and `loss` must be picklable. Progress is shown, and
     metrics (loss, learning_rate, gradient_norm, tokens, and those of `Speedometer.step`) are logged for every step. Checkpoints go to
     `space.scratch / name`; when one is there, training continues after it, also when another number of ranks wrote it. Returns steps,
-    tokens and the last step's loss.
+    tokens and the last step's loss, and how many steps were skipped if any were.
 
     Raises `MathQuarryError` when the loss or its gradient is not finite, when the loss leaps (`config.loss_spike`), when the batch holds
     no row, when the disk is full or when a rank ends.
@@ -171,7 +171,9 @@ class _Run:
         finally:
             self._restore()
         self.ranks.barrier()
-        return {"steps": self.steps, "tokens": self.steps * tokens, "loss": losses[-1]}
+        skipped = len(set(self.config.skipped_steps) & set(range(1, self.steps + 1)))
+        result: dict[str, float | int] = {"steps": self.steps, "tokens": (self.steps - skipped) * tokens, "loss": losses[-1]}
+        return result | ({"skipped_steps": skipped} if skipped else {})
 
     def _prepare(self) -> None:
         """Training mode, the options that change how blocks are computed, and the weights' places."""

@@ -261,7 +261,8 @@ def test_a_bad_batch_stops_the_run_is_kept_and_can_be_passed_over(tmp_path: Path
     again = faulty_loss(step - newest, factor)
     with pytest.raises(MathQuarryError, match=f"step {step} has"):
         fit(small_model(seed=9), rows, config(), 9, space, "train", again)
-    fit(small_model(seed=9), rows, config(skipped_steps=[step]), 9, space, "train", language_model_loss)
+    result = fit(small_model(seed=9), rows, config(skipped_steps=[step]), 9, space, "train", language_model_loss)
+    assert result["skipped_steps"] == 1
     assert [record["step"] for record in space.metrics.read()] == [number for number in range(1, 10) if number != step]
 
 
