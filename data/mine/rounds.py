@@ -55,7 +55,8 @@ class Record:
     rejected_paths: list[str]
     """Paths that the annotation file or a person rejects."""
     judged_by: str
-    """What accepted the paths: `annotations` (a file), `person` (decisions between rounds) or `path_share`."""
+    """What accepted the paths: `annotations` (a file), `person` (decisions between rounds) or `path_share` (also where
+    a person takes it)."""
     seed_sha256: str
     classifier_sha256: str
     scores: list[int]
@@ -96,6 +97,8 @@ class Judgement:
     uncollected: Captures
     rejected: dict[str, list[str]]
     """Paths that a person rejected."""
+    judged_by: str
+    """See `Record`."""
 
 
 def judge(
@@ -112,9 +115,10 @@ def judge_captures(
     """`judge` on a view `captures` as `census.py` describes it."""
     table = domain_table(captures, config)
     if config.annotations:
-        annotations, by_share = Annotations.read(Path(config.annotations)), False
+        annotations, by_share, judged_by = Annotations.read(Path(config.annotations)), False, "annotations"
     else:
         annotations, by_share = all_verdicts(decisions)
+        judged_by = "path_share" if by_share and not annotations.table().num_rows else "person"
     proposed = {domain.host: accept_unattended(domain, config.path_share) for domain in table if domain.mathematical and by_share}
     accepted = annotations.paths("accept")
     for host, prefixes in proposed.items():
@@ -133,7 +137,7 @@ def judge_captures(
     ).fetchnumpy()
     uncollected = np.asarray(under["capture"], dtype=np.int64)
     found = {host: prefixes for host, prefixes in sorted(accepted.items()) if prefixes}
-    return Judgement(table, found, uncollected, annotations.paths("reject"))
+    return Judgement(table, found, uncollected, annotations.paths("reject"), judged_by)
 
 
 def run_round(
@@ -184,7 +188,7 @@ def run_round(
         accepted_paths=[host + prefix for host, prefixes in judgement.accepted.items() for prefix in prefixes],
         pages_added=len(added),
         rejected_paths=[host + prefix for host, prefixes in judgement.rejected.items() for prefix in prefixes],
-        judged_by="annotations" if config.annotations else "person" if decisions else "path_share",
+        judged_by=judgement.judged_by,
         seed_sha256=facts.seed_digest(seed),
         classifier_sha256=file_digest(model),
         scores=histogram(scores[library.pool]),
