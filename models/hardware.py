@@ -18,13 +18,15 @@ class GPU:
 
 GPUS: dict[str, GPU] = {
     "a100": GPU(312e12, 80e9, 2.04e12, 300e9),
+    "a800": GPU(312e12, 80e9, 2.04e12, 200e9),
     "h100": GPU(989e12, 80e9, 3.35e12, 450e9),
+    "h800": GPU(989e12, 80e9, 3.35e12, 200e9),
     "h200": GPU(989e12, 141e9, 4.8e12, 450e9),
     "b200": GPU(2250e12, 180e9, 8.0e12, 900e9),
     "l40s": GPU(362e12, 48e9, 0.864e12, 32e9),
     "rtx4090": GPU(165e12, 24e9, 1.01e12, 32e9),
 }
-"""By the name that `mathquarry plan --gpu` takes."""
+"""By the name that `mathquarry plan --gpu` takes, which is also in the name that the driver gives the GPU."""
 
 GPUS_A_NODE = 8
 NODE_LINK = 50e9

@@ -10,8 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-PEAK_FLOPS = {"B200": 2250e12, "H200": 989e12, "H100": 989e12, "H800": 989e12, "A100": 312e12, "A800": 312e12, "L40S": 362e12}
-"""Dense bfloat16 FLOP/s of the tensor cores, by what a GPU's name contains (the makers' data sheets, SXM versions)."""
+from models.hardware import GPUS
 
 
 def flops_per_token(model: PreTrainedModel, context_tokens: int) -> float:
@@ -56,11 +55,11 @@ class Speedometer:
 
 
 def peak_flops() -> float | None:
-    """Of the current GPU; `None` without one, or with one that is not in the table."""
+    """Of the current GPU; `None` without one, or with one that is not in `GPUS`."""
     if not torch.cuda.is_available():
         return None
-    name = torch.cuda.get_device_name()
-    return next((flops for part, flops in PEAK_FLOPS.items() if part in name), None)
+    name = torch.cuda.get_device_name().lower().replace(" ", "")
+    return next((gpu.flops for part, gpu in GPUS.items() if part in name), None)
 
 
 def peak_gib() -> float:
