@@ -137,7 +137,7 @@ EXPECTED: dict[str, list[str]] = {
     "garbage-between": ["page", "broken-warc"],
     "truncated-member": ["page", "broken-warc"],
     "truncated-at-the-end": ["page", "page", "broken-warc"],
-    "not-warc": ["error"],
+    "not-warc": ["no-warc"],
     **{
         f"length-{name}-{form}": found
         for name, found in {
