@@ -6,18 +6,23 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "extensions"), str(HERE.parent)]
 
+# autodoc imports modules with TYPE_CHECKING set, which Prefect's own do not survive: they are imported before.
+import flows.deploy  # noqa: E402
+import flows.served  # noqa: E402, F401
+
 project = "MathQuarry"
 author = "the MathQuarry authors"
 html_title = "MathQuarry"
-extensions = ["myst_parser", "sphinx.ext.apidoc", "sphinx.ext.autodoc", "recipe_reference"]
+extensions = ["myst_parser", "sphinx.ext.apidoc", "sphinx.ext.autodoc", "docstrings", "mathml_math", "recipe_reference"]
+html_math_renderer = "mathml"
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
-exclude_patterns = ["examples"]
+exclude_patterns = ["api/*/modules.rst"]
 html_theme = "furo"
 templates_path: list[str] = []
-# What the docstrings call `name` is code.
-default_role = "code"
+# Several modules have a `Verdict` or a `Selection` of their own.
+suppress_warnings = ["ref.python"]
 
 apidoc_modules = [
     {
@@ -29,7 +34,7 @@ apidoc_modules = [
     }
     for room in ("data", "models", "tasks", "flows")
 ]
-autodoc_mock_imports = ["vllm", "prefect_docker"]
+autodoc_mock_imports = ["vllm"]
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 
