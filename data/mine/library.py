@@ -133,9 +133,11 @@ def read_crawl(files: list[WarcFile], problems: Path, config: MineConfig, scratc
     for shard in captured:
         reasons.update(pq.read_table(shard, columns=["reason"])["reason"].to_pylist())
     if not reasons.pop("", 0):
+        rows = (row for shard in captured for row in pq.read_table(shard, columns=["reason", "detail"]).to_pylist())
+        first = next((row["detail"] for row in rows if row["reason"] in ("no-warc", "broken-warc")), "")
         why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common()) or "the files hold no pages"
         raise MathQuarryError(
-            f"no page of the crawl has text to mine ({why}). "
+            f"no page of the crawl has text to mine ({why}{'; ' + first if first else ''}). "
             "Check that the crawl's WARC files hold HTML responses, and min_characters and max_page_bytes of the mine section."
         )
     duplicates = find_duplicates(captured, config, scratch / "captures" / "keys", scratch / "duplicates", workers)
