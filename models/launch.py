@@ -102,7 +102,8 @@ def _start(folder: Path, config: RanksConfig) -> None:
 
 def _reason(folder: Path, failed: ChildFailedError) -> MathQuarryError:
     """Of all that failed, what failed by itself: ranks that lose a peer fail too."""
-    told = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("error-*.json"))]
+    told = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("error-*.json")]
+    told.sort(key=lambda report: report["time"])
     for report in told:
         if report["expected"]:
             return MathQuarryError(report["message"])
@@ -110,12 +111,15 @@ def _reason(folder: Path, failed: ChildFailedError) -> MathQuarryError:
     killed = [(rank, failure) for rank, failure in failed.failures.items() if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM]
     if killed:
         rank, failure = killed[0]
-        how = f"was ended by {failure.signal_name()}"
+        process, how = failure.pid, f"was ended by {failure.signal_name()}"
+    elif told:
+        rank, process = told[0]["rank"], told[0]["process"]
+        how = f"ended with exit code 1 ({told[0]['message']})"
     else:
         rank, failure = failed.get_first_failure()
-        how = f"ended with exit code {failure.exitcode}" + "".join(f" ({r['message']})" for r in told if r["rank"] == rank)
+        process, how = failure.pid, f"ended with exit code {failure.exitcode}"
     return MathQuarryError(
-        f"rank {rank} (process {failure.pid}) {how}; the other ranks were stopped. Run again: training goes on from its newest checkpoint."
+        f"rank {rank} (process {process}) {how}; the other ranks were stopped. Run again: training goes on from its newest checkpoint."
     )
 
 
@@ -139,11 +143,12 @@ def _run_rank(folder: Path) -> None:
         dist.barrier()
         dist.destroy_process_group()
     except Exception as error:
-        expected = isinstance(error, MathQuarryError)
+        failed, expected = time.time(), isinstance(error, MathQuarryError)
         if not expected:
             traceback.print_exc()
         message = str(error) if expected else f"{type(error).__name__}: {error}"
-        write_json(folder / f"error-{rank:05d}.json", {"rank": rank, "expected": expected, "message": message})
+        report = {"time": failed, "rank": rank, "process": os.getpid(), "expected": expected, "message": message}
+        write_json(folder / f"error-{rank:05d}.json", report)
         # Not sys.exit: leaving the interpreter would wait for collectives that the other ranks never join.
         sys.stderr.flush()
         os._exit(1)
