@@ -48,7 +48,7 @@ def test_the_tutorial_leads_from_a_clone_to_a_run_with_another_objective(
     environment = {**command_line.environment, "PYTHONPATH": str(clone), "PATH": os.environ["PATH"]}
     subprocess.run(run, cwd=clone, env=environment, check=True)
     made = Ledger(Store(str(store))).query(
-        "select stage, count(*) as made, count(*) filter (config->'grpo'->>'cispo' = 'true') as changed from artifacts group by stage"
+        "select stage, count(*) as made, count(*) filter ((config->>'$.grpo.cispo') = 'true') as changed from artifacts group by stage"
     )
     counts = {row["stage"]: (row["made"], row["changed"]) for row in made}
     assert counts["grpo"] == (4, 2)
