@@ -18,7 +18,7 @@ def visit_inline(self: HTML5Translator, node: nodes.math) -> None:
 
 def visit_display(self: HTML5Translator, node: nodes.math_block) -> None:
     """A formula on a line of its own."""
-    self.body.append(f'<p>{convert(node.astext(), display="block")}</p>')
+    self.body.append(f"<p>{convert(node.astext(), display='block')}</p>")
     raise nodes.SkipNode
 
 
