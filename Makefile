@@ -13,14 +13,20 @@ export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>
 TORCH := $(if $(wildcard $(addsuffix /torch-*,$(UV_FIND_LINKS))),,--torch-backend=auto)
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python $(TORCH)
 
+# Dozens of processes import the same libraries: what Python compiled once is kept, also where the environment says otherwise.
+unexport PYTHONDONTWRITEBYTECODE
+# Tests share the cores as processes of one thread each, a file of tests in each.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+SPREAD := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 .PHONY: demo test test-vllm test-serve test-faults unit check docs vllm smollm lock sandbox images up down clean
 
 demo: $(READY)
 	$(BIN)/mathquarry run tiny --store $(STORE) --set seed=$(SEED)
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not vllm" -q
-	$(BIN)/python -m pytest -m "slow and not vllm and not serve and not browser and not faults" -q
+	$(PYTEST) $(SPREAD) -m "not slow and not vllm"
+	$(PYTEST) $(SPREAD) -m "slow and not vllm and not serve and not browser and not faults"
 
 # Needs `make vllm`.
 test-vllm: $(READY)
@@ -38,7 +44,7 @@ test-faults: $(READY)
 	$(BIN)/python -m pytest -m faults -q
 
 unit: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not vllm" -q
+	$(PYTEST) $(SPREAD) -m "not slow and not vllm"
 
 # Speed and formula recall of mining beside its peers: about twenty minutes on a machine that does nothing else.
 .PHONY: bench-mining

@@ -1,4 +1,4 @@
-"""The command line: `mathquarry run|compare|plan|stages|report|deploy|why|domains|ledger`."""
+"""The command line: `mathquarry run|compare|ablate|plan|stages|report|deploy|why|domains|ledger`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import get_args
 
 from data.errors import MathQuarryError
 from flows.stages import STAGES
+from models.experiments import Experiment
 from models.hardware import GPUS
 
 
@@ -53,6 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("recipe", help="name of a recipe that comes along, or path of a .toml file")
     compare.add_argument("--set", action="append", default=[], metavar="section.field=value", help="override a field of the recipe")
     compare.set_defaults(run=_compare)
+
+    ablate = command(commands, "ablate", "Pretrain on the recipe's mixes side by side, with several seeds: what should one train on?")
+    ablate.add_argument("recipe", help="name of a recipe that comes along, or path of a .toml file")
+    ablate.add_argument("experiment", choices=get_args(Experiment), help="which section of the recipe's `ablate`")
+    ablate.add_argument("--set", action="append", default=[], metavar="section.field=value", help="override a field of the recipe")
+    ablate.set_defaults(run=_ablate)
 
     plan = commands.add_parser("plan", help="What a recipe costs on given GPUs.", description="What a recipe costs on given GPUs.")
     plan.add_argument("recipe", help="name of a recipe that comes along, or path of a .toml file")
@@ -137,6 +145,13 @@ def _compare(options: argparse.Namespace) -> None:
     from flows.run import compare_embedded
 
     compare_embedded(load_recipe(options.recipe, options.set), options.store)
+
+
+def _ablate(options: argparse.Namespace) -> None:
+    from flows.recipe import load_recipe
+    from flows.run import ablate_embedded
+
+    ablate_embedded(load_recipe(options.recipe, options.set), options.experiment, options.store)
 
 
 def _plan(options: argparse.Namespace) -> None:

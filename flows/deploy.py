@@ -39,7 +39,7 @@ from flows.problems import problems_flow
 from flows.rejection import rejection_flow
 from flows.report import report_flow
 from flows.reward import reward_flow, reward_refresh_flow
-from flows.served import grpo_iteration_flow, mine_snapshots_flow, served_compare, served_pipeline
+from flows.served import grpo_iteration_flow, mine_snapshots_flow, served_ablate, served_compare, served_pipeline
 from flows.sft import sft_flow
 
 CPU_POOL, GPU_POOL = "cpu", "gpu"
@@ -91,13 +91,14 @@ def deploy(settings: DeploySettings) -> list[str]:
 
 
 def deployments() -> list[RunnerDeployment]:
-    """The pipeline, the comparison, every stage, and the two that run on a schedule; schedules are off until somebody switches them on."""
+    """The pipeline, the comparisons, every stage, and the two that run on a schedule; schedules are off until somebody switches them on."""
     once = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
     weekly: dict[str, Any] = {"go_on": {"recipe": "any", "overrides": []}}
     nightly: dict[str, Any] = {"snapshots": {"recipe": "smollm", "snapshots": "/data/crawls", "overrides": []}}
     return [
         _deployment(served_pipeline, CPU_POOL, tags=["start here"]),
         _deployment(served_compare, CPU_POOL),
+        _deployment(served_ablate, CPU_POOL),
         _deployment(
             grpo_iteration_flow,
             CPU_POOL,

@@ -12,6 +12,7 @@ from data.config import Config, Count
 from flows.recipe import Recipe, load_recipe
 from flows.stages import dependents
 from models.config import Method
+from models.experiments import Experiment
 
 RecipeName = Literal["1b", "paper-7b", "smollm", "tiny"]
 StageName = Literal[
@@ -101,6 +102,20 @@ class CompareForm(Form):
         chosen = {"methods": json.dumps(self.methods), "seeds": json.dumps(self.seeds), "steps": self.steps}
         fields = [f"compare.{field}={value}" for field, value in chosen.items() if getattr(self, field)]
         return load_recipe(self.recipe, [*fields, *self.overrides])
+
+
+class AblateForm(Form):
+    """Pretraining on different texts side by side."""
+
+    recipe: RecipeName = Field("tiny", title="Recipe", description="Its section `ablate` has the arms.")
+    experiment: Experiment = Field("corpora", title="Experiment", description="Corpora compared; code before mathematics; papers alone.")
+    seeds: list[Count] = Field([], title="Seeds", description="One run of each arm for each. Empty: as in the recipe.")
+    overrides: list[Override] = Field([], title="Further overrides", description="`section.field=value`. Any field of the recipe.")
+
+    def resolve(self) -> Recipe:
+        """The recipe with the overrides. Raises `MathQuarryError` naming wrong fields."""
+        seeds = [f"ablate.seeds={json.dumps(self.seeds)}"] if self.seeds else []
+        return load_recipe(self.recipe, [*seeds, *self.overrides])
 
 
 class IterationForm(Form):

@@ -16,6 +16,7 @@ def pretrain_flow(
     config: PretrainConfig,
     corpus: ArtifactRef,
     problems: ArtifactRef,
+    before: ArtifactRef | None = None,
     mode: BuildMode = "reuse",
 ) -> Produced:
     """Train the base model on a `mine` artifact.
@@ -26,6 +27,7 @@ def pretrain_flow(
         config: Settings of the stage; the defaults are the paper's.
         corpus: `mine` artifact.
         problems: `problems` artifact.
+        before: `pretrain` artifact to go on from, in place of the model.
         mode: reuse: make it only if it is missing; rebuild: make it again; require: fail if it is missing.
     """
-    return tasks.pretrain.pretrain(store, model, config, corpus, problems, mode)
+    return tasks.pretrain.pretrain(store, model, config, corpus, problems, before, mode)

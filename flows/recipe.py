@@ -29,6 +29,7 @@ from models.config import (
     ScratchModel,
     SFTConfig,
 )
+from models.experiments import AblateConfig
 
 
 class Recipe(Config):
@@ -54,6 +55,7 @@ class Recipe(Config):
     evaluate: EvaluateConfig = EvaluateConfig()
     harness: HarnessConfig = HarnessConfig()
     compare: CompareConfig = CompareConfig()
+    ablate: AblateConfig = AblateConfig()
     programs: ProgramsConfig = Field(ProgramsConfig(), description="The sandbox of every section that names none of its own.")
 
     @model_validator(mode="before")

@@ -18,6 +18,7 @@ from flows.plan import plan_lines
 from flows.recipe import Recipe
 from flows.server import embedded_server
 from flows.stages import STAGES
+from models.experiments import Experiment
 
 if TYPE_CHECKING:
     from flows.pipeline import Run
@@ -48,6 +49,21 @@ def compare_embedded(recipe: Recipe, store_url: str) -> None:
 
     run = _embedded(recipe, store_url, start)
     print("\n" + accuracy(run.produced))
+    _print_report(run)
+
+
+def ablate_embedded(recipe: Recipe, experiment: Experiment, store_url: str) -> None:
+    """Run an experiment about training data here, with a Prefect server of its own, and print what each stage did."""
+
+    def start(url: str) -> Run:
+        from flows.ablate import ablate
+
+        return ablate(recipe, experiment, url, _announce)
+
+    run = _embedded(recipe, store_url, start)
+    print()
+    for line in arm_lines(run):
+        print(line)
     _print_report(run)
 
 
@@ -103,6 +119,15 @@ def accuracy(produced: dict[str, Produced]) -> str:
         if name.startswith("evaluate-")
     ]
     return accuracy_table(rows)
+
+
+def arm_lines(run: Run) -> list[str]:
+    """The arms of an experiment with their seeds' means, as a table in plain text."""
+    from data.report.experiments import arms_of, text_table
+    from tasks.report import report_artifacts
+
+    stages = {name: made.ref for name, made in run.produced.items() if made.stage != "report"}
+    return text_table(arms_of(report_artifacts(run.store, stages)))
 
 
 def _print_mining(summary: dict[str, Any]) -> None:

@@ -1,5 +1,5 @@
-"""The flows that people and schedules start from the Prefect UI: a run of a recipe, a comparison of methods, the next GRPO iteration,
-mining of new snapshots."""
+"""The flows that people and schedules start from the Prefect UI: a run of a recipe, comparisons of methods and of texts, the next
+GRPO iteration, mining of new snapshots."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from data.config import CrawlConfig, CrawlFiles
 from data.errors import MathQuarryError
 from data.ledger import Ledger
 from data.store import Store
+from flows.ablate import all_arms
 from flows.compare import side_by_side
 from flows.crawl import crawl_flow
-from flows.forms import CompareForm, IterationForm, RunForm, SnapshotForm, served_store
+from flows.forms import AblateForm, CompareForm, IterationForm, RunForm, SnapshotForm, served_store
 from flows.grpo import grpo_flow
 from flows.mine import mine_flow
 from flows.pipeline import Run, run_id, score, whole_path
@@ -54,6 +55,20 @@ def served_compare(methods: CompareForm) -> State[None]:
     record = Run(served_store(), recipe, None, frozenset(), _log)
     with record.recorded():
         side_by_side(record, recipe)
+    return _finished(record)
+
+
+@flow(name="ablate", flow_run_name="{mixes.recipe}")
+def served_ablate(mixes: AblateForm) -> State[None]:
+    """Pretrain on a recipe's mixes side by side, each stage from its own deployment.
+
+    Args:
+        mixes: What to train on.
+    """
+    recipe = mixes.resolve()
+    record = Run(served_store(), recipe, None, frozenset(), _log)
+    with record.recorded():
+        all_arms(record, recipe, mixes.experiment)
     return _finished(record)
 
 

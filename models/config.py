@@ -129,8 +129,21 @@ class MixSource(Config):
     weight: float = Field(gt=0, description="Share of tokens after normalisation.")
     path: str | None = Field(
         None,
-        description="JSONL or Parquet with a `text` column, glob, or `hf://name:config:split`; none for the mined corpus.",
+        description="JSONL or Parquet, a glob or URL of them, `hf://name:config:split`, or `generated:KIND[:SEED]` with the kinds of "
+        "data/texts.py; none for the mined corpus.",
     )
+    text_column: str = Field("text", description="Column of the texts.")
+    best_tokens: Positive | None = Field(
+        None, description="Read only the documents with the best `score`, so many of their `tokens` (a corpus at a budget); none: all."
+    )
+
+
+class HeldOutText(Config):
+    """Text that is never trained on, and how well the model predicts it."""
+
+    name: str = Field(pattern=r"^[a-z][a-z_]*$", description="Name of the metric, `NAME_bits`: bits for each byte of UTF-8.")
+    path: str | None = Field(None, description="As a source of the mix; none: the held-out problems, bits of their solutions.")
+    documents: Positive = Field(1000, description="Documents, or problems, that are read.")
 
 
 class PretrainConfig(TrainConfig):
@@ -141,6 +154,8 @@ class PretrainConfig(TrainConfig):
     total_tokens: Positive = Field(500_000_000_000, description="Tokens of training (paper: 500B).")
     mix: list[MixSource] = Field([MixSource(name="corpus", weight=1.0)], min_length=1, description="Sources and their shares of tokens.")
     shard_tokens: Positive = Field(10_000_000, description="Tokens in one token shard on disk (our choice).")
+    held_out: list[HeldOutText] = Field([], description="Texts on which the model is measured during training (our choice).")
+    held_out_steps: Positive = Field(1000, description="Steps between two such measurements (our choice); one more comes at the end.")
 
 
 class SFTConfig(TrainConfig):

@@ -11,21 +11,16 @@ Our choices, where the paper says nothing:
 
 from __future__ import annotations
 
-import json
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
-import pyarrow.parquet as pq
-from datasets import load_dataset
-from datasets.exceptions import DatasetsError
 from transformers import PreTrainedTokenizerBase
 
+from data.documents import read_documents
 from data.errors import MathQuarryError
 from data.files import atomic_path, read_json, write_json
 from data.workspace import Workspace
@@ -33,9 +28,6 @@ from models.config import MixSource
 from models.packing import IGNORED, Row
 from models.tokenizer import encode_all, start_tokens
 
-HUB_PREFIX = "hf://"
-SHUFFLE_BUFFER = 10_000
-"""Documents in memory while shuffling."""
 DOCUMENTS_AT_ONCE = 512
 """Documents given to the tokenizer in one call; its threads share them, one for each core."""
 
@@ -151,16 +143,6 @@ def rows_by_step(weights: Sequence[float], rows_per_step: int, steps: int) -> np
     return counts
 
 
-def read_documents(path: str, seed: int, skip: int = 0) -> Iterator[str]:
-    """Texts of a source in shuffled order, after the first `skip`.
-
-    `path` is a file, a glob or an fsspec URL of JSONL (may be compressed) or Parquet, or `hf://owner/name[:config[:split]]`; all have a
-    column `text`. Raises `MathQuarryError` when nothing is there, when a file cannot be read or when it has no such column.
-    """
-    texts = _hub_texts(path) if path.startswith(HUB_PREFIX) else _file_texts(path, seed)
-    return islice(_shuffled(texts, seed), skip, None)
-
-
 def tokenise_source(
     source: MixSource,
     path: str,
@@ -182,7 +164,8 @@ def tokenise_source(
     done = _Done(**read_json(_record(shards[-1]))) if shards else _Done(0, 0)
     writer = _ShardWriter(folder, len(shards), done, shard_tokens, np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32))
     with space.progress.track(f"tokenise {source.name}", wanted_tokens, "token", done.tokens) as bar:
-        documents = read_documents(path, seed, done.documents) if done.tokens < wanted_tokens else iter(())
+        unread = done.tokens < wanted_tokens
+        documents = read_documents(path, seed, done.documents, source.text_column, source.best_tokens) if unread else iter(())
         while texts := list(islice(documents, DOCUMENTS_AT_ONCE)):
             for ids in encode_all(tokenizer, texts):
                 bar.advance(writer.add([*start_tokens(tokenizer), *ids, tokenizer.eos_token_id] if ids else []))
@@ -241,59 +224,3 @@ def _finished_shards(folder: Path) -> list[Path]:
     while (shard := folder / f"shard-{len(finished):05d}.npy").exists() and _record(shard).exists():
         finished.append(shard)
     return finished
-
-
-def _shuffled(texts: Iterator[str], seed: int) -> Iterator[str]:
-    """Each text that comes takes a random place in the buffer, and the one that was there leaves."""
-    rng = np.random.default_rng(seed)
-    buffer = list(islice(texts, SHUFFLE_BUFFER))
-    for text in texts:
-        place = int(rng.integers(len(buffer)))
-        yield buffer[place]
-        buffer[place] = text
-    for place in rng.permutation(len(buffer)).tolist():
-        yield buffer[place]
-
-
-def _file_texts(path: str, seed: int) -> Iterator[str]:
-    """Texts of all files that match, file by file in an order drawn from the seed."""
-    files, pattern = fsspec.core.url_to_fs(path)
-    names = sorted(files.glob(pattern))
-    if not names:
-        raise MathQuarryError(f"{path} matches no file. Give a file, a glob, a URL or `{HUB_PREFIX}owner/name:config:split`.")
-    for place in np.random.default_rng(seed).permutation(len(names)).tolist():
-        name = names[place]
-        try:
-            yield from _parquet_texts(files, name) if name.endswith(".parquet") else _json_texts(files, name)
-        except (OSError, EOFError, ValueError, zlib.error) as error:
-            raise MathQuarryError(f"cannot read {name}: {error}") from error
-
-
-def _parquet_texts(files: fsspec.AbstractFileSystem, name: str) -> Iterator[str]:
-    with files.open(name, "rb") as file:
-        table = pq.ParquetFile(file)
-        if "text" not in table.schema_arrow.names:
-            raise MathQuarryError(f"{name} has no column `text`, only {', '.join(table.schema_arrow.names)}.")
-        for batch in table.iter_batches(batch_size=1024, columns=["text"]):
-            yield from (text or "" for text in batch.column(0).to_pylist())
-
-
-def _json_texts(files: fsspec.AbstractFileSystem, name: str) -> Iterator[str]:
-    with files.open(name, "rt", compression="infer", encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                yield json.loads(line)["text"] or ""
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise MathQuarryError(f"{name}, line {number} is no JSON object with a field `text`: {error!r}.") from error
-
-
-def _hub_texts(path: str) -> Iterator[str]:
-    """Texts of a data set on the Hugging Face hub, streamed."""
-    name, config, split = [*path.removeprefix(HUB_PREFIX).split(":"), "", ""][:3]
-    try:
-        for record in load_dataset(name, config or None, split=split or "train", streaming=True):
-            if "text" not in record:
-                raise MathQuarryError(f"{path} has no column `text`, only {', '.join(sorted(record))}.")
-            yield record["text"] or ""
-    except (OSError, ValueError, DatasetsError) as error:
-        raise MathQuarryError(f"cannot read {path}: {error}") from error

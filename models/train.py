@@ -13,7 +13,7 @@ It is a loop of its own, not transformers' Trainer, because a run is promised th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,17 +23,16 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from data.errors import MathQuarryError
 from data.workspace import Bar, Workspace
+from models.batches import Batch, labelled, micro_batches, stack
 from models.config import ScheduleConfig, TrainConfig
 from models.distributed import Called, Ranks, blocks, clip_gradients, in_group, shard
 from models.head import head_logprobs
 from models.launch import launch
-from models.packing import IGNORED, Row, RowStream
+from models.measurement import NOTHING, Measurement
+from models.packing import IGNORED, RowStream
 from models.speed import Speedometer, flops_per_token
 from models.training_state import START, Checkpoints
 from models.watch import Watch, keep_batch
-
-Batch = dict[str, torch.Tensor]
-"""input_ids_BT, position_ids_BT, labels_BT of some packed rows."""
 
 LossFunction = Callable[[PreTrainedModel, Batch, torch.Tensor], torch.Tensor]
 """(model, batch, labels in the whole optimizer step) -> the batch's share of the step's mean loss, i.e. its sum / that number.
@@ -43,25 +42,33 @@ It must call the model with `use_cache=False`: with a key-value cache, transform
 
 
 def fit(
-    model: PreTrainedModel, rows: RowStream, config: TrainConfig, steps: int, space: Workspace, name: str, loss: LossFunction
+    model: PreTrainedModel,
+    rows: RowStream,
+    config: TrainConfig,
+    steps: int,
+    space: Workspace,
+    name: str,
+    loss: LossFunction,
+    measurement: Measurement = NOTHING,
 ) -> dict[str, float | int]:
     """Train `model` in place for `steps` optimizer steps of `rows_per_step(config)` rows each, and leave it in evaluation mode.
 
-    Where `config.ranks` asks for several processes they are started here, and `rows` and `loss` must be picklable. Progress is shown, and
-    metrics (loss, learning_rate, gradient_norm, tokens, and those of `Speedometer.step`) are logged for every step. Checkpoints go to
-    `space.scratch / name`; when one is there, training continues after it, also when another number of ranks wrote it. Returns steps,
-    tokens and the last step's loss, and how many steps were skipped if any were.
+    Where `config.ranks` asks for several processes they are started here, and `rows` and `loss` must be picklable. Progress is shown.
+    Logged are, for every step, loss, learning_rate, gradient_norm, tokens and what `Speedometer.step` says, and `NAME_bits` of each text
+    of `measurement` when it is measured. Checkpoints go to `space.scratch / name`; when one is there, training continues after it, also
+    when another number of ranks wrote it. Returns steps, tokens, the last step's loss and the last bits, and how many steps were skipped
+    if any were.
 
     Raises `MathQuarryError` when the loss or its gradient is not finite, when the loss leaps (`config.loss_spike`), when the batch holds
     no row, when the disk is full or when a rank ends.
     """
     rows_per_step(config)
     if config.ranks.size == 1 or in_group():
-        return _Run(model, rows, config, steps, space, name, loss).run()
+        return _Run(model, rows, config, steps, space, name, loss, measurement).run()
     checkpoints = Checkpoints(space.scratch / name, Ranks.current())
     if checkpoints.newest() is None:
         checkpoints.save(START, model, None)
-    result = launch(_fit_rank, (type(model), model.config, rows, config, steps, name, loss), config.ranks, space, name)
+    result = launch(_fit_rank, (type(model), model.config, rows, config, steps, name, loss, measurement), config.ranks, space, name)
     checkpoints.load(steps, model)
     model.eval()
     return result
@@ -119,20 +126,30 @@ def _fit_rank(
     steps: int,
     name: str,
     loss: LossFunction,
+    measurement: Measurement,
 ) -> dict[str, float | int]:
     """What each rank does: `fit` a model whose weights are in the newest checkpoint. No rank ever holds all of them."""
     with init_empty_weights(include_buffers=False):
         model = kind(shape)
-    return _Run(model, rows, config, steps, space, name, loss).run()
+    return _Run(model, rows, config, steps, space, name, loss, measurement).run()
 
 
 class _Run:
     """One call of `fit` on one rank."""
 
     def __init__(
-        self, model: PreTrainedModel, rows: RowStream, config: TrainConfig, steps: int, space: Workspace, name: str, loss: LossFunction
+        self,
+        model: PreTrainedModel,
+        rows: RowStream,
+        config: TrainConfig,
+        steps: int,
+        space: Workspace,
+        name: str,
+        loss: LossFunction,
+        measurement: Measurement,
     ) -> None:
         self.model, self.rows, self.config, self.steps, self.space, self.name = model, rows, config, steps, space, name
+        self.measurement = measurement
         self.ranks = Ranks.current()
         self.folder = space.scratch / name
         self.checkpoints = Checkpoints(self.folder, self.ranks, config.background_checkpoints)
@@ -149,12 +166,14 @@ class _Run:
         if self.ranks.is_first:
             self.space.metrics.rewind(done)
         self.ranks.barrier()
-        losses = self._logged_losses()
+        losses, bits = self._logged_losses(), self._logged_bits()
         watch = Watch(self.config, losses)
         tokens = rows_per_step(self.config) * self.config.context_tokens
         speed = Speedometer(flops_per_token(self.model, self.config.context_tokens), tokens, self.steps, self.ranks.size)
         try:
             with torch.random.fork_rng(), self.space.progress.track(self.name, self.steps, "step", done) as bar:
+                if done == 0:
+                    bits = self._measure(0)
                 for step in range(done + 1, self.steps + 1):
                     if step not in self.config.skipped_steps:
                         loss, norm = self._gradients(step)
@@ -163,6 +182,8 @@ class _Run:
                         self.optimizer.zero_grad(set_to_none=True)
                         losses.append(loss)
                         self._log(step, loss, norm, speed.step(step), bar)
+                    if step % self.measurement.every == 0 or step == self.steps:
+                        bits = self._measure(step)
                     bar.advance()
                     self.checkpoints.poll()
                     if step % self.config.checkpoint_steps == 0 or step == self.steps:
@@ -173,7 +194,7 @@ class _Run:
         self.ranks.barrier()
         skipped = len(set(self.config.skipped_steps) & set(range(1, self.steps + 1)))
         result: dict[str, float | int] = {"steps": self.steps, "tokens": (self.steps - skipped) * tokens, "loss": losses[-1]}
-        return result | ({"skipped_steps": skipped} if skipped else {})
+        return result | bits | ({"skipped_steps": skipped} if skipped else {})
 
     def _prepare(self) -> None:
         """Training mode, the options that change how blocks are computed, and the weights' places."""
@@ -197,12 +218,12 @@ class _Run:
         """Gradient of a step's mean loss, in place. Returns the loss, and the gradient's norm before it was clipped."""
         size = rows_per_step(self.config)
         places = range((step - 1) * size, step * size)
-        batches = [_stack(rows) for rows in micro_batches(self.rows, places, self.ranks, self.config.micro_batch_rows)]
+        batches = [stack(rows) for rows in micro_batches(self.rows, places, self.ranks, self.config.micro_batch_rows)]
         if self.config.attend_across_documents:
             # Attention follows position ids: a row that only counts up is one document.
             for batch in batches:
                 batch["position_ids"] = torch.arange(self.config.context_tokens).expand_as(batch["position_ids"])
-        labels = torch.stack([_labelled(batch["labels"]).sum() for batch in batches]).sum()
+        labels = torch.stack([labelled(batch["labels"]).sum() for batch in batches]).sum()
         count = self.ranks.sum(labels).clamp(min=1).to(self.ranks.device)
         # What is random in a model (dropout) depends on the step and the rank only.
         torch.manual_seed(int(np.random.SeedSequence([self.config.seed, step, self.ranks.rank]).generate_state(1)[0]))
@@ -210,12 +231,31 @@ class _Run:
             group["lr"] = self.config.learning_rate * schedule_factor(self.config.schedule, step - 1, self.steps)
         total = torch.zeros((), device=self.ranks.device)
         for batch in batches:
-            placed = {key: value.to(self.ranks.device, non_blocking=True) for key, value in batch.items()}
-            with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-                part = self.module(placed, count)
+            part = self._forward(batch, count)
             part.backward()
             total += part.detach()
         return float(self.ranks.sum(total)), clip_gradients(self.module.parameters(), self.config.optimizer.grad_clip)
+
+    def _measure(self, step: int) -> dict[str, float]:
+        """Log the bits of every held-out text, and return them."""
+        bits: dict[str, float] = {}
+        one = torch.ones((), device=self.ranks.device)
+        self.model.eval()
+        for text in self.measurement.texts:
+            total = torch.zeros((), device=self.ranks.device)
+            for rows in micro_batches(text.rows, range(len(text.rows)), self.ranks, self.config.micro_batch_rows):
+                with torch.no_grad():
+                    total += self._forward(stack(rows), one)
+            bits[f"{text.name}_bits"] = text.bits(float(self.ranks.sum(total)))
+        self.model.train()
+        if bits and self.ranks.is_first:
+            self.space.metrics.log(step, **bits)
+        return bits
+
+    def _forward(self, batch: Batch, count: torch.Tensor) -> torch.Tensor:
+        placed = {key: value.to(self.ranks.device, non_blocking=True) for key, value in batch.items()}
+        with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            return self.module(placed, count)
 
     def _stop_at_fault(self, step: int, fault: str | None) -> None:
         """All ranks see the same loss and norm, so all stop, when rank 0 has written the batch."""
@@ -239,6 +279,14 @@ class _Run:
         self.space.metrics.log(step, loss=loss, learning_rate=rate, gradient_norm=norm, tokens=tokens, **speed)
         bar.note(loss=f"{loss:.3f}")
 
+    def _logged_bits(self) -> dict[str, float]:
+        """Those of the newest measurement of a run that is resumed."""
+        names = {f"{text.name}_bits" for text in self.measurement.texts}
+        newest: dict[str, float] = {}
+        for record in self.space.metrics.read():
+            newest |= {name: value for name, value in record["values"].items() if name in names}
+        return newest
+
     def _logged_losses(self) -> list[float]:
         return [record["values"]["loss"] for record in self.space.metrics.read() if "loss" in record["values"]]
 
@@ -256,28 +304,3 @@ def make_optimizer(model: PreTrainedModel, config: TrainConfig) -> torch.optim.O
         weight_decay=config.optimizer.weight_decay,
         fused=True,
     )
-
-
-def micro_batches(rows: RowStream, places: range, ranks: Ranks, micro_batch_rows: int) -> list[list[Row]]:
-    """This rank's rows of a step in micro-batches; as many on every rank, since a forward pass is joint work.
-
-    Each place belongs to one rank. A rank with a row less than others gets one more without labels.
-    """
-    mine = [rows[place] for place in places[ranks.rank :: ranks.size]]
-    if len(mine) < math.ceil(len(places) / ranks.size):
-        mine.append(_without_labels(rows[places[0]]))
-    return [mine[start : start + micro_batch_rows] for start in range(0, len(mine), micro_batch_rows)]
-
-
-def _without_labels(row: Row) -> Row:
-    labels = row["labels"]
-    ignored = np.full_like(labels, np.nan if labels.dtype.kind == "f" else IGNORED)
-    return {"input_ids": row["input_ids"], "position_ids": row["position_ids"], "labels": ignored}
-
-
-def _stack(rows: Sequence[Row]) -> Batch:
-    return {key: torch.from_numpy(np.stack([row[key] for row in rows])) for key in ("input_ids", "position_ids", "labels")}
-
-
-def _labelled(labels_BT: torch.Tensor) -> torch.Tensor:
-    return ~labels_BT.isnan() if labels_BT.is_floating_point() else labels_BT != IGNORED

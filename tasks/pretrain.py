@@ -7,6 +7,7 @@ from pathlib import Path
 from prefect import task
 
 from data.store import BuildMode
+from data.texts import GENERATED_PREFIX
 from models.config import PretrainConfig, PretrainedModel, ScratchModel
 from tasks.stage import Produced, produce
 
@@ -15,9 +16,15 @@ VERSION = 2
 
 @task(name="pretrain")
 def pretrain(
-    store: str, model: ScratchModel | PretrainedModel, config: PretrainConfig, corpus: str, problems: str, mode: BuildMode = "reuse"
+    store: str,
+    model: ScratchModel | PretrainedModel,
+    config: PretrainConfig,
+    corpus: str,
+    problems: str,
+    before: str | None = None,
+    mode: BuildMode = "reuse",
 ) -> Produced:
-    """Artifact: the base model."""
+    """Artifact: the base model, trained on from the one `before` it where there is one."""
     from models.pretrain import pretrain as train
 
     return produce(
@@ -25,11 +32,17 @@ def pretrain(
         "pretrain",
         VERSION,
         {"model": model, "pretrain": config},
-        {"corpus": corpus, "problems": problems},
-        lambda space, inputs: train(model, config, inputs["corpus"], inputs["problems"], space),
-        sources=[*model_sources(model), *(source.path for source in config.mix if source.path)],
+        {"corpus": corpus, "problems": problems, **({"before": before} if before else {})},
+        lambda space, inputs: train(model, config, inputs["corpus"], inputs["problems"], space, inputs.get("before")),
+        sources=[*model_sources(model), *text_sources(config)],
         mode=mode,
     )
+
+
+def text_sources(config: PretrainConfig) -> list[str]:
+    """Files behind mix and held-out texts; generated ones have none."""
+    paths = [*(source.path for source in config.mix), *(text.path for text in config.held_out)]
+    return [path for path in paths if path and not path.startswith(GENERATED_PREFIX)]
 
 
 def model_sources(model: ScratchModel | PretrainedModel) -> list[str]:

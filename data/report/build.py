@@ -23,6 +23,7 @@ from data.report.artifact import ReportArtifact
 from data.report.blocks import Chart, Section
 from data.report.comparison import comparison_section, method_of
 from data.report.corpus import corpus_section
+from data.report.experiments import arms_of, experiment_section
 from data.report.provenance import code_version, config_section, lineage_section, time_section
 from data.report.results import accuracy_section, stage_scores
 from data.report.rollouts import rollout_section
@@ -52,6 +53,9 @@ def build_report(run: dict[str, Any], artifacts: list[ReportArtifact], out: Path
 def make_sections(run: dict[str, Any], artifacts: Sequence[ReportArtifact]) -> list[Section]:
     """The sections that this run has, in the order of the page."""
     reused = {stage["name"]: bool(stage["reused"]) for stage in run.get("stages", [])}
+    if experiment := experiment_section(artifacts):
+        described = [experiment, lineage_section(artifacts), time_section(artifacts, reused), config_section(run.get("config", {}))]
+        return [section for section in described if section is not None]
     if compared := comparison_section(artifacts):
         described = [compared, loss_section(artifacts), reward_section(artifacts), time_section(artifacts, reused)]
         return [section for section in [*described, config_section(run.get("config", {}))] if section is not None]
@@ -79,7 +83,7 @@ def render(run: dict[str, Any], artifacts: Sequence[ReportArtifact], sections: S
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    compared = any(map(method_of, artifacts))  # its table says it better
+    compared = any(map(method_of, artifacts)) or arms_of(artifacts)  # its table says it better
     charts = [block for section in sections for block in section.blocks if isinstance(block, Chart)]
     plotly, script = get_plotlyjs(), (FOLDER / "page.js").read_text(encoding="utf-8")
     return environment.get_template("template.html").render(

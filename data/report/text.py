@@ -1,4 +1,4 @@
-"""The table of scores for the terminal."""
+"""Tables for the terminal."""
 
 from __future__ import annotations
 
@@ -20,10 +20,15 @@ def accuracy_table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
         columns = score.columns()
         questions = "–" if score.questions is None else f"{score.questions:,}"
         table.append([label, questions, *(str(columns.get(name, "–")) for name in names)])
+    return "\n".join(aligned(table))
+
+
+def aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines: the first column left, the others right."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return "\n".join(
+    return [
         "  ".join(
             cell.ljust(width) if index == 0 else cell.rjust(width) for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in table
-    )
+    ]

@@ -195,7 +195,7 @@ def _mine_config(multiple: int) -> MineConfig:
     return MineConfig(
         seed_pages=SeedConfig(source="crawl-formulas", positives=100, negatives=200),
         classifier=ClassifierConfig(dim=16, buckets=50_000, learning_rate=0.5, epochs=20, min_count=1),
-        token_budgets=[600_000 * multiple, 900_000 * multiple],
+        token_budgets=[200_000 * multiple, 300_000 * multiple],
         max_rounds=3,
         workers=WorkersConfig(count=1),
     )

@@ -9,7 +9,7 @@ import pytest
 
 from data.errors import MathQuarryError
 from flows.deploy import deployments
-from flows.forms import CompareForm, RecipeName, RunForm, StageName
+from flows.forms import AblateForm, CompareForm, RecipeName, RunForm, StageName
 from flows.recipe import load_recipe, recipe_names
 from flows.stages import STAGES
 
@@ -26,10 +26,10 @@ def test_the_choices_are_the_recipes_and_stages_that_exist() -> None:
 
 
 def test_every_flow_has_a_deployment() -> None:
-    assert set(STAGES) | {"reward-refresh", "pipeline", "compare", "grpo-iteration", "mine-snapshots"} == set(SCHEMAS)
+    assert set(STAGES) | {"reward-refresh", "pipeline", "compare", "ablate", "grpo-iteration", "mine-snapshots"} == set(SCHEMAS)
 
 
-@pytest.mark.parametrize(("flow", "form"), [("pipeline", "RunForm"), ("compare", "CompareForm")])
+@pytest.mark.parametrize(("flow", "form"), [("pipeline", "RunForm"), ("compare", "CompareForm"), ("ablate", "AblateForm")])
 def test_every_field_of_a_form_has_a_title_and_a_description(flow: str, form: str) -> None:
     for name, field in SCHEMAS[flow]["definitions"][form]["properties"].items():
         assert field["title"], name
@@ -71,6 +71,13 @@ def test_an_empty_field_of_the_comparison_keeps_the_recipes_value() -> None:
     chosen = CompareForm(recipe="tiny", methods=["grpo+ps", "rft"], seeds=[0, 7], steps=3).resolve().compare
     assert (chosen.methods, chosen.seeds, chosen.steps) == (["grpo+ps", "rft"], [0, 7], 3)
     assert chosen.evaluate_steps == usual.evaluate_steps
+
+
+def test_seeds_of_an_experiment_can_be_chosen() -> None:
+    usual = load_recipe("tiny", []).ablate
+    assert AblateForm(recipe="tiny").resolve().ablate == usual
+    assert AblateForm(recipe="tiny", experiment="papers", seeds=[4]).resolve().ablate == usual.model_copy(update={"seeds": [4]})
+    assert refuses("ablate", {"mixes": {"recipe": "tiny", "experiment": "poems"}})
 
 
 def test_an_override_of_a_field_that_does_not_exist_is_named() -> None:

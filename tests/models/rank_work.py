@@ -11,8 +11,9 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from data.workspace import Workspace
+from models.batches import Batch
 from models.distributed import Called, Ranks, clip_gradients, shard, whole_weights
-from models.train import Batch, language_model_loss
+from models.train import language_model_loss
 
 
 def small_model(seed: int = 0) -> PreTrainedModel:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import pickle
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from data.errors import MathQuarryError
 from data.workspace import Workspace
+from models.batches import micro_batches
 from models.config import MixSource
 from models.distributed import Ranks
 from models.packing import IGNORED
-from models.tokenize import Mix, TokenStream, document_row, read_documents, rows_by_step, tokenise_source
+from models.tokenize import Mix, TokenStream, document_row, rows_by_step, tokenise_source
 from models.tokenizer import SMALLEST_VOCABULARY, encode, train_tokenizer
-from models.train import micro_batches
 
 
 @pytest.fixture(scope="module")
@@ -215,53 +211,6 @@ def test_a_damaged_token_shard_is_named_and_made_again_once_deleted(tokenizer: P
         tokenise(path, tokenizer, space, 10**6)
     shard.unlink()
     np.testing.assert_array_equal(tokens_of(tokenise(path, tokenizer, space, 10**6)), whole)
-
-
-def test_a_data_set_is_streamed(tmp_path: Path) -> None:
-    """From a local folder; a name on the hub goes the same way."""
-    folder = tmp_path / "algebraic-stack"
-    folder.mkdir()
-    pq.write_table(pa.table({"text": [f"theorem {i}" for i in range(30)], "meta": list(range(30))}), folder / "train-0.parquet")
-    assert sorted(read_documents(f"hf://{folder}", 0)) == sorted(f"theorem {i}" for i in range(30))
-    with pytest.raises(MathQuarryError, match="cannot read hf://.*validation"):
-        list(read_documents(f"hf://{folder}::validation", 0))
-
-
-def test_a_damaged_compressed_source_is_named(tmp_path: Path) -> None:
-    data = gzip.compress(b"".join(json.dumps({"text": f"{i} {i * i}"}).encode() + b"\n" for i in range(400)))
-    (tmp_path / "bad.jsonl.gz").write_bytes(data[:400] + b"damaged" + data[407:])
-    with pytest.raises(MathQuarryError, match=r"bad\.jsonl\.gz"):
-        list(read_documents(str(tmp_path / "bad.jsonl.gz"), 0))
-
-
-def test_documents_are_shuffled_over_files_and_the_order_repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.tokenize.SHUFFLE_BUFFER", 30)
-    for number in range(3):
-        with gzip.open(tmp_path / f"{number}.jsonl.gz", "wt") as file:
-            file.writelines(json.dumps({"text": f"{number}-{i}"}) + "\n" for i in range(40))
-    path = str(tmp_path / "*.jsonl.gz")
-    order = list(read_documents(path, 4))
-    assert sorted(order) == sorted(f"{number}-{i}" for number in range(3) for i in range(40))
-    assert sum(one[0] != other[0] for one, other in pairwise(order)) > 10
-    assert list(read_documents(path, 4, skip=50)) == order[50:]
-    assert list(read_documents(path, 5)) != order
-
-
-def test_sources_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    with pytest.raises(MathQuarryError, match="nothing-here"):
-        list(read_documents(str(tmp_path / "nothing-here*.jsonl"), 0))
-    (tmp_path / "other.jsonl").write_text('{"body": "x"}\n')
-    with pytest.raises(MathQuarryError, match="no JSON object with a field `text`"):
-        list(read_documents(str(tmp_path / "other.jsonl"), 0))
-    pq.write_table(pa.table({"body": ["x"]}), tmp_path / "other.parquet")
-    with pytest.raises(MathQuarryError, match="no column `text`, only body"):
-        list(read_documents(str(tmp_path / "other.parquet"), 0))
-    (tmp_path / "cut.parquet").write_bytes((tmp_path / "other.parquet").read_bytes()[:100])
-    with pytest.raises(MathQuarryError, match=r"cannot read .*cut\.parquet"):
-        list(read_documents(str(tmp_path / "cut.parquet"), 0))
-    (tmp_path / "bad.jsonl").write_text("not json\n")
-    with pytest.raises(MathQuarryError, match=r"bad\.jsonl, line 1"):
-        list(read_documents(str(tmp_path / "bad.jsonl"), 0))
 
 
 def test_a_source_smaller_than_a_row_is_an_error(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:

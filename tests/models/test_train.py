@@ -12,30 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from data.errors import MathQuarryError
 from data.workspace import Workspace
+from models.batches import Batch
 from models.config import PretrainConfig, ScheduleConfig, SFTConfig, TrainConfig
 from models.packing import IGNORED, Epochs, PackedRows, pack
 from models.speed import flops_per_token
-from models.train import Batch, fit, language_model_loss, rows_per_step, schedule_factor
-
-
-def small_model(seed: int = 0) -> PreTrainedModel:
-    torch.manual_seed(seed)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=50,
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            max_position_embeddings=64,
-            tie_word_embeddings=False,
-        )
-    )
+from models.train import fit, language_model_loss, rows_per_step, schedule_factor
+from tests.models.rank_work import small_model
 
 
 def some_examples(count: int, seed: int = 0, longest: int = 12) -> list[tuple[list[int], list[int]]]:

@@ -1,0 +1,167 @@
+"""Section "experiment": pretraining runs that differ in their data only, the paper's Tables 1 and 6 to 9 and its Figure 3 for them."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from data.report.artifact import ReportArtifact, series
+from data.report.blocks import Block, Chart, Section, Table, count, short
+from data.report.charts import Line, grouped_bars, lines
+from data.report.comparison import CLEAR, Spread
+from data.report.text import aligned
+
+_NAME = re.compile(r"(?:pretrain|evaluate|harness)-(?:part\d+-)?(corpora|code|papers)-(.+)-(\d+)")
+TITLES = {"corpora": "Corpora compared", "code": "Code and mathematics", "papers": "Papers alone"}
+PAPER = {"corpora": "Table 1 and Figure 3", "code": "Tables 6 and 7", "papers": "Tables 8 and 9"}
+_BITS = "_bits"
+
+
+@dataclass
+class Arm:
+    """One arm of an experiment. `figures` maps a figure to its value for each seed, `curves` a text to its curve for each seed."""
+
+    experiment: str
+    name: str
+    tokens: int = 0
+    figures: dict[str, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
+    curves: dict[str, dict[int, dict[int, float]]] = field(default_factory=lambda: defaultdict(dict))
+
+    @property
+    def seeds(self) -> list[int]:
+        """All seeds that have a figure."""
+        return sorted({seed for values in self.figures.values() for seed in values})
+
+
+def arms_of(artifacts: Sequence[ReportArtifact]) -> list[Arm]:
+    """The arms of a run of `mathquarry ablate`, in its order; none in other runs."""
+    arms: dict[str, Arm] = {}
+    trained: dict[tuple[str, int], int] = defaultdict(int)
+    for artifact in artifacts:
+        match = _NAME.fullmatch(artifact.name)
+        if not match:
+            continue
+        experiment, name, seed = match[1], match[2], int(match[3])
+        arm = arms.setdefault(name, Arm(experiment, name))
+        if artifact.stage == "pretrain":
+            before = trained[name, seed]
+            trained[name, seed] += int(artifact.summary.get("tokens", 0))
+            arm.tokens = trained[name, seed]
+            batch = int(artifact.config.get("pretrain", {}).get("batch_tokens", 1))
+            records = artifact.metrics()
+            for key in sorted({key for record in records for key in record["values"] if key.endswith(_BITS)}):
+                steps, values = series(records, key)
+                arm.curves[key].setdefault(seed, {}).update(
+                    {before + step * batch: value for step, value in zip(steps, values, strict=True)}
+                )
+                arm.figures[key][seed] = values[-1]
+        else:
+            for key, value in _scores(artifact).items():
+                arm.figures[key][seed] = value
+    return list(arms.values())
+
+
+def _scores(artifact: ReportArtifact) -> dict[str, float]:
+    """Accuracies as shares of 1: greedy, and what the harness found."""
+    if artifact.stage == "evaluate":
+        return {"greedy": float(artifact.summary["greedy"])}
+    return {name: float(value) for name, value in artifact.summary.items() if not name.endswith((" questions", "_se"))}
+
+
+def text_table(arms: Sequence[Arm]) -> list[str]:
+    """The arms with means and standard errors over seeds, as lines of plain text."""
+    headers, rows = _table(arms)
+    return aligned([headers, *rows])
+
+
+def experiment_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
+    """Table, curves and differences of an experiment's arms; `None` in other runs."""
+    arms = arms_of(artifacts)
+    if not arms:
+        return None
+    experiment, seeds = arms[0].experiment, max(len(arm.seeds) for arm in arms)
+    headers, rows = _table(arms)
+    blocks: list[Block] = [Table(headers, rows, frozenset(range(1, len(headers)))), *_curves(arms), *_bars(arms), _differences(arms)]
+    return Section(
+        "experiment",
+        TITLES[experiment],
+        f"The paper's {PAPER[experiment]} at this run's scale: runs that differ in their training texts only. Means over {seeds} "
+        f"seed{'s' if seeds > 1 else ''}; ± is one standard error over seeds. Bits for each byte of held-out text: lower is better.",
+        blocks,
+    )
+
+
+def _names(arms: Sequence[Arm]) -> list[str]:
+    return list(dict.fromkeys(name for arm in arms for name in arm.figures))
+
+
+def _label(figure: str) -> str:
+    return f"Bits a byte, {figure.removesuffix(_BITS).replace('_', ' ')}" if figure.endswith(_BITS) else figure.capitalize()
+
+
+def _show(figure: str, values: Mapping[int, float]) -> str:
+    if not values:
+        return "–"
+    spread = Spread.of(list(values.values()))
+    if not figure.endswith(_BITS):
+        return str(spread)
+    return f"{spread.mean:.3f} ± {spread.error:.3f}" if spread.seeds > 1 else f"{spread.mean:.3f}"
+
+
+def _table(arms: Sequence[Arm]) -> tuple[list[str], list[list[str]]]:
+    names = _names(arms)
+    rows = [
+        [arm.name, count(len(arm.seeds)), short(arm.tokens), *(_show(name, arm.figures.get(name, {})) for name in names)] for arm in arms
+    ]
+    return ["Arm", "Seeds", "Tokens", *map(_label, names)], rows
+
+
+def _curves(arms: Sequence[Arm]) -> list[Block]:
+    blocks: list[Block] = []
+    for name in _names(arms):
+        drawn = []
+        for arm in arms:
+            runs = list(arm.curves.get(name, {}).values())
+            if runs:
+                shared = sorted(set.intersection(*map(set, runs)))
+                drawn.append(Line(arm.name, shared, [Spread.of([run[tokens] for run in runs]).mean for tokens in shared]))
+        if drawn:
+            note = "Held-out text while training, each arm's own tokens. Means over seeds."
+            blocks.append(Chart(_label(name), lines(drawn, "tokens", points=True), note))
+    return blocks
+
+
+def _bars(arms: Sequence[Arm]) -> list[Block]:
+    names = [name for name in _names(arms) if not name.endswith(_BITS)]
+    if not names:
+        return []
+    spreads = {name: [Spread.of(list(arm.figures[name].values())) if name in arm.figures else None for arm in arms] for name in names}
+    bars = [(_label(n), [s.mean if s else None for s in spreads[n]], [s.error if s else None for s in spreads[n]]) for n in names]
+    return [Chart("Accuracy by arm", grouped_bars([arm.name for arm in arms], bars), "Error bars: one standard error.", wide=True)]
+
+
+def _differences(arms: Sequence[Arm]) -> Table:
+    """Each arm against the one before it in the recipe, seed by seed."""
+    rows = []
+    for before, arm in pairwise(arms):
+        for name in _names(arms):
+            shared = sorted(set(before.figures.get(name, {})) & set(arm.figures.get(name, {})))
+            if shared:
+                spread = Spread.of([arm.figures[name][seed] - before.figures[name][seed] for seed in shared])
+                rows.append([f"{arm.name} against {before.name}", _label(name), *_verdict(name, spread)])
+    return Table(
+        ["Arms", "Figure", "Difference", f"Verdict ({CLEAR:g} standard errors)"], rows, frozenset({2}), title="Differences, seed by seed"
+    )
+
+
+def _verdict(figure: str, spread: Spread) -> tuple[str, str]:
+    bits = figure.endswith(_BITS)
+    text = f"{spread.mean:+.3f} ± {spread.error:.3f}" if bits else f"{100 * spread.mean:+.1f} ± {100 * spread.error:.1f} points"
+    if spread.seeds == 1:
+        return text.partition(" ±")[0], "one seed: cannot say"
+    if abs(spread.mean) < CLEAR * spread.error:
+        return text, "within noise"
+    return text, "better" if (spread.mean < 0) == bits else "worse"
