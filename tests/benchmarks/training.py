@@ -168,7 +168,7 @@ def report(found: dict[str, list[dict[str, float]]], options: list[str], repeats
     speed = {side: statistics.median(run["tokens_per_second"] for run in runs) for side, runs in found.items()}
     peak = {side: statistics.median(run["peak_mib"] for run in runs) for side, runs in found.items()}
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    busy = " The machine was busy." if load > cores else ""
+    busy = " The machine was busy." if load > cores + 1 else ""  # the threads that are measured are part of the load
     command = " ".join(["python -m tests.benchmarks.training", *options, "--repeats", str(repeats)])
     lines = [
         f"`{command}`, {time.strftime('%d %B %Y')}, {cores} cores, {torch.get_num_threads()} threads, torch {torch.__version__}; median of "
