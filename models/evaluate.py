@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +28,7 @@ from data.problems.problem import Problem, read_problems
 from data.workspace import Bar, Workspace
 from models.config import EvaluateConfig
 from models.examine import TOO_LONG, Examiner
-
-CHUNK_QUESTIONS = 128
-"""Questions answered between two things that a killed run finds again."""
+from models.question_chunks import ask_in_chunks
 
 SCHEMA = pa.schema(
     [
@@ -68,27 +66,7 @@ def evaluate(config: EvaluateConfig, policy: Path, problems: Path, space: Worksp
     policy or the problems cannot be read, or when programs are to be run and there is no sandbox.
     """
     chosen = read_problems(problems / "test.jsonl")[: config.questions]
-    chunks = [chosen[start : start + CHUNK_QUESTIONS] for start in range(0, len(chosen), CHUNK_QUESTIONS)]
-    paths = {
-        (format, place): space.scratch / f"answers-{format}-{place:05d}.parquet"
-        for format in config.formats
-        for place in range(len(chunks))
-    }
-    missing = [chunk for chunk, path in paths.items() if not path.exists()]
-    if missing:
-        outputs = len(chosen) * (config.k + 1) * len(config.formats)
-        done = outputs - sum(len(chunks[place]) for _, place in missing) * (config.k + 1)
-        with (
-            Examiner(policy, [format for format, _ in missing], config.rollout, config.tools, config.grade) as examiner,
-            space.progress.track("evaluate", outputs, "output", done) as bar,
-        ):
-            for format, place in missing:
-                with atomic_path(paths[format, place]) as temporary:
-                    pq.write_table(_answer(config, format, chunks[place], examiner, bar), temporary)
-    tables = {
-        format: pa.concat_tables([pq.read_table(paths[format, place], schema=SCHEMA) for place in range(len(chunks))])
-        for format in config.formats
-    }
+    tables = ask_in_chunks(policy, config, chosen, config.k + 1, SCHEMA, partial(_answer, config), space, "evaluate")
     scores: dict[str, float | int] = {}
     with Checker(config.grade) as checker:
         for format, answers in tables.items():
@@ -192,7 +170,7 @@ def scored_sizes(k: int, wanted: Sequence[int]) -> list[int]:
     return sorted({k, *(size for size in wanted if size < k)})
 
 
-def _answer(config: EvaluateConfig, format: SolutionFormat, questions: list[Problem], examiner: Examiner, bar: Bar) -> pa.Table:
+def _answer(config: EvaluateConfig, examiner: Examiner, format: SolutionFormat, questions: list[Problem], bar: Bar) -> pa.Table:
     """Rows of one chunk in one format: for each question the greedy answer, then the samples in order."""
     # A question keeps its seed whatever else is asked, so two policies are compared on the same draws.
     seeds = [_seed(config.seed, problem.id) for problem in questions]

@@ -26,15 +26,13 @@ from data.problems.build import TRAIN, shuffled_head
 from data.problems.problem import Problem, read_problems
 from data.solutions.curate import EXAMPLES
 from data.solutions.example import Example, Segment, read_examples, write_examples
-from data.workspace import Workspace
+from data.workspace import Bar, Workspace
 from models.config import RejectionConfig
 from models.examine import TOO_LONG, Answer, Examiner
+from models.question_chunks import ask_in_chunks
 from models.seeds import derive_seed
 
 SOLUTIONS = "solutions.parquet"
-CHUNK_QUESTIONS = 128
-"""Questions sampled between two files that an interrupted run finds again."""
-
 DropReason = Literal[
     "question-too-long", "cut", "no-program", "program-failed", "no-answer", "wrong-answer", "duplicate", "enough-for-the-question"
 ]
@@ -70,39 +68,26 @@ def sample_solutions(config: RejectionConfig, policy: Path, problems: Path, exam
     `MathQuarryError` when an input cannot be read, when there is no sandbox for programs, and when nothing was kept.
     """
     chosen = shuffled_head(read_problems(problems / TRAIN), config.questions, config.seed)
-    chunks = [chosen[start : start + CHUNK_QUESTIONS] for start in range(0, len(chosen), CHUNK_QUESTIONS)]
-    parts = {
-        (format, place): space.scratch / f"solutions-{format}-{place:05d}.parquet"
-        for format in config.formats
-        for place in range(len(chunks))
-    }
-    missing = [part for part, path in parts.items() if not path.exists()]
-    if missing:
-        known = _known(examples)
-        solutions = len(chosen) * config.outputs_per_question * len(config.formats)
-        done = solutions - sum(len(chunks[place]) for _, place in missing) * config.outputs_per_question
-        with (
-            Examiner(policy, [format for format, _ in missing], config.rollout, config.tools, config.grade) as examiner,
-            space.progress.track("rejection", solutions, "solution", done) as bar,
-        ):
-            for format, place in missing:
-                seeds = [derive_seed(config.seed, "rejection", format, problem.id) for problem in chunks[place]]
-                answers = examiner.ask(
-                    chunks[place],
-                    format,
-                    n=config.outputs_per_question,
-                    temperature=config.rollout.temperature,
-                    seeds=seeds,
-                    progress=bar,
-                )
-                rows = [
-                    row
-                    for problem, group in zip(chunks[place], answers, strict=True)
-                    for row in _judged(problem, format, group, config.kept_per_question, known.get((problem.id, format), set()))
-                ]
-                with atomic_path(parts[format, place]) as temporary:
-                    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), temporary)
-    table = pa.concat_tables([pq.read_table(path, schema=SCHEMA) for path in parts.values()])
+    known = _known(examples)
+
+    def sample(examiner: Examiner, format: SolutionFormat, questions: list[Problem], bar: Bar) -> pa.Table:
+        answers = examiner.ask(
+            questions,
+            format,
+            n=config.outputs_per_question,
+            temperature=config.rollout.temperature,
+            seeds=[derive_seed(config.seed, "rejection", format, problem.id) for problem in questions],
+            progress=bar,
+        )
+        rows = [
+            row
+            for problem, group in zip(questions, answers, strict=True)
+            for row in _judged(problem, format, group, config.kept_per_question, known.get((problem.id, format), set()))
+        ]
+        return pa.Table.from_pylist(rows, SCHEMA)
+
+    tables = ask_in_chunks(policy, config, chosen, config.outputs_per_question, SCHEMA, sample, space, "rejection")
+    table = pa.concat_tables(tables.values())
     summary = _summary(len(chosen), table, config.formats)
     if not summary["kept"]:
         found = ", ".join(f"{reason} {summary[f'dropped_{reason}']}" for reason in get_args(DropReason) if summary[f"dropped_{reason}"])

@@ -174,7 +174,7 @@ def test_a_cut_answer_is_wrong_and_has_no_vote_even_if_it_holds_the_answer(
 
 
 def test_an_interrupted_run_ends_with_the_same_bytes(problems: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "CHUNK_QUESTIONS", 2)
+    monkeypatch.setattr("models.question_chunks.CHUNK_QUESTIONS", 2)
     whole, broken = Workspace.at(tmp_path / "whole"), Workspace.at(tmp_path / "broken")
     evaluate(CONFIG, policy, problems, whole)
 

@@ -190,7 +190,7 @@ def test_nothing_kept_is_an_error_with_the_counts(
 def test_an_interrupted_run_ends_with_the_same_bytes(
     problems: Path, given: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "CHUNK_QUESTIONS", 1)
+    monkeypatch.setattr("models.question_chunks.CHUNK_QUESTIONS", 1)
     # A model from random weights is never right; what it is asked does not matter here, only that all of it is asked once.
     monkeypatch.setattr(stage, "drop_reason", lambda answer, format: None if answer.tokens % 2 else "cut")
     whole, broken = Workspace.at(tmp_path / "whole"), Workspace.at(tmp_path / "broken")
