@@ -10,6 +10,7 @@ from prefect import flow
 
 from data.config import MineConfig
 from data.errors import MathQuarryError
+from data.report.experiments import START
 from flows.crawl import crawl_flow
 from flows.curate import curate_flow
 from flows.evaluate import evaluate_flow
@@ -23,9 +24,6 @@ from flows.report import report_flow
 from flows.sft import sft_flow
 from models.config import PretrainConfig
 from models.experiments import AblateConfig, Experiment, ExperimentConfig, TrainingPart
-
-START = "start"
-"""Name of the arm that the others begin with."""
 
 
 @flow(name="ablate", flow_run_name="{recipe.name}-{experiment}", validate_parameters=False)

@@ -6,7 +6,6 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from data.report.artifact import ReportArtifact, series
 from data.report.blocks import Block, Chart, Section, Table, count, short
@@ -18,6 +17,8 @@ _NAME = re.compile(r"(?:pretrain|evaluate|harness)-(?:part\d+-)?(corpora|code|pa
 TITLES = {"corpora": "Corpora compared", "code": "Code and mathematics", "papers": "Papers alone"}
 PAPER = {"corpora": "Table 1 and Figure 3", "code": "Tables 6 and 7", "papers": "Tables 8 and 9"}
 _BITS = "_bits"
+START = "start"
+"""Name of the arm that the others begin with."""
 
 
 @dataclass
@@ -144,14 +145,17 @@ def _bars(arms: Sequence[Arm]) -> list[Block]:
 
 
 def _differences(arms: Sequence[Arm]) -> Table:
-    """Each arm against the one before it in the recipe, seed by seed."""
+    """Each arm against the recipe's first, seed by seed."""
     rows = []
-    for before, arm in pairwise(arms):
+    first = next((arm for arm in arms if arm.name != START), arms[0])
+    for arm in arms:
+        if arm is first:
+            continue
         for name in _names(arms):
-            shared = sorted(set(before.figures.get(name, {})) & set(arm.figures.get(name, {})))
+            shared = sorted(set(first.figures.get(name, {})) & set(arm.figures.get(name, {})))
             if shared:
-                spread = Spread.of([arm.figures[name][seed] - before.figures[name][seed] for seed in shared])
-                rows.append([f"{arm.name} against {before.name}", _label(name), *_verdict(name, spread)])
+                spread = Spread.of([arm.figures[name][seed] - first.figures[name][seed] for seed in shared])
+                rows.append([f"{arm.name} against {first.name}", _label(name), *_verdict(name, spread)])
     return Table(
         ["Arms", "Figure", "Difference", f"Verdict ({CLEAR:g} standard errors)"], rows, frozenset({2}), title="Differences, seed by seed"
     )
