@@ -6,6 +6,7 @@ The service is ours, but what it passes on is not: replies are read with a deadl
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,8 @@ from data.programs.service.wire import LENGTH, BrokenFrameError, content_length,
 
 SLACK_SECONDS = 60.0
 """Waited beyond the time after which a healthy service has answered."""
+RETRY_SECONDS = 0.02
+"""Between two attempts to reach a service that others are calling too."""
 
 
 def limits(config: ProgramsConfig) -> Limits:
@@ -73,10 +76,22 @@ class ServiceSession:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(patience)
         try:
-            self._socket.connect(str(address))
+            self._connect(patience)
         except OSError as error:
             self._socket.close()
             raise MathQuarryError(f"no sandbox answers at {address} ({error}). Start it, or see programs.sandbox.") from None
+
+    def _connect(self, patience: float) -> None:
+        """Wait while the service has more callers than it has greeted: a Unix socket turns those away at once, whatever its timeout."""
+        end = time.monotonic() + patience
+        while True:
+            try:
+                self._socket.connect(str(self._address))
+                return
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(RETRY_SECONDS)
 
     def run(self, program: str, *, keep: bool = True) -> Result:
         """See `Session.run`. Without `keep` the dialogue's variables are forgotten afterwards, and nothing of it is left running."""

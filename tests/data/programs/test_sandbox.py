@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -193,3 +195,25 @@ def test_the_sandbox_ends_when_the_process_that_started_it_is_killed(backend: st
             return
         ended.wait(0.1)
     pytest.fail(f"{pids} are still running")
+
+
+def test_a_dialogue_waits_while_the_service_has_more_callers_than_it_has_greeted(tmp_path: Path) -> None:
+    """150 dialogues that opened at once on a busy machine were turned away: a full queue of a Unix socket refuses, it does not wait."""
+    with socket.socket(socket.AF_UNIX) as listener, ExitStack() as callers:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen(0)
+        listener.settimeout(30)
+        while True:
+            caller = callers.enter_context(socket.socket(socket.AF_UNIX))
+            caller.setblocking(False)
+            try:
+                caller.connect(str(tmp_path / "socket"))
+            except BlockingIOError:
+                break
+        sandbox = ServiceSandbox(tmp_path / "socket", CONFIG)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(sandbox.session)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.3)
+            callers.enter_context(listener.accept()[0])
+            waiting.result(timeout=30).close()
