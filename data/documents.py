@@ -14,6 +14,7 @@ import fsspec
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import zstandard
 from datasets import load_dataset
 from datasets.exceptions import DatasetsError
 
@@ -98,7 +99,7 @@ def _file_texts(path: str, seed: int, column: str, least_score: float | None = N
         name = names[place]
         try:
             yield from _parquet_texts(files, name, column, least_score) if name.endswith(".parquet") else _json_texts(files, name, column)
-        except (OSError, EOFError, ValueError, zlib.error) as error:
+        except (OSError, EOFError, ValueError, zlib.error, zstandard.ZstdError) as error:
             raise MathQuarryError(f"cannot read {name}: {error}") from error
 
 

@@ -24,7 +24,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Texts on which the model is measured before training, every `every` steps and at the end."""
+    """Texts on which the model is measured, by the loss that it is trained with: before training, every `every` steps and at the end."""
 
     texts: Sequence[HeldOut] = ()
     every: int = 1

@@ -238,6 +238,8 @@ class _Run:
 
     def _measure(self, step: int) -> dict[str, float]:
         """Log the bits of every held-out text, and return them."""
+        if not self.measurement.texts:
+            return {}
         bits: dict[str, float] = {}
         one = torch.ones((), device=self.ranks.device)
         self.model.eval()
@@ -248,7 +250,7 @@ class _Run:
                     total += self._forward(stack(rows), one)
             bits[f"{text.name}_bits"] = text.bits(float(self.ranks.sum(total)))
         self.model.train()
-        if bits and self.ranks.is_first:
+        if self.ranks.is_first:
             self.space.metrics.log(step, **bits)
         return bits
 

@@ -44,6 +44,9 @@ def test_a_damaged_compressed_source_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl.gz").write_bytes(data[:400] + b"damaged" + data[407:])
     with pytest.raises(MathQuarryError, match=r"bad\.jsonl\.gz"):
         list(read_documents(str(tmp_path / "bad.jsonl.gz"), 0))
+    (tmp_path / "bad.jsonl.zst").write_bytes(b"no zstd at all")
+    with pytest.raises(MathQuarryError, match=r"bad\.jsonl\.zst"):
+        list(read_documents(str(tmp_path / "bad.jsonl.zst"), 0))
 
 
 def test_documents_are_shuffled_over_files_and_the_order_repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
