@@ -10,6 +10,7 @@ from typing import get_args
 
 from data.errors import MathQuarryError
 from flows.stages import STAGES
+from models.config import Compared
 from models.experiments import Experiment
 from models.hardware import GPUS
 
@@ -51,8 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--force", choices=list(STAGES), help="make this stage and what depends on it again, replacing the artifacts")
     run.set_defaults(run=_run)
 
-    compare = command(commands, "compare", "Train the recipe's methods side by side from its fine-tuned policy, with several seeds.")
+    compare = command(commands, "compare", "Reinforcement learning side by side from the recipe's fine-tuned policy, with several seeds.")
     compare.add_argument("recipe", help="name of a recipe that comes along, or path of a .toml file")
+    sides = "training methods, or a refreshed and a frozen reward model (default: %(default)s)"
+    compare.add_argument("compared", nargs="?", choices=get_args(Compared), default="methods", help=sides)
     compare.add_argument("--set", action="append", default=[], metavar="section.field=value", help="override a field of the recipe")
     compare.set_defaults(run=_compare)
 
@@ -144,7 +147,7 @@ def _compare(options: argparse.Namespace) -> None:
     from flows.recipe import load_recipe
     from flows.run import compare_embedded
 
-    compare_embedded(load_recipe(options.recipe, options.set), options.store)
+    compare_embedded(load_recipe(options.recipe, options.set), options.compared, options.store)
 
 
 def _ablate(options: argparse.Namespace) -> None:

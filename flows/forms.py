@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from data.config import Config, Count
 from flows.recipe import Recipe, load_recipe
 from flows.stages import dependents
-from models.config import Method
+from models.config import Compared, Method
 from models.experiments import Experiment
 
 RecipeName = Literal["1b", "paper-7b", "smollm", "tiny"]
@@ -85,12 +85,15 @@ class RunForm(Form):
 
 
 class CompareForm(Form):
-    """Training methods side by side, from a recipe's fine-tuned policy."""
+    """Reinforcement learning side by side, from a recipe's fine-tuned policy."""
 
     recipe: RecipeName = Field("tiny", title="Recipe", description="Everything up to SFT is as in its runs, and found where it was made.")
+    compared: Compared = Field(
+        "methods", title="What", description="Training methods; or GRPO with a refreshed and with a frozen reward model (rewards)."
+    )
     methods: list[Method] = Field([], title="Methods", description="grpo+os and grpo+ps: outcome and process rewards. Empty: all.")
-    seeds: list[Count] = Field([], title="Seeds", description="One run of each method for each. Empty: as in the recipe.")
-    steps: Count = Field(0, title="Steps", description="Optimizer steps of each run. 0: as in the recipe.")
+    seeds: list[Count] = Field([], title="Seeds", description="One run of each for each. Empty: as in the recipe.")
+    steps: Count = Field(0, title="Steps", description="Optimizer steps of each method's run. 0: as in the recipe.")
     overrides: list[Override] = Field(
         [],
         title="Further overrides",

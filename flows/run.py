@@ -18,6 +18,7 @@ from flows.plan import plan_lines
 from flows.recipe import Recipe
 from flows.server import embedded_server
 from flows.stages import STAGES
+from models.config import Compared
 from models.experiments import Experiment
 
 if TYPE_CHECKING:
@@ -39,13 +40,13 @@ def run_embedded(recipe: Recipe, store_url: str, begin_at: str | None, force: st
     _print_report(run)
 
 
-def compare_embedded(recipe: Recipe, store_url: str) -> None:
-    """Compare training methods here, with a Prefect server of its own, and print what each stage did."""
+def compare_embedded(recipe: Recipe, compared: Compared, store_url: str) -> None:
+    """Compare reinforcement learning here, with a Prefect server of its own, and print what each stage did."""
 
     def start(url: str) -> Run:
         from flows.compare import compare
 
-        return compare(recipe, url, _announce)
+        return compare(recipe, compared, url, _announce)
 
     run = _embedded(recipe, store_url, start)
     print("\n" + accuracy(run.produced))

@@ -46,7 +46,7 @@ def served_pipeline(run: RunForm) -> State[None]:
 
 @flow(name="compare", flow_run_name="{methods.recipe}")
 def served_compare(methods: CompareForm) -> State[None]:
-    """Train and score methods side by side from a recipe's fine-tuned policy, each stage from its own deployment.
+    """Reinforcement learning side by side from a recipe's fine-tuned policy, each stage from its own deployment.
 
     Args:
         methods: What to compare.
@@ -54,7 +54,7 @@ def served_compare(methods: CompareForm) -> State[None]:
     recipe = methods.resolve()
     record = Run(served_store(), recipe, None, frozenset(), _log)
     with record.recorded():
-        side_by_side(record, recipe)
+        side_by_side(record, recipe, methods.compared)
     return _finished(record)
 
 

@@ -307,15 +307,19 @@ Method = Literal["sft", "rft", "online-rft", "dpo", "ppo", "grpo+os", "grpo+ps"]
 """A method of the comparison."""
 
 
+Compared = Literal["methods", "rewards"]
+"""`methods`: training methods, Figures 5 and 7; `rewards`: a reward model refreshed between iterations, and a frozen one, Figure 6."""
+
+
 class CompareConfig(Config):
-    """Training methods side by side (paper sections 5.2.1 and 5.2.2); everything else is as in section `grpo`."""
+    """Reinforcement learning side by side (paper section 5.2); everything else is as in sections `grpo`, `reward` and `refresh`."""
 
     methods: list[Method] = Field(
         ["sft", "rft", "online-rft", "dpo", "ppo", "grpo+os", "grpo+ps"],
         min_length=1,
         description="Methods; `grpo+os` and `grpo+ps` are GRPO with outcome and with process rewards.",
     )
-    seeds: list[int] = Field([0, 1, 2, 3, 4], min_length=1, description="Seeds of questions and sampling, one run of each method for each.")
+    seeds: list[int] = Field([0, 1, 2, 3, 4], min_length=1, description="Seeds of questions and sampling, one run of each for each.")
     steps: Positive | None = Field(None, description="Steps of each run (none: those of section `grpo`).")
     learning_rates: dict[str, LearningRate] = Field({}, description="Rates of methods that differ from section `grpo`'s.")
     evaluate_steps: Positive = Field(100, description="Steps between two points of the curves.")

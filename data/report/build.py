@@ -24,6 +24,8 @@ from data.report.blocks import Chart, Section
 from data.report.comparison import comparison_section, method_of
 from data.report.corpus import corpus_section
 from data.report.experiments import arms_of, experiment_section
+from data.report.iterations import arms_of as iterated_arms
+from data.report.iterations import iteration_section
 from data.report.provenance import code_version, config_section, lineage_section, time_section
 from data.report.results import accuracy_section, stage_scores
 from data.report.rollouts import rollout_section
@@ -56,6 +58,9 @@ def make_sections(run: dict[str, Any], artifacts: Sequence[ReportArtifact]) -> l
     if experiment := experiment_section(artifacts):
         described = [experiment, lineage_section(artifacts), time_section(artifacts, reused), config_section(run.get("config", {}))]
         return [section for section in described if section is not None]
+    if iterated := iteration_section(artifacts):
+        described = [iterated, loss_section(artifacts), lineage_section(artifacts), time_section(artifacts, reused)]
+        return [section for section in [*described, config_section(run.get("config", {}))] if section is not None]
     if compared := comparison_section(artifacts):
         described = [compared, loss_section(artifacts), reward_section(artifacts), time_section(artifacts, reused)]
         return [section for section in [*described, config_section(run.get("config", {}))] if section is not None]
@@ -83,7 +88,7 @@ def render(run: dict[str, Any], artifacts: Sequence[ReportArtifact], sections: S
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    compared = any(map(method_of, artifacts)) or arms_of(artifacts)  # its table says it better
+    compared = any(map(method_of, artifacts)) or arms_of(artifacts) or iterated_arms(artifacts)  # its table says it better
     charts = [block for section in sections for block in section.blocks if isinstance(block, Chart)]
     plotly, script = get_plotlyjs(), (FOLDER / "page.js").read_text(encoding="utf-8")
     return environment.get_template("template.html").render(

@@ -15,12 +15,13 @@ COLOURS = ("@c1", "@c2", "@c3", "@c4", "@c5", "@c6")
 
 @dataclass(frozen=True)
 class Line:
-    """One curve."""
+    """One curve. `errors` are drawn as error bars; such a curve has few points."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     colour: str | None = None
+    errors: Sequence[float] | None = None
 
 
 def lines(
@@ -49,6 +50,8 @@ def lines(
                 "marker": {"size": 6},
             }
         )
+        if curve.errors is not None:
+            data[-1]["error_y"] = {"type": "data", "array": list(curve.errors), "thickness": 1.3, "width": 3}
     y_axis: dict[str, Any] = {"tickformat": y_format, "rangemode": "nonnegative"}
     if y_range:
         y_axis["range"] = list(y_range)

@@ -1,0 +1,90 @@
+"""Refreshed against frozen reward models in the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data.report.artifact import ReportArtifact
+from data.report.blocks import Chart, Table
+from data.report.build import make_sections
+from data.report.iterations import AUC, arms_of, iteration_section
+from data.workspace import MetricLog
+from tests.data.test_report_comparison import artifact, scores
+
+
+def trained(folder: Path, name: str, aucs: list[float]) -> ReportArtifact:
+    made = artifact(folder, name)
+    for step, value in enumerate(aucs, 1):
+        MetricLog(made.path / "metrics.jsonl").log(step, reward_auc=value)
+    return made
+
+
+@pytest.fixture
+def iterated(tmp_path: Path) -> list[ReportArtifact]:
+    """Two seeds, two iterations: with a refresh 0.9 and 1.0, without 0.8 and 0.8."""
+    made = [artifact(tmp_path, "evaluate-sft", scores(0.5, 0.5))]
+    for seed in (0, 1):
+        made.append(artifact(tmp_path, f"reward-{seed}-0", {"auc": 0.9, "auc_within_question": 0.8}))
+        made.append(trained(tmp_path, f"grpo-both-{seed}-1", [0.9, 0.8]))
+        made.append(artifact(tmp_path, f"evaluate-both-{seed}-1", scores(0.7, 0.7)))
+        made.append(artifact(tmp_path, f"reward-{seed}-1", {"before_auc": 0.7 + seed / 10, "auc": 0.95, "auc_within_question": 0.9}))
+        for arm, value in (("refreshed", 0.9 + seed / 10), ("frozen", 0.8)):
+            made.append(trained(tmp_path, f"grpo-{arm}-{seed}-2", [value - 0.1, value - 0.3]))
+            made.append(artifact(tmp_path, f"evaluate-{arm}-{seed}-2", scores(value, value)))
+    return made
+
+
+def tables(artifacts: list[ReportArtifact]) -> list[Table]:
+    section = iteration_section(artifacts)
+    assert section is not None
+    return [block for block in section.blocks if isinstance(block, Table)]
+
+
+def test_the_shared_first_iteration_is_in_both_arms(iterated: list[ReportArtifact]) -> None:
+    arms = arms_of(iterated)
+    assert arms["refreshed"].figures["Greedy"][1] == arms["frozen"].figures["Greedy"][1] == {0: 0.7, 1: 0.7}
+    assert arms["frozen"].figures["Greedy"][2] == {0: 0.8, 1: 0.8}
+
+
+def test_an_iterations_auc_is_the_mean_of_its_steps(iterated: list[ReportArtifact]) -> None:
+    arms = arms_of(iterated)
+    assert arms["refreshed"].figures[AUC][1][0] == pytest.approx(0.85)
+    assert arms["refreshed"].figures[AUC][2] == pytest.approx({0: 0.7, 1: 0.8})
+
+
+def test_differences_are_taken_seed_by_seed(iterated: list[ReportArtifact]) -> None:
+    differences = {row[0]: row for row in tables(iterated)[1].rows}
+    # 0.9 - 0.8 and 1.0 - 0.8: a mean of 15 points, standard error 5; three standard errors are more than two.
+    assert list(differences["Greedy"]) == ["Greedy", "2", "+15.0 ± 5.0 points", "refreshed is better"]
+    # 0.7 - 0.6 and 0.8 - 0.6.
+    assert differences[AUC][2] == "+0.150 ± 0.050"
+
+
+def test_equal_arms_are_within_noise(tmp_path: Path) -> None:
+    made = [artifact(tmp_path, f"evaluate-both-{seed}-1", scores(0.7, 0.7)) for seed in (0, 1)]
+    made += [artifact(tmp_path, f"evaluate-{arm}-{seed}-2", scores(0.8, 0.8)) for seed in (0, 1) for arm in ("refreshed", "frozen")]
+    assert {row[3] for row in tables(made)[1].rows} == {"within noise"}
+
+
+def test_refreshes_are_shown_with_the_auc_before_and_after(iterated: list[ReportArtifact]) -> None:
+    rows = tables(iterated)[2].rows
+    assert list(rows[0]) == ["first training", "2", "–", "0.900 ± 0.000", "0.800 ± 0.000"]
+    assert list(rows[1])[:4] == ["after iteration 1", "2", "0.750 ± 0.050", "0.950 ± 0.000"]
+
+
+def test_the_page_is_about_the_iterations_and_draws_error_bars(iterated: list[ReportArtifact]) -> None:
+    sections = make_sections({"stages": []}, iterated)
+    assert sections[0].id == "iterations"
+    assert "reward" not in {section.id for section in sections}
+    charts = {block.title: block for block in sections[0].blocks if isinstance(block, Chart)}
+    refreshed = next(trace for trace in charts["Greedy accuracy by iteration"].spec["data"] if trace["name"] == "refreshed")
+    assert refreshed["x"] == [0, 1, 2]
+    assert refreshed["y"] == pytest.approx([0.5, 0.7, 0.95])
+    assert refreshed["error_y"]["array"] == pytest.approx([0, 0, 0.05])
+    assert set(charts) == {"Greedy accuracy by iteration", "Reward model's AUC by iteration"}
+
+
+def test_other_runs_have_no_such_section(tmp_path: Path) -> None:
+    assert iteration_section([artifact(tmp_path, "evaluate-rl-1", scores(0.7, 0.7))]) is None
