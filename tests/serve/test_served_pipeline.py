@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.serve.conftest import ServedRun
-from tests.serve.stack import WITH_A_MODEL, Stack, docker, stage_container
+from tests.serve.stack import MINI, WITH_A_MODEL, Stack, docker, stage_container
 
 pytestmark = [pytest.mark.slow, pytest.mark.serve]
 
@@ -69,3 +69,29 @@ def test_the_run_shows_its_artifacts_and_links_to_the_report(stack: Stack, serve
     address = re.search(r"\[Open the report\]\((.+?)\)", page)
     assert address is not None
     assert "<html" in httpx.get(address[1]).text
+
+
+def test_links_in_logs_and_terminals_open_on_the_host(stack: Stack) -> None:
+    program = "from prefect.settings import PREFECT_UI_URL; print(PREFECT_UI_URL.value())"
+    for service in ("cpu-worker", "docker-worker"):
+        assert docker("exec", stack.container(service), "python", "-c", program) == stack.url
+
+
+def test_a_comparison_starts_from_the_policy_of_the_pipeline(stack: Stack, served_run: ServedRun) -> None:
+    form = {"recipe": "tiny", "methods": ["rft"], "seeds": [0], "steps": 1, "overrides": MINI}
+    run_id = stack.trigger("compare", {"methods": form})
+    stack.finished(run_id)
+    keys = stack.keys(run_id)
+    assert {name: keys[name] for name in ("sft", "evaluate-sft")} == {name: served_run.keys[name] for name in ("sft", "evaluate-sft")}
+    assert stack.children(run_id)["grpo-rft-0"]["parameters"]["policy"] == served_run.reference("sft")
+    assert {"grpo-rft-0", "evaluate-rft-0", "report"} <= set(keys)
+
+
+def test_an_experiment_about_data_runs_from_its_form(stack: Stack, served_run: ServedRun) -> None:
+    arms = 'ablate.papers.arms={mined = {parts = [{mix = [{name = "corpus", weight = 1.0}], total_tokens = 8192}]}}'
+    small = [*MINI, "ablate.papers.start=[]", arms, "ablate.held_out_steps=1", "ablate.fine_tune_steps=0"]
+    run_id = stack.trigger("ablate", {"mixes": {"recipe": "tiny", "experiment": "papers", "seeds": [0], "overrides": small}})
+    stack.finished(run_id)
+    keys = stack.keys(run_id)
+    assert keys["mine"] == served_run.keys["mine"]
+    assert {"pretrain-papers-mined-0", "report"} <= set(keys)

@@ -168,7 +168,7 @@ class Server:
 
     async def serve(self, listener: socket.socket) -> None:
         """Serve for ever."""
-        server = await asyncio.start_unix_server(self._dialogue, sock=listener, limit=CHUNK)
+        server = await asyncio.start_unix_server(self._dialogue, sock=listener, limit=CHUNK, backlog=self._limits.sessions)
         async with server:
             print("ready", flush=True)
             await server.serve_forever()
