@@ -176,6 +176,9 @@ class RolloutConfig(Config):
     batch_outputs: Positive = Field(512, description="Outputs generated at once by the transformers engine.")
     kv_cache_gib: float = Field(2.0, gt=0, description="Memory for vLLM's key-value cache on a CPU.")
     gpu_memory_share: Share = Field(0.45, description="Share of a GPU's memory that vLLM may take beside the trainer.")
+    sleep: bool = Field(
+        False, description="vLLM gives its memory on the GPU back while the policy learns, so that its share may be larger (our choice)."
+    )
 
 
 class LabelConfig(Config):

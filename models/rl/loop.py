@@ -62,6 +62,7 @@ class Loop:
         models, seconds = self.models, _Seconds()
         with seconds.of("sample"):
             drawn = self.draw(step)
+            self.engine.rest()
         with seconds.of("score"):
             drawn, judged, texts, correct = self.together(drawn, *self.judge(drawn))
         with seconds.of("update"):

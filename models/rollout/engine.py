@@ -80,6 +80,10 @@ class RolloutEngine(Protocol):
         """Log-probability of every output token at temperature 1, given what stands before it."""
         ...
 
+    def rest(self) -> None:
+        """Nothing is generated until the next weights come: give back what memory can be given back until then."""
+        ...
+
     def close(self) -> None:
         """Free memory and processes. The engine cannot be used afterwards."""
         ...

@@ -66,6 +66,9 @@ class TransformersEngine:
         """Generate with `model` itself from now on."""
         self.model = model
 
+    def rest(self) -> None:
+        """See `RolloutEngine.rest`. The model is the trainer's, and a batch's cache is gone with the batch."""
+
     def close(self) -> None:
         """Forget the model."""
         del self.model

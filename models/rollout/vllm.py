@@ -82,7 +82,7 @@ class VLLMEngine:
         threads = torch.get_num_threads()
         options: dict[str, Any]
         if torch.cuda.is_available():
-            options = {"dtype": "bfloat16", "gpu_memory_utilization": config.gpu_memory_share}
+            options = {"dtype": "bfloat16", "gpu_memory_utilization": config.gpu_memory_share, "enable_sleep_mode": config.sleep}
         else:
             options = {
                 "dtype": "float32",
@@ -114,10 +114,12 @@ class VLLMEngine:
             torch.set_num_threads(threads)
         self.limit: int | None = self._llm.model_config.max_model_len
         self._salt = "0:start"
+        self._asleep = False
 
     def load(self, model_dir: Path, version: str) -> None:
         """See `RolloutEngine.load`. Raises `MathQuarryError` when the folder has no head of its own."""
         _require_head(model_dir)
+        self._wake()
         self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(model_dir)})
         self._loads += 1
         self._salt = f"{self._loads}:{version}"
@@ -150,6 +152,7 @@ class VLLMEngine:
         prefix cache.
         """
         rooms = budgets(prompts, max_tokens, self.limit)
+        self._wake()
         copies = n if temperature == 0 else 1
         pauses = sorted(stop.tokens) if stop else []
         bar = False if progress is None else _Relay.to(progress, copies)
@@ -202,10 +205,23 @@ class VLLMEngine:
         """See `RolloutEngine.logprobs`."""
         whole = [prompt + output for prompt, output in zip(prompts, outputs, strict=True)]
         budgets(whole, 1, self.limit)
+        self._wake()
         params = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0, flat_logprobs=True, detokenize=False)
         answers = self._llm.generate([self._request(tokens) for tokens in whole], params, use_tqdm=False)
         # The first token of a sequence has no log-probability, so the list is one shorter.
         return [_chosen(answer.prompt_logprobs)[len(prompt) - 1 :] for prompt, answer in zip(prompts, answers, strict=True)]
+
+    def rest(self) -> None:
+        """See `RolloutEngine.rest`. With `rollout.sleep`, weights move to main memory and the cache is dropped; on a CPU nothing moves."""
+        if self._config.sleep and not self._asleep:
+            # Not level 2, which forgets the weights: vLLM would then answer with those it was started with.
+            self._llm.sleep(level=1)
+            self._asleep = True
+
+    def _wake(self) -> None:
+        if self._asleep:
+            self._llm.wake_up()
+            self._asleep = False
 
     def close(self) -> None:
         """See `RolloutEngine.close`. A process group that was there before the engine stays."""

@@ -193,6 +193,18 @@ def test_after_each_of_five_updates_trainer_and_engine_agree(engine: RolloutEngi
         assert check(engine, policy, PROMPTS, temperature=0.7, tolerance=TIGHT, version="test").largest < TIGHT
 
 
+def test_an_engine_that_rested_answers_with_the_weights_that_came_then(engine: RolloutEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_config", CONFIG.model_copy(update={"sleep": True}))
+    engine.load_live(tiny_llama(13), "before")
+    engine.rest()
+    model = tiny_llama(14)
+    engine.load_live(model, "after")
+    agree(engine, model)
+    # Woken without new weights, it has those that it went to sleep with.
+    engine.rest()
+    agree(engine, model)
+
+
 def test_the_probe_finds_log_probabilities_that_ignore_the_temperature(engine: RolloutEngine) -> None:
     model = tiny_llama(12)
     engine.load_live(model, "raw")

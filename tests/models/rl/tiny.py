@@ -112,4 +112,6 @@ class ScriptedEngine:
     def logprobs(self, prompts: list[list[int]], outputs: list[list[int]]) -> list[list[float]]:
         return [[0.0] * len(output) for output in outputs]
 
+    def rest(self) -> None: ...
+
     def close(self) -> None: ...
