@@ -10,6 +10,8 @@
 | `reward_data` | a solution that a reward model learned from | stage `reward` |
 | `rollouts` | an output of a GRPO step | stage `grpo` |
 | `answers` | an evaluated output and its verdict | stage `evaluate` |
+| `samples` | a page to judge a corpus by | stage `mine` |
+| `json_files` | a JSON file: its name and its content | all stages |
 
 Each view of a stage has a column `artifact`, the key. A view is there when some artifact has such rows.
 """
@@ -28,13 +30,14 @@ from data.ledger import Ledger
 
 
 class _Rows(NamedTuple):
-    stage: str
+    stage: str  # a GLOB pattern
     patterns: tuple[str, ...]
     """Of the files, within an artifact."""
     reader: str = "read_parquet({files}, filename = true, union_by_name = true)"
     columns: str = ""
 
 
+_READ_JSON = "(select filename, parse_filename(filename) as file, content::json as content from read_text({files}))"
 _READ_PROBLEMS = """read_json({files}, filename = true, columns = {{id: 'varchar', question: 'varchar', answer: 'varchar',
 solution: 'varchar', language: 'varchar', source: 'varchar', tolerance: 'double'}})"""
 _VIEWS = {
@@ -51,6 +54,8 @@ _VIEWS = {
     "reward_data": _Rows("reward", ("reward_data.parquet",)),
     "rollouts": _Rows("grpo", ("rollouts.parquet",)),
     "answers": _Rows("evaluate", ("answers.parquet",)),
+    "samples": _Rows("mine", ("samples.parquet",)),
+    "json_files": _Rows("*", ("*.json",), _READ_JSON),
 }
 _EDGES = """
 create temp view edges as select i.key, a.stage, i.role, i.input, b.stage as input_stage
@@ -90,9 +95,11 @@ def ask(ledger: Ledger, sql: str, limit: int | None = None) -> Answer:
 def explored(ledger: Ledger) -> Iterator[duckdb.DuckDBPyConnection]:
     """A read-only connection with the views of this module."""
     with ledger.connect(read_only=True) as connection:
+        # DuckDB 2.0.0 rewrites a window over a whole partition as a join, whose other side reads the files of all artifacts.
+        connection.execute("set disabled_optimizers = 'window_self_join'")
         connection.execute(_EDGES)
         for name, rows in _VIEWS.items():
-            folders = connection.execute("select path from artifacts where stage = ? order by created", [rows.stage]).fetchall()
+            folders = connection.execute("select path from artifacts where stage glob ? order by created", [rows.stage]).fetchall()
             files = [str(file) for (folder,) in folders for pattern in rows.patterns for file in sorted(Path(folder).glob(pattern))]
             if files:
                 listed = "[" + ", ".join("'" + file.replace("'", "''") + "'" for file in files) + "]"

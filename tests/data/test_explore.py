@@ -67,6 +67,20 @@ def test_edges_name_both_stages(ledger: Ledger) -> None:
     assert rows == [("mine", "corpus", "pretrain"), ("problems", "problems", "mine")]
 
 
+def test_a_window_sees_the_rows_of_the_artifacts_that_were_asked_for(ledger: Ledger) -> None:
+    key = key_of(ledger, "mine", 1)
+    rows = ask(ledger, f"select host, count(*) over (partition by score) from pages where artifact = '{key}' order by host").rows
+    assert rows == [("a.example.org", 2), ("other.net", 2)]
+    twice = f"with x as (select * from pages where artifact = '{key}') select count(*) from x as a join x as b using (score)"
+    assert ask(ledger, twice).rows == [(4,)]
+
+
+def test_json_files_are_rows_with_their_name_and_content(ledger: Ledger) -> None:
+    query = "select file, content->>'stage', content->'summary'->>'pages' from json_files join artifacts on key = artifact order by all"
+    stages = [("manifest.json", "mine", "2"), ("manifest.json", "mine", "2"), ("manifest.json", "pretrain", None)]
+    assert ask(ledger, query).rows == [*stages, ("manifest.json", "problems", None)]
+
+
 def test_a_limit_is_kept(ledger: Ledger) -> None:
     assert len(ask(ledger, "select * from pages", limit=3).rows) == 3
 
