@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from data.report.artifact import ReportArtifact
-from data.report.blocks import Group, Groups, Sample, Section
+from data.report.blocks import Group, Groups, Sample, Section, count
 from data.report.results import evaluations
-from data.report.rollouts import split_steps
+from data.report.rollouts import shortened, split_steps
+from data.report.source import Source, literal, names_table, strings
 from data.report.verdicts import verdict_block
 
 QUESTIONS = 6
@@ -23,9 +24,11 @@ Answers = list[tuple[str, dict[str, Any]]]
 def answer_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
     """Questions whose verdict changed between the last two policies first, gained and lost alike, then the others in their order."""
     by_question: dict[str, Answers] = {}
+    asked: list[tuple[str, ReportArtifact]] = []
     for label, artifact in evaluations(artifacts):
         path = artifact.path / "answers.parquet"
         if path.exists():
+            asked.append((label, artifact))
             table = pq.read_table(path, columns=[*COLUMNS, "problem_id"], filters=_greedy(path))
             for row in table.to_pylist():
                 by_question.setdefault(row["problem_id"], []).append((label, row))
@@ -41,24 +44,43 @@ def answer_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
     half = QUESTIONS // 2
     chosen = [*gained[:half], *lost[:half], *rest][:QUESTIONS]
     judged = verdict_block(artifacts)
-    labels = [label for label, _ in evaluations(artifacts)]
+    labels = [label for label, _ in asked]
     lead = "Greedy answers to held-out questions by each policy."
     if len(labels) > 1:
         lead += f" From {labels[-2]} to {labels[-1]}, {len(gained)} questions were gained and {len(lost)} lost; some of both come first."
-    return Section(
-        "answers",
-        "Answers",
-        lead,
-        [Groups("The same questions by every policy", [_group(answers) for answers in chosen]), *([judged] if judged else [])],
-    )
+    note = f"{len(chosen)} of {count(len(by_question))} questions."
+    shown = Groups("The same questions by every policy", [_group(answers) for answers in chosen], note, source=_source(asked))
+    return Section("answers", "Answers", lead, [shown, *([judged] if judged else [])])
 
 
 def _greedy(path: Path) -> list[tuple[str, str, str]]:
     """Greedy answers in the first format; scores of earlier versions know no formats."""
     filters = [("kind", "==", "greedy")]
-    if "format" in pq.read_schema(path).names:
-        filters.append(("format", "==", pq.read_table(path, columns=["format"])["format"][0].as_py()))
+    if format := _first_format(path):
+        filters.append(("format", "==", format))
     return filters
+
+
+def _first_format(path: Path) -> str | None:
+    if "format" not in pq.read_schema(path).names:
+        return None
+    with pq.ParquetFile(path) as file:
+        first = next(file.iter_batches(1, columns=["format"]), None)
+    return first["format"][0].as_py() if first else None
+
+
+def _source(asked: Sequence[tuple[str, ReportArtifact]]) -> Source:
+    """Every question with what became of it from the last but one policy to the last, and the answers of all."""
+    after, before = literal(asked[-1][1].key), literal(asked[-2 if len(asked) > 1 else -1][1].key)
+    formats = list(dict.fromkeys(filter(None, (_first_format(artifact.path / "answers.parquet") for _, artifact in asked))))
+    among = " and ".join(["kind = 'greedy'", *([f"coalesce(format, {literal(formats[0])}) in {strings(formats)}"] if formats else [])])
+    query = (
+        f"select sum(correct::int * ((artifact = {after})::int - (artifact = {before})::int)) as change, problem_id, question, gold,\n"
+        "list(struct_pack(policy := name, correct := correct, finished := finished, text := text)) as answers\n"
+        f"from {names_table(asked)} join answers on key = artifact where {among}\n"
+        "group by problem_id, question, gold order by change desc, problem_id"
+    )
+    return Source.of((artifact for _, artifact in asked), query)
 
 
 def _group(answers: Answers) -> Group:
@@ -66,4 +88,4 @@ def _group(answers: Answers) -> Group:
     samples = [
         Sample(steps=split_steps(row["text"]), correct=row["correct"], finished=row["finished"], label=label) for label, row in answers
     ]
-    return Group(answers[0][1]["question"], answers[0][1]["gold"], f"{right} of {len(answers)} right", samples)
+    return Group(shortened(answers[0][1]["question"]), answers[0][1]["gold"], f"{right} of {len(answers)} right", samples)

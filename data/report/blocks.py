@@ -1,4 +1,7 @@
-"""The pieces a section is made of. The template has a macro for each kind; all text in them is escaped there."""
+"""The pieces a section is made of. The template has a macro for each kind; all text in them is escaped there.
+
+A block that shows numbers or texts of artifacts has a `source`, which has no default: nobody adds a figure without saying where it is from.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from markupsafe import Markup
+
+from data.report.source import Source
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class Table:
     mono: frozenset[int] = frozenset()
     note: str = ""
     search: str = ""
+    source: Source = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ class Bars:
     kind: ClassVar[str] = "bars"
     rows: Sequence[Bar]
     title: str = ""
+    source: Source = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -75,14 +82,20 @@ class Chart:
     spec: dict[str, Any]
     note: str = ""
     wide: bool = False
+    source: Source = field(kw_only=True)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of an output with the reward model's score, if it has one of its own."""
+    """One step of an output with the reward model's score and the advantage of its last token, if it has its own.
+
+    `role` is "text", "program" for a line of a program, or "output" for one of what a program printed.
+    """
 
     text: str
     reward: float | None
+    advantage: float | None = None
+    role: str = "text"
 
 
 @dataclass(frozen=True)
@@ -93,7 +106,6 @@ class Sample:
     correct: bool
     finished: bool
     reward: float | None = None
-    advantage: float | None = None
     label: str = ""
 
 
@@ -109,11 +121,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Groups:
-    """A browser of questions and outputs."""
+    """A browser of questions and outputs. `note` says how many of how many there are."""
 
     kind: ClassVar[str] = "groups"
     title: str
     groups: Sequence[Group]
+    note: str = ""
+    source: Source = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -155,6 +169,7 @@ class Verdicts:
     title: str
     note: str
     groups: Sequence[VerdictGroup]
+    source: Source = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -194,6 +209,7 @@ class Excerpts:
     title: str
     note: str
     pages: Sequence[Excerpt]
+    source: Source = field(kw_only=True)
 
 
 Block = Table | Bars | Chart | Groups | Verdicts | Fold | Excerpts

@@ -27,7 +27,7 @@ from data.report.experiments import arms_of, experiment_section
 from data.report.iterations import arms_of as iterated_arms
 from data.report.iterations import iteration_section
 from data.report.provenance import code_version, config_section, lineage_section, time_section
-from data.report.results import accuracy_section, stage_scores
+from data.report.results import accuracy_section, accuracy_source, stage_scores
 from data.report.rollouts import rollout_section
 from data.report.training import loss_section, reward_section, rl_section
 
@@ -90,11 +90,13 @@ def render(run: dict[str, Any], artifacts: Sequence[ReportArtifact], sections: S
     )
     compared = any(map(method_of, artifacts)) or arms_of(artifacts) or iterated_arms(artifacts)  # its table says it better
     charts = [block for section in sections for block in section.blocks if isinstance(block, Chart)]
+    headline = [] if compared else [(label, scores.greedy) for label, scores in stage_scores(artifacts)]
     plotly, script = get_plotlyjs(), (FOLDER / "page.js").read_text(encoding="utf-8")
     return environment.get_template("template.html").render(
         run=run,
         sections=sections,
-        headline=[] if compared else [(label, scores.greedy, scores.questions) for label, scores in stage_scores(artifacts)],
+        headline=headline,
+        headline_source=accuracy_source(artifacts) if headline else None,
         versions=list(dict.fromkeys(filter(None, map(code_version, artifacts)))),
         chart_ids={id(chart): f"chart-{number}" for number, chart in enumerate(charts)},
         identify=id,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from data.report.artifact import ReportArtifact, of_stage, series
 from data.report.blocks import Block, Chart, Section, Table, count
 from data.report.charts import Line, grouped_bars, lines
-from data.report.scores import Scores, read_scores
+from data.report.scores import AT_K, Scores, read_scores
+from data.report.source import Named, Source, names_table, strings
 
 _NAME = re.compile(r"(?:grpo|evaluate)-([a-z][a-z+-]*)-(\d+)")
 
@@ -61,14 +62,25 @@ def method_of(artifact: ReportArtifact) -> str | None:
 def comparison_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
     """Scores of every method over seeds, accuracy over steps (Figure 5), Pass@K and Maj@K over K (Figure 7)."""
     scores: dict[str, list[Scores]] = defaultdict(list)
+    start, scored = None, []
     for artifact in of_stage(artifacts, "evaluate"):
         if method := method_of(artifact):
             scores[method].append(read_scores(artifact.summary))
+            scored.append((_label(method), artifact))
+        elif artifact.name == "evaluate-sft":
+            start = read_scores(artifact.summary)
+            scored.append((_label("start"), artifact))
     if not scores:
         return None
-    start = next((read_scores(artifact.summary) for artifact in of_stage(artifacts, "evaluate") if artifact.name == "evaluate-sft"), None)
     named = ({"start": [start]} if start else {}) | dict(scores)
-    blocks: list[Block] = [_table(named), *_bars(named), *_figure_5(artifacts), *_figure_7(named), _orderings(scores, start)]
+    source = _source(scored)
+    blocks: list[Block] = [
+        _table(named, source),
+        _bars(named, source),
+        *_figure_5(artifacts),
+        *_figure_7(named, source),
+        _orderings(scores, start, source),
+    ]
     seeds = max(map(len, scores.values()))
     return Section(
         "comparison",
@@ -92,27 +104,43 @@ def _columns(several: Sequence[Scores]) -> dict[str, Spread]:
     return {name: Spread.of([scores.columns()[name].value for scores in several]) for name in several[0].columns()}
 
 
-def _table(named: dict[str, list[Scores]]) -> Table:
+def _source(scored: Named) -> Source:
+    """Means and standard errors over the seeds of each method, as the table has them."""
+    figures = [name for _, artifact in scored for name in artifact.summary if name == "greedy" or AT_K.fullmatch(name)]
+    query = (
+        "select name as method, f.key as score, count(*) as seeds, avg(f.value::double) as mean,\n"
+        "coalesce(stddev_samp(f.value::double) / sqrt(count(*)), 0) as error,\n"
+        "any_value((summary->>(f.key || '_se'))::double) as error_of_one\n"
+        f"from {names_table(scored)} join artifacts using (key), json_each(summary) as f\n"
+        f"where f.key in {strings(figures)} group by all order by all"
+    )
+    return Source.of((artifact for _, artifact in scored), query)
+
+
+def _table(named: dict[str, list[Scores]], source: Source) -> Table:
     metrics = list(_columns(next(iter(named.values()))))
     rows = [[_label(method), count(len(several)), *(str(_columns(several)[name]) for name in metrics)] for method, several in named.items()]
-    return Table(["Method", "Seeds", *metrics], rows, frozenset(range(1, len(metrics) + 2)))
+    return Table(["Method", "Seeds", *metrics], rows, frozenset(range(1, len(metrics) + 2)), source=source)
 
 
-def _bars(named: dict[str, list[Scores]]) -> list[Block]:
+def _bars(named: dict[str, list[Scores]], source: Source) -> Chart:
     columns = {method: _columns(several) for method, several in named.items()}
     metrics = list(next(iter(columns.values())))
     bars = [(name, [columns[m][name].mean for m in named], [columns[m][name].error for m in named]) for name in metrics]
-    return [Chart("Accuracy by method", grouped_bars([_label(m) for m in named], bars), "Error bars: one standard error.", wide=True)]
+    spec = grouped_bars([_label(m) for m in named], bars)
+    return Chart("Accuracy by method", spec, "Error bars: one standard error.", wide=True, source=source)
 
 
 def _figure_5(artifacts: Sequence[ReportArtifact]) -> list[Block]:
     """Greedy accuracy on held-out questions over the steps, the mean of all seeds."""
     curves: dict[str, list[dict[int, float]]] = defaultdict(list)
+    trained = []
     for artifact in of_stage(artifacts, "grpo"):
         method = method_of(artifact)
         steps, values = series(artifact.metrics(), "test_accuracy")
         if method and values:
             curves[method].append(dict(zip(steps, values, strict=True)))
+            trained.append((_label(method), artifact))
     drawn = []
     for method, runs in curves.items():
         shared = sorted(set.intersection(*(set(run) for run in runs)))
@@ -120,10 +148,16 @@ def _figure_5(artifacts: Sequence[ReportArtifact]) -> list[Block]:
     if not drawn:
         return []
     note = "Greedy answers to held-out questions, the paper's Figure 5 at this run's scale. Means over seeds."
-    return [Chart("Accuracy over steps", lines(drawn, "step", y_format=".0%", points=True), note, wide=True)]
+    query = (
+        "select names.name as method, step, avg(value) as accuracy, count(*) as seeds\n"
+        f"from {names_table(trained)} join metrics using (key)\n"
+        "where metrics.name = 'test_accuracy' group by all order by all"
+    )
+    source = Source.of((artifact for _, artifact in trained), query)
+    return [Chart("Accuracy over steps", lines(drawn, "step", y_format=".0%", points=True), note, wide=True, source=source)]
 
 
-def _figure_7(named: dict[str, list[Scores]]) -> list[Block]:
+def _figure_7(named: dict[str, list[Scores]], source: Source) -> list[Block]:
     blocks: list[Block] = []
     for title, kind in (("Pass@K", "passes"), ("Maj@K", "majorities")):
         curves = []
@@ -133,11 +167,12 @@ def _figure_7(named: dict[str, list[Scores]]) -> list[Block]:
             curves.append(Line(_label(method), ks, means, colour=_colour(method)))
         if all(len(curve.x) > 2 for curve in curves):
             note = "The paper's Figure 7: RL raises Maj@K, not Pass@K. Means over seeds."
-            blocks.append(Chart(f"{title} over K", lines(curves, "samples K", y_format=".0%", log_x=True, points=True), note))
+            spec = lines(curves, "samples K", y_format=".0%", log_x=True, points=True)
+            blocks.append(Chart(f"{title} over K", spec, note, source=source))
     return blocks
 
 
-def _orderings(scores: dict[str, list[Scores]], start: Scores | None) -> Table:
+def _orderings(scores: dict[str, list[Scores]], start: Scores | None, source: Source) -> Table:
     rows = []
     for metric in ("Greedy", "Pass@1"):
         for better, worse in PAPER_ORDERINGS:
@@ -159,7 +194,8 @@ def _orderings(scores: dict[str, list[Scores]], start: Scores | None) -> Table:
                 if name.startswith("Pass"):
                     verdict = "differs" if verdict != "within noise" else "holds"
                 rows.append([claim, name, points, verdict])
-    return Table(["The paper's ordering", "Score", "Difference in points", f"Here ({CLEAR:g} standard errors)"], rows, frozenset({2}))
+    headers = ["The paper's ordering", "Score", "Difference in points", f"Here ({CLEAR:g} standard errors)"]
+    return Table(headers, rows, frozenset({2}), source=source)
 
 
 def _difference(better: Spread, worse: Spread) -> tuple[str, str]:

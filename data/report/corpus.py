@@ -12,6 +12,7 @@ from data.report.blocks import Bar, Bars, Block, Chart, Section, Table, count, f
 from data.report.charts import Line, histograms, lines, plain_bars
 from data.report.domains import domain_blocks
 from data.report.excerpts import excerpt_blocks
+from data.report.source import Source, columns_of, json_source, literal, summary_source
 
 TICKS = (0.0001, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
 PLANTED = (
@@ -29,11 +30,11 @@ def corpus_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
         return None
     mine = mined[-1]
     blocks: list[Block] = [
-        *_funnel(record),
-        *_dropped(record),
-        *_planted(mine.summary),
-        *_rounds(record),
-        *_contamination(record),
+        *_funnel(mine, record),
+        *_dropped(mine, record),
+        *_planted(mine),
+        *_rounds(mine, record),
+        *_contamination(mine, record),
         *domain_blocks(mine),
         *excerpt_blocks(mine),
     ]
@@ -49,7 +50,7 @@ def corpus_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
     )
 
 
-def _funnel(record: Mapping[str, Any]) -> list[Block]:
+def _funnel(mine: ReportArtifact, record: Mapping[str, Any]) -> list[Block]:
     steps = record.get("funnel", [])
     if not steps:
         return []
@@ -63,20 +64,23 @@ def _funnel(record: Mapping[str, Any]) -> list[Block]:
         note = ", ".join(filter(None, (lost, tokens)))
         bars.append(Bar(_words(step["step"]), f"{count(step['pages'])} pages", step["pages"] / most, note, "good" if last else "main"))
         before = step["pages"]
-    return [Bars(bars, "Funnel: pages that remain")]
+    source = _records(mine, "funnel", columns_of("part", step="varchar", pages="bigint", tokens="bigint"))
+    return [Bars(bars, "Funnel: pages that remain", source=source)]
 
 
-def _dropped(record: Mapping[str, Any]) -> list[Block]:
+def _dropped(mine: ReportArtifact, record: Mapping[str, Any]) -> list[Block]:
     reasons = record.get("dropped", {})
     if not reasons:
         return []
     most = max(reasons.values()) or 1
     ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     bars = [Bar(_words(name), count(pages), pages / most, tone="muted") for name, pages in ordered]
-    return [Bars(bars, "Pages dropped, by reason")]
+    query = f"select reason, count(*) as pages from dropped\nwhere artifact = {literal(mine.key)} group by reason order by all desc"
+    return [Bars(bars, "Pages dropped, by reason", source=Source.of([mine], query))]
 
 
-def _planted(summary: Mapping[str, Any]) -> list[Block]:
+def _planted(mine: ReportArtifact) -> list[Block]:
+    summary = mine.summary
     rows = [
         [what, count(number(summary, planted)), count(number(summary, removed))]
         for what, planted, removed in PLANTED
@@ -84,10 +88,12 @@ def _planted(summary: Mapping[str, Any]) -> list[Block]:
     ]
     if not rows:
         return []
-    return [Table(["Planted in the generated crawl", "Planted", "Removed"], rows, frozenset({1, 2}), "Planted faults against removed ones")]
+    headers = ["Planted in the generated crawl", "Planted", "Removed"]
+    source = summary_source([(mine.name, mine)], [name for _, *names in PLANTED for name in names])
+    return [Table(headers, rows, frozenset({1, 2}), "Planted faults against removed ones", source=source)]
 
 
-def _rounds(record: Mapping[str, Any]) -> list[Block]:
+def _rounds(mine: ReportArtifact, record: Mapping[str, Any]) -> list[Block]:
     rounds = record["rounds"]
     rows = [
         [
@@ -103,8 +109,24 @@ def _rounds(record: Mapping[str, Any]) -> list[Block]:
         for entry in rounds
     ]
     headers = ["Round", "Pages", "Tokens", "Score threshold", "Already collected", "Seed + / −", "Math domains", "Pages added to seed"]
-    blocks: list[Block] = [Table(headers, rows, frozenset(range(8)), "Rounds", note=_measured(rounds))]
-    blocks += _scores(rounds)
+    figures = columns_of(
+        "part",
+        round="int",
+        pages="bigint",
+        tokens="bigint",
+        threshold="double",
+        overlap="double",
+        seed_positives="bigint",
+        seed_negatives="bigint",
+        pages_added="bigint",
+        tokens_counted="bigint",
+        tokens_error="bigint",
+    )
+    counted = "json_array_length(part->'mathematical_domains') as mathematical_domains"
+    precision = "part->'labelled'->'average_precision' as average_precision"
+    source = _records(mine, "rounds", f"{figures}, {counted}, {precision}")
+    blocks: list[Block] = [Table(headers, rows, frozenset(range(8)), "Rounds", note=_measured(rounds), source=source)]
+    blocks += _scores(mine, rounds)
     if len(rounds) > 1:
         labels = [f"round {entry['round']}" for entry in rounds]
         pages = plain_bars(labels, [entry["pages"] for entry in rounds])
@@ -119,8 +141,13 @@ def _rounds(record: Mapping[str, Any]) -> list[Block]:
         )
         overlap["layout"]["xaxis"] |= {"dtick": 1}
         blocks += [
-            Chart("Pages collected", pages),
-            Chart("Share of tokens already collected in the round before", overlap, "The paper stopped at about 98 % (dotted)."),
+            Chart("Pages collected", pages, source=source),
+            Chart(
+                "Share of tokens already collected in the round before",
+                overlap,
+                "The paper stopped at about 98 % (dotted).",
+                source=source,
+            ),
         ]
     return blocks
 
@@ -139,7 +166,7 @@ def _measured(rounds: Sequence[Mapping[str, Any]]) -> str:
     return " ".join(notes)
 
 
-def _scores(rounds: Sequence[Mapping[str, Any]]) -> list[Block]:
+def _scores(mine: ReportArtifact, rounds: Sequence[Mapping[str, Any]]) -> list[Block]:
     """Histogram of the scores of all pages by round, on a log-odds axis, with the thresholds."""
     scored = [entry for entry in rounds if entry.get("scores")]
     if not scored:
@@ -148,10 +175,12 @@ def _scores(rounds: Sequence[Mapping[str, Any]]) -> list[Block]:
     marks = [(min(EDGES[-1], max(EDGES[0], _log_odds(entry["threshold"]))), f"{entry['round']}") for entry in scored]
     ticks = [(_log_odds(share), f"{share:g}") for share in TICKS]
     note = "Scores on a log-odds axis, pages on a logarithmic one. Dotted: each round's threshold; pages to its right were collected."
-    return [Chart("Scores of all pages, by round", histograms(EDGES, counts, marks, ticks), note, wide=True), *_precision(rounds)]
+    source = _records(mine, "rounds", f"{columns_of('part', round='int', threshold='double')}, part->'scores' as pages_by_bin")
+    chart = Chart("Scores of all pages, by round", histograms(EDGES, counts, marks, ticks), note, wide=True, source=source)
+    return [chart, *_precision(mine, rounds)]
 
 
-def _precision(rounds: Sequence[Mapping[str, Any]]) -> list[Block]:
+def _precision(mine: ReportArtifact, rounds: Sequence[Mapping[str, Any]]) -> list[Block]:
     """Precision against recall on the labelled pages, by round."""
     curves = [
         Line(f"round {entry['round']}", [point[2] for point in points], [point[1] for point in points])
@@ -162,9 +191,9 @@ def _precision(rounds: Sequence[Mapping[str, Any]]) -> list[Block]:
         return []
     spec = lines(curves, "recall", ".0%", (0, 1.02))
     spec["layout"]["xaxis"] |= {"tickformat": ".0%", "range": [0, 1.02]}
-    return [
-        Chart("Precision of the ranking on labelled pages", spec, "At each recall, the share of right ones among the pages scored as high.")
-    ]
+    note = "At each recall, the share of right ones among the pages scored as high."
+    source = _records(mine, "rounds", "part->'round' as round, part->'labelled'->'curve' as threshold_precision_recall")
+    return [Chart("Precision of the ranking on labelled pages", spec, note, source=source)]
 
 
 def _log_odds(share: float) -> float:
@@ -172,7 +201,7 @@ def _log_odds(share: float) -> float:
     return math.log(bounded / (1 - bounded))
 
 
-def _contamination(record: Mapping[str, Any]) -> list[Block]:
+def _contamination(mine: ReportArtifact, record: Mapping[str, Any]) -> list[Block]:
     hits = record.get("contamination", [])
     if not hits:
         return []
@@ -185,7 +214,13 @@ def _contamination(record: Mapping[str, Any]) -> list[Block]:
             f"{count(found['pages_dropped'])} pages went, and {short(found['tokens_removed'])} tokens. "
             "A page that quotes two benchmarks counts for both."
         )
-    return [Table(["Benchmark", "n-gram", "Pages", "Segments"], rows, frozenset({1, 2, 3}), "Pages that quote a benchmark", note=note)]
+    headers = ["Benchmark", "n-gram", "Pages", "Segments"]
+    source = json_source(mine, "rounds.json", "content->'contamination' as pages_that_quote, content->'decontamination' as removed")
+    return [Table(headers, rows, frozenset({1, 2, 3}), "Pages that quote a benchmark", note=note, source=source)]
+
+
+def _records(mine: ReportArtifact, among: str, columns: str) -> Source:
+    return json_source(mine, "rounds.json", columns, among)
 
 
 def _words(name: str) -> str:

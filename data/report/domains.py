@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from data.report.artifact import ReportArtifact
 from data.report.blocks import Block, Cell, Interval, Table, Unfold, count, percent
+from data.report.source import Source, literal
 
 DOMAINS = 300
 """Hosts shown; the artifact has all."""
@@ -33,9 +34,17 @@ def domain_blocks(mine: ReportArtifact) -> list[Block]:
         "Expected gain: uncollected pages of each folder times the folder's collected share, summed. Open a domain for its paths, "
         "pages drawn at random (● collected, ○ not), and the distribution of its scores from 0 to 1."
     )
+    columns = "host, pages, collected, share, share_low, share_high, gain, mathematical, accepted, prefixes, samples, scores"
     return [
         Table(
-            headers, rows, frozenset({1, 2, 3, 5}), f"Domains, {few}", mono=frozenset({0, 7}), note=note, search="Search domains and paths"
+            headers,
+            rows,
+            frozenset({1, 2, 3, 5}),
+            f"Domains, {few}",
+            mono=frozenset({0, 7}),
+            note=note,
+            search="Search domains and paths",
+            source=Source.of([mine], f"select {columns}\nfrom domains where artifact = {literal(mine.key)} limit {DOMAINS}"),
         )
     ]
 

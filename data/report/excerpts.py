@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from data.report.artifact import ReportArtifact
 from data.report.blocks import Block, Excerpt, Excerpts, count
 from data.report.formulas import pieces
+from data.report.source import Source, literal
 
 TITLES = {
     "collected": ("Collected pages", "Drawn at random from the corpus."),
@@ -25,10 +26,15 @@ def excerpt_blocks(mine: ReportArtifact) -> list[Block]:
         return []
     rows = pq.read_table(path).to_pylist()
     return [
-        Excerpts(title, note, [_excerpt(row) for row in rows if row["kind"] == kind])
+        Excerpts(title, note, [_excerpt(row) for row in rows if row["kind"] == kind], source=_source(mine, kind))
         for kind, (title, note) in TITLES.items()
         if any(row["kind"] == kind for row in rows)
     ]
+
+
+def _source(mine: ReportArtifact, kind: str) -> Source:
+    where = f"where artifact = {literal(mine.key)} and kind = {literal(kind)}"
+    return Source.of([mine], f"select url, title, score, formulas, tokens, text from samples\n{where} order by score desc")
 
 
 def _excerpt(row: dict[str, Any]) -> Excerpt:

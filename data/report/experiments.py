@@ -11,6 +11,7 @@ from data.report.artifact import ReportArtifact, series
 from data.report.blocks import Block, Chart, Section, Table, count, short
 from data.report.charts import Line, grouped_bars, lines
 from data.report.comparison import CLEAR, Spread
+from data.report.source import Source, literal, strings
 from data.report.text import aligned
 
 _NAME = re.compile(r"(?:pretrain|evaluate|harness)-(?:part\d+-)?(corpora|code|papers)-(.+)-(\d+)")
@@ -23,13 +24,17 @@ START = "start"
 
 @dataclass
 class Arm:
-    """One arm of an experiment. `figures` maps a figure to its value for each seed, `curves` a text to its curve for each seed."""
+    """One arm of an experiment. `figures` maps a figure to its value for each seed, `curves` a text to its curve for each seed.
+
+    `parts` are its artifacts: the seed, tokens trained before it, tokens of a step (both 0 where nothing is trained), and the artifact.
+    """
 
     experiment: str
     name: str
     tokens: int = 0
     figures: dict[str, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
     curves: dict[str, dict[int, dict[int, float]]] = field(default_factory=lambda: defaultdict(dict))
+    parts: list[tuple[int, int, int, ReportArtifact]] = field(default_factory=list)
 
     @property
     def seeds(self) -> list[int]:
@@ -52,6 +57,7 @@ def arms_of(artifacts: Sequence[ReportArtifact]) -> list[Arm]:
             trained[name, seed] += int(artifact.summary.get("tokens", 0))
             arm.tokens = trained[name, seed]
             batch = int(artifact.config.get("pretrain", {}).get("batch_tokens", 1))
+            arm.parts.append((seed, before, batch, artifact))
             records = artifact.metrics()
             for key in sorted({key for record in records for key in record["values"] if key.endswith(_BITS)}):
                 steps, values = series(records, key)
@@ -60,6 +66,7 @@ def arms_of(artifacts: Sequence[ReportArtifact]) -> list[Arm]:
                 )
                 arm.figures[key][seed] = values[-1]
         else:
+            arm.parts.append((seed, 0, 0, artifact))
             for key, value in _scores(artifact).items():
                 arm.figures[key][seed] = value
     return list(arms.values())
@@ -85,7 +92,13 @@ def experiment_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
         return None
     experiment, seeds = arms[0].experiment, max(len(arm.seeds) for arm in arms)
     headers, rows = _table(arms)
-    blocks: list[Block] = [Table(headers, rows, frozenset(range(1, len(headers)))), *_curves(arms), *_bars(arms), _differences(arms)]
+    source = _figures_source(arms)
+    blocks: list[Block] = [
+        Table(headers, rows, frozenset(range(1, len(headers))), source=source),
+        *_curves(arms),
+        *_bars(arms, source),
+        _differences(arms, source),
+    ]
     return Section(
         "experiment",
         TITLES[experiment],
@@ -93,6 +106,45 @@ def experiment_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
         f"seed{'s' if seeds > 1 else ''}; ± is one standard error over seeds. Bits for each byte of held-out text: lower is better.",
         blocks,
     )
+
+
+def _parts(arms: Sequence[Arm], trained: bool) -> tuple[list[ReportArtifact], str]:
+    """The arms' artifacts (trained or scored ones), and a table of them for `from`."""
+    parts = [(arm, *part) for arm in arms for part in arm.parts if (part[-1].stage == "pretrain") == trained]
+    rows = ",\n".join(f"({literal(arm.name)}, {seed}, {before}, {batch}, {literal(made.key)})" for arm, seed, before, batch, made in parts)
+    return [made for *_, made in parts], f"(values {rows}) as parts(arm, seed, before, batch, key)"
+
+
+def _curve_source(arms: Sequence[Arm], figure: str) -> Source:
+    made, parts = _parts(arms, trained=True)
+    query = (
+        "select arm, before + step * batch as tokens, avg(value) as mean, count(*) as seeds\n"
+        f"from {parts} join metrics using (key)\nwhere name = {literal(figure)} group by all order by all"
+    )
+    return Source.of(made, query)
+
+
+def _figures_source(arms: Sequence[Arm]) -> Source:
+    """Means and standard errors over seeds: of tokens, of the last bits a byte of each seed, and of its scores."""
+    trained, parts = _parts(arms, trained=True)
+    values = (
+        f"select arm, seed, 'tokens' as figure, sum((summary->>'tokens')::double) as value\n"
+        f"from {parts} join artifacts using (key) group by all\n"
+        "union all select arm, seed, name, arg_max(value, before + step * batch)\n"
+        f"from {parts} join metrics using (key) where ends_with(name, '{_BITS}') group by all"
+    )
+    scored, others = _parts(arms, trained=False)
+    if scored:
+        figures = strings(figure for artifact in scored for figure in _scores(artifact))
+        values += (
+            "\nunion all select arm, seed, f.key, f.value::double\n"
+            f"from {others} join artifacts using (key), json_each(summary) as f where f.key in {figures}"
+        )
+    query = (
+        "select arm, figure, count(*) as seeds, avg(value) as mean, coalesce(stddev_samp(value) / sqrt(count(*)), 0) as error,\n"
+        f"map(list(seed), list(value)) as by_seed\nfrom ({values})\ngroup by all order by all"
+    )
+    return Source.of([*trained, *scored], query)
 
 
 def _names(arms: Sequence[Arm]) -> list[str]:
@@ -131,20 +183,21 @@ def _curves(arms: Sequence[Arm]) -> list[Block]:
                 drawn.append(Line(arm.name, shared, [Spread.of([run[tokens] for run in runs]).mean for tokens in shared]))
         if drawn:
             note = "Held-out text while training, each arm's own tokens. Means over seeds."
-            blocks.append(Chart(_label(name), lines(drawn, "tokens", points=True), note))
+            blocks.append(Chart(_label(name), lines(drawn, "tokens", points=True), note, source=_curve_source(arms, name)))
     return blocks
 
 
-def _bars(arms: Sequence[Arm]) -> list[Block]:
+def _bars(arms: Sequence[Arm], source: Source) -> list[Block]:
     names = [name for name in _names(arms) if not name.endswith(_BITS)]
     if not names:
         return []
     spreads = {name: [Spread.of(list(arm.figures[name].values())) if name in arm.figures else None for arm in arms] for name in names}
     bars = [(_label(n), [s.mean if s else None for s in spreads[n]], [s.error if s else None for s in spreads[n]]) for n in names]
-    return [Chart("Accuracy by arm", grouped_bars([arm.name for arm in arms], bars), "Error bars: one standard error.", wide=True)]
+    spec = grouped_bars([arm.name for arm in arms], bars)
+    return [Chart("Accuracy by arm", spec, "Error bars: one standard error.", wide=True, source=source)]
 
 
-def _differences(arms: Sequence[Arm]) -> Table:
+def _differences(arms: Sequence[Arm], source: Source) -> Table:
     """Each arm against the recipe's first, seed by seed."""
     rows = []
     first = next((arm for arm in arms if arm.name != START), arms[0])
@@ -156,9 +209,8 @@ def _differences(arms: Sequence[Arm]) -> Table:
             if shared:
                 spread = Spread.of([arm.figures[name][seed] - first.figures[name][seed] for seed in shared])
                 rows.append([f"{arm.name} against {first.name}", _label(name), *_verdict(name, spread)])
-    return Table(
-        ["Arms", "Figure", "Difference", f"Verdict ({CLEAR:g} standard errors)"], rows, frozenset({2}), title="Differences, seed by seed"
-    )
+    headers = ["Arms", "Figure", "Difference", f"Verdict ({CLEAR:g} standard errors)"]
+    return Table(headers, rows, frozenset({2}), title="Differences, seed by seed", source=source)
 
 
 def _verdict(figure: str, spread: Spread) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from data.report.artifact import ReportArtifact
 from data.report.blocks import Bar, Bars, Fold, Section, Table, duration
+from data.report.source import Source, keys
 
 
 def lineage_section(artifacts: Sequence[ReportArtifact]) -> Section:
@@ -18,11 +19,15 @@ def lineage_section(artifacts: Sequence[ReportArtifact]) -> Section:
         made_from = [f"{role}: {names.get(key, key)}" if role != names.get(key) else role for role, key in artifact.inputs.items()]
         rows.append([artifact.name, artifact.stage, artifact.key, ", ".join(made_from) or "–", code_version(artifact) or "–"])
     headers = ["Artifact", "Stage", "Key", "Made from", "Code"]
+    query = (
+        "select stage, key, role, input as made_from, code_version, code_revision\n"
+        f"from artifacts left join inputs using (key) where key in {keys(artifacts)}"
+    )
     return Section(
         "lineage",
         "Lineage",
         "A key is a hash of the stage, its config, its source files and the keys of its inputs: the same key is the same artifact.",
-        [Table(headers, rows, mono=frozenset({2, 4}))],
+        [Table(headers, rows, mono=frozenset({2, 4}), source=Source.of(artifacts, query))],
     )
 
 
@@ -41,7 +46,8 @@ def time_section(artifacts: Sequence[ReportArtifact], reused: Mapping[str, bool]
         for found in [reused.get(artifact.name, False)]
     ]
     total = sum(artifact.seconds for artifact in artifacts)
-    return Section("time", "Time", f"Wall-clock time of the work, {duration(total)} in all.", [Bars(bars)])
+    source = Source.of(artifacts, f"select stage, key, seconds from artifacts where key in {keys(artifacts)}")
+    return Section("time", "Time", f"Wall-clock time of the work, {duration(total)} in all.", [Bars(bars, source=source)])
 
 
 def config_section(config: Mapping[str, Any]) -> Section | None:

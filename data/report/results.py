@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from data.report.artifact import ReportArtifact, of_stage
 from data.report.blocks import Block, Chart, Section, Table, count
 from data.report.charts import Line, grouped_bars, lines
-from data.report.scores import Scores, read_score, read_scores
+from data.report.scores import AT_K, Scores, read_score, read_scores
+from data.report.source import Source, summary_source
 
 NAMES = {"base": "Base", "sft": "SFT"}
 
@@ -25,18 +26,31 @@ def stage_scores(artifacts: Sequence[ReportArtifact]) -> Named:
     return [(label, read_scores(artifact.summary)) for label, artifact in evaluations(artifacts)]
 
 
+def accuracy_source(artifacts: Sequence[ReportArtifact]) -> Source:
+    """All scores of the first format with their standard errors."""
+    named = evaluations(artifacts)
+    scored = {name for _, artifact in named for name in artifact.summary if AT_K.fullmatch(name)}
+    figures = [name for score in ("greedy", *sorted(scored)) for name in (score, f"{score}_se")]
+    return summary_source(named, ["questions", *figures])
+
+
 def accuracy_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
     """Table, bars with error bars, and Pass@K and Maj@K over K where more than two K were scored."""
     named = stage_scores(artifacts)
     if not named:
         return None
-    blocks: list[Block] = [_table(named), Chart("Accuracy by stage", _bars(named), "Error bars: one standard error.", wide=True)]
+    source = accuracy_source(artifacts)
+    blocks: list[Block] = [
+        _table(named, source),
+        Chart("Accuracy by stage", _bars(named), "Error bars: one standard error.", wide=True, source=source),
+    ]
     for title, kind in (("Pass@K", "passes"), ("Maj@K", "majorities")):
         curves = [
             Line(label, list(getattr(scores, kind)), [score.value for score in getattr(scores, kind).values()]) for label, scores in named
         ]
         if all(len(curve.x) > 2 for curve in curves):
-            blocks.append(Chart(f"{title} over K", lines(curves, "samples K", y_format=".0%", log_x=True, points=True)))
+            spec = lines(curves, "samples K", y_format=".0%", log_x=True, points=True)
+            blocks.append(Chart(f"{title} over K", spec, source=source))
     if benchmarks := _benchmarks(artifacts):
         blocks.append(benchmarks)
     return Section(
@@ -53,7 +67,7 @@ def _label(artifact: ReportArtifact, stage: str = "evaluate") -> str:
     return NAMES.get(name) or (f"RL {name.removeprefix('rl-')}" if name.startswith("rl-") else name)
 
 
-def _table(named: Named) -> Table:
+def _table(named: Named, source: Source) -> Table:
     metrics = list(dict.fromkeys(name for _, scores in named for name in scores.columns()))
     rows, before = [], None
     for label, scores in named:
@@ -62,7 +76,7 @@ def _table(named: Named) -> Table:
         rows.append([label, count(scores.questions), *(str(columns.get(name, "–")) for name in metrics), change])
         before = scores
     headers = ["Policy", "Questions", *metrics, "Greedy, change in points"]
-    return Table(headers, rows, numeric=frozenset(range(1, len(headers))))
+    return Table(headers, rows, numeric=frozenset(range(1, len(headers))), source=source)
 
 
 def _benchmarks(artifacts: Sequence[ReportArtifact]) -> Table | None:
@@ -80,7 +94,9 @@ def _benchmarks(artifacts: Sequence[ReportArtifact]) -> Table | None:
         for artifact in found
     ]
     headers = ["Policy", *names]
-    return Table(headers, rows, numeric=frozenset(range(1, len(headers))), title="Benchmarks of lm-evaluation-harness")
+    source = summary_source([(_label(artifact, "harness"), artifact) for artifact in found], figures)
+    title = "Benchmarks of lm-evaluation-harness"
+    return Table(headers, rows, numeric=frozenset(range(1, len(headers))), title=title, source=source)
 
 
 def _bars(named: Named) -> dict:

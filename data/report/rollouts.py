@@ -1,98 +1,154 @@
-"""Section "rollouts": a few questions with the outputs sampled for them, the score of each step, and the verdict."""
+"""Section "rollouts": a few questions with the outputs sampled for them, the score and advantage of each step, and the verdict.
+
+A run may hold millions of outputs. The page shows those that a stated rule draws, of a few steps; a row group of the file is a step, and
+only the row groups of those steps are read. The query of each block draws the same outputs again.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.report.artifact import ReportArtifact, of_stage
-from data.report.blocks import Block, Group, Groups, Sample, Section, Step
+from data.report.blocks import Group, Groups, Sample, Section, Step, count
+from data.report.source import Source, literal
 
+SEED = 0
+"""Of the draw of questions."""
+ITERATIONS = 6
+"""Iterations shown: the first, the last, and others at equal distances."""
 QUESTIONS = 4
 """Questions shown of a step."""
-SAMPLES = 6
-"""Outputs shown of a question: the best and the worst by reward."""
+BEST_AND_WORST = 3
+"""Outputs shown of a question: so many of the highest reward, and so many of the lowest."""
 MOST_CHARACTERS = 4000
-"""Longer outputs are cut: a page that many people open must stay small."""
+"""Longer texts are cut: a page that many people open must stay small."""
 
-COLUMNS = ["step", "question", "gold", "group", "sample", "text", "step_rewards", "reward", "advantage", "correct", "finished"]
+COLUMNS = ("iteration", "step", "question", "gold", "group", "sample", "text", "step_rewards", "reward", "advantage", "correct", "finished")
+DRAW = f"""select r.step, r.group, sample, question, gold, text, step_rewards, reward, advantage, correct, finished
+from (select *, dense_rank() over (order by mixed desc, draw) as place,
+row_number() over (partition by draw order by reward desc, sample) as from_best,
+row_number() over (partition by draw order by reward, sample desc) as from_worst
+from (select *, bool_or(correct) over one_group and not bool_and(correct) over one_group as mixed,
+md5('{SEED}:' || iteration || ':' || step || ':' || q.group) as draw
+from rollouts as q where artifact = {{key}} and step = {{step}} window one_group as (partition by q.group))) as r
+where place <= {QUESTIONS} and (from_best <= {BEST_AND_WORST} or from_worst <= {BEST_AND_WORST}) order by place, from_best"""
+
+_FENCE = re.compile(r"```(python|py|output)?\s*")
 
 
 def rollout_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
-    """Groups from the first and the last step of each iteration, the ones with right and wrong answers first."""
-    blocks: list[Block] = []
-    for artifact in of_stage(artifacts, "grpo"):
-        path = artifact.path / "rollouts.parquet"
-        if not path.exists():
-            continue
-        name = f"Iteration {artifact.iteration}" if artifact.iteration else artifact.name
-        for which, step, rows in _ends(path):
-            blocks.append(Groups(f"{name}, {which} step ({step})", _groups(rows)))
+    """Groups from the first, the middle and the last step of each iteration."""
+    files = [(artifact, path) for artifact in of_stage(artifacts, "grpo") if (path := artifact.path / "rollouts.parquet").exists()]
+    blocks = [block for place in evenly(len(files), ITERATIONS) for block in _blocks(*files[place])]
     if not blocks:
         return None
+    shown = sum(len(group.samples) for block in blocks for group in block.groups)
+    outputs = sum(pq.read_metadata(path).num_rows for _, path in files)
+    which = "each iteration" if len(files) <= ITERATIONS else f"{ITERATIONS} of {len(files)} iterations, evenly spread,"
     return Section(
         "rollouts",
         "Rollouts",
-        f"Up to {QUESTIONS} questions of a step with the best and the worst of their outputs. The number beside a step is the reward "
-        "model's score for it; the advantage is that of the first step.",
+        f"{count(shown)} of {count(outputs)} outputs, drawn by this rule: of the first, the middle and the last step of {which} "
+        f"{QUESTIONS} questions, those with right and wrong outputs first, otherwise at random (in the order of an MD5 with seed {SEED}); "
+        f"of a question the {BEST_AND_WORST} outputs of the highest reward and the {BEST_AND_WORST} of the lowest. Beside a step stand the "
+        "reward model's score, which also colours it, and the advantage of its last token. rollouts.parquet of each artifact has all "
+        "outputs.",
         blocks,
     )
 
 
-def _ends(path: Path) -> list[tuple[str, int, list[dict[str, Any]]]]:
-    """(which, step, rows) of the first and the last step. A row group is a step; only these two are read, for the file may be huge."""
-    file = pq.ParquetFile(path)
-    if file.metadata.num_rows == 0:
-        return []
-    found: list[tuple[str, int, list[dict[str, Any]]]] = []
-    for which, row_group in (("first", 0), ("last", file.metadata.num_row_groups - 1)):
-        table = file.read_row_group(row_group, COLUMNS)
-        step = table["step"][0 if which == "first" else table.num_rows - 1].as_py()
-        rows = table.filter(pa.compute.equal(table["step"], step)).to_pylist()
-        if not any(step == other for _, other, _ in found):
-            found.append((which, step, rows))
-    return found
+def evenly(length: int, most: int) -> list[int]:
+    """Up to `most` indices below `length`: the first, the last, and others at equal distances."""
+    if length <= most:
+        return list(range(length))
+    return [round(place * (length - 1) / (most - 1)) for place in range(most)]
+
+
+def _blocks(artifact: ReportArtifact, path: Path) -> list[Groups]:
+    """A block a step that is shown."""
+    name = f"Iteration {artifact.iteration}" if artifact.iteration else artifact.name
+    with pq.ParquetFile(path) as file:
+        steps = file.metadata.num_row_groups
+        named = {0: "first", steps // 2: "middle", steps - 1: "last"} if steps > 1 else dict.fromkeys(range(steps), "only")
+        blocks = []
+        for row_group, which in named.items():
+            rows = file.read_row_group(row_group, COLUMNS).to_pylist()
+            groups = _groups(rows)
+            step = rows[0]["step"]
+            shown = sum(len(group.samples) for group in groups)
+            questions = len({row["group"] for row in rows})
+            note = f"{len(groups)} of {count(questions)} questions, {shown} of {count(len(rows))} outputs of this step."
+            source = Source.of([artifact], DRAW.format(key=literal(artifact.key), step=step))
+            blocks.append(Groups(f"{name}, {which} step ({step})", groups, note, source=source))
+    return blocks
 
 
 def _groups(rows: list[dict[str, Any]]) -> list[Group]:
     by_group: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_group[row["group"]].append(row)
-    groups: list[tuple[bool, Group]] = []
-    for members in by_group.values():
-        right = sum(row["correct"] for row in members)
-        ordered = sorted(members, key=lambda row: (-row["reward"], row["sample"]))
-        half = SAMPLES // 2
-        shown = ordered if len(ordered) <= SAMPLES else ordered[:half] + ordered[-half:]
-        tally = f"{right} of {len(members)} right"
-        group = Group(members[0]["question"], members[0]["gold"], tally, [_sample(row) for row in shown])
-        groups.append((right in (0, len(members)), group))
-    # Mixed groups say most; the sort is stable, so otherwise the order is that of the step.
-    return [group for _, group in sorted(groups, key=lambda item: item[0])[:QUESTIONS]]
+    drawn = sorted(by_group.values(), key=lambda members: (not _mixed(members), _draw(members[0])))
+    return [_group(members) for members in drawn[:QUESTIONS]]
+
+
+def _mixed(members: Sequence[dict[str, Any]]) -> bool:
+    return 0 < sum(row["correct"] for row in members) < len(members)
+
+
+def _draw(row: dict[str, Any]) -> str:
+    place = f"{SEED}:{row['iteration']}:{row['step']}:{row['group']}"
+    return hashlib.md5(place.encode(), usedforsecurity=False).hexdigest()
+
+
+def _group(members: list[dict[str, Any]]) -> Group:
+    ordered = sorted(members, key=lambda row: (-row["reward"], row["sample"]))
+    half = BEST_AND_WORST
+    shown = ordered if len(ordered) <= 2 * half else ordered[:half] + ordered[-half:]
+    right = sum(row["correct"] for row in members)
+    question = shortened(members[0]["question"])
+    return Group(question, members[0]["gold"], f"{right} of {len(members)} right", [_sample(row) for row in shown])
 
 
 def _sample(row: dict[str, Any]) -> Sample:
-    advantages = row["advantage"]
-    return Sample(
-        steps=split_steps(row["text"], row["step_rewards"]),
-        reward=row["reward"],
-        correct=row["correct"],
-        finished=row["finished"],
-        advantage=advantages[0] if advantages else None,
-    )
+    steps = split_steps(row["text"], row["step_rewards"], row["advantage"])
+    return Sample(steps=steps, reward=row["reward"], correct=row["correct"], finished=row["finished"])
 
 
-def split_steps(text: str, rewards: Sequence[float] = ()) -> list[Step]:
-    """The text by steps, a step ending with a run of newlines. Where the counts differ (one reward for the whole), the last step has it."""
-    text = text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + " […]"
+def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
+    """The text, or its beginning and a mark that it was cut."""
+    return text if len(text) <= most else f"{text[:most]} […]"
+
+
+def split_steps(text: str, rewards: Sequence[float] = (), advantages: Sequence[float] = ()) -> list[Step]:
+    """The text by steps, a step ending with a run of newlines, up to `MOST_CHARACTERS`.
+
+    Where rewards are not as many as steps (one reward for the whole), the last step has the last one. Advantages go with the rewards.
+    """
     pieces = [piece for piece in re.split(r"(?<=\n)(?!\n)", text) if piece.strip()] or [text]
-    if len(pieces) == len(rewards):
-        return [Step(piece.strip("\n"), reward) for piece, reward in zip(pieces, rewards, strict=True)]
-    last = rewards[-1] if rewards else None
-    return [Step(piece.strip("\n"), last if index == len(pieces) - 1 else None) for index, piece in enumerate(pieces)]
+    steps, room, role = [], MOST_CHARACTERS, "text"
+    for piece, reward, advantage in zip(pieces, _aligned(rewards, len(pieces)), _aligned(advantages, len(pieces)), strict=True):
+        fence = _FENCE.fullmatch(piece)
+        if fence and role == "text":
+            role = {"output": "output", None: "text"}.get(fence[1], "program")
+        steps.append(Step(shortened(piece.strip("\n"), room), reward, advantage, role))
+        if fence and not fence[1]:
+            role = "text"
+        room -= len(piece)
+        if room <= 0:
+            break
+    if len(steps) < len(pieces) and not steps[-1].text.endswith("[…]"):
+        steps.append(Step("[…]", None))
+    return steps
+
+
+def _aligned(values: Sequence[float], length: int) -> Sequence[float | None]:
+    if len(values) == length:
+        return values
+    return [*[None] * (length - 1), values[-1] if values else None]

@@ -10,7 +10,8 @@ from typing import Any
 
 from data.errors import MathQuarryError
 
-_AT_K = re.compile(r"(pass|maj)@(\d+)")
+AT_K = re.compile(r"(pass|maj)@(\d+)")
+"""Names of the scores at K in a summary."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def read_scores(summary: Mapping[str, Any]) -> Scores:
         )
     at_k: dict[str, dict[int, Score]] = {"pass": {}, "maj": {}}
     for name in summary:
-        if match := _AT_K.fullmatch(name):
+        if match := AT_K.fullmatch(name):
             at_k[match[1]][int(match[2])] = read_score(summary, name)
     questions = summary.get("questions")
     return Scores(

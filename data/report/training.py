@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from data.report.artifact import ReportArtifact, of_stage, series
 from data.report.blocks import Block, Chart, Section, Table, count, figure, number, percent, short
 from data.report.charts import Line, lines, stacked_shares
+from data.report.source import Named, Source, keys, metrics_source, summary_source
 
 TITLES = {"pretrain": "Pretraining loss", "sft": "Fine-tuning loss"}
+
+REWARD_COLUMNS: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
+    ("training_solutions", "New solutions", count),
+    ("replayed_solutions", "Replayed", count),
+    ("correct_share", "Right among new", percent),
+    ("before_auc", "AUC before", figure),
+    ("auc", "AUC after", figure),
+    ("auc_within_question", "AUC within a question", figure),
+    ("step_auc", "AUC of steps", figure),
+    ("accuracy", "Right side of 0.5", percent),
+)
+"""(figure of the summary, heading, format)."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +98,8 @@ def loss_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
             by_tokens = len(tokens) == len(steps)
             curve = Line("loss", tokens if by_tokens else steps, losses)
             note = f"{count(steps[-1])} steps" + (f", {short(tokens[-1])} tokens" if by_tokens else "") + f"; last loss {losses[-1]:.3f}."
-            blocks.append(Chart(title, lines([curve], "tokens" if by_tokens else "step"), note))
+            source = metrics_source([(artifact.name, artifact)], ["loss", "tokens"])
+            blocks.append(Chart(title, lines([curve], "tokens" if by_tokens else "step"), note, source=source))
     if not blocks:
         return None
     return Section("training", "Training losses", "Cross-entropy in nats a token, each step's own batch.", blocks)
@@ -96,31 +110,21 @@ def reward_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
     models = of_stage(artifacts, "reward")
     if not models:
         return None
-    rows = [
-        [
-            f"after RL {model.iteration}" if model.iteration else "first training",
-            count(number(model.summary, "training_solutions")),
-            count(number(model.summary, "replayed_solutions")),
-            percent(number(model.summary, "correct_share")),
-            figure(number(model.summary, "before_auc")),
-            figure(number(model.summary, "auc")),
-            figure(number(model.summary, "auc_within_question")),
-            figure(number(model.summary, "step_auc")),
-            percent(number(model.summary, "accuracy")),
-        ]
-        for model in models
-    ]
-    headers = ["Reward model", "New solutions", "Replayed", "Right among new", "AUC before", "AUC after"]
-    headers += ["AUC within a question", "AUC of steps", "Right side of 0.5"]
-    keep = [index for index in range(len(headers)) if any(row[index] != "–" for row in rows)]
-    table = Table([headers[index] for index in keep], [[row[index] for index in keep] for row in rows], frozenset(range(1, len(keep))))
-    curves = [Line(row[0], *series(model.metrics(), "loss")) for row, model in zip(rows, models, strict=True)]
+    named = [(f"after RL {model.iteration}" if model.iteration else "first training", model) for model in models]
+    kept = [column for column in REWARD_COLUMNS if any(number(model.summary, column[0]) is not None for model in models)]
+    rows = [[name, *(shown(number(model.summary, metric)) for metric, _, shown in kept)] for name, model in named]
+    headers = ["Reward model", *(heading for _, heading, _ in kept)]
+    source = summary_source(named, [metric for metric, _, _ in kept])
+    blocks: list[Block] = [Table(headers, rows, frozenset(range(1, len(headers))), source=source)]
+    curves = [Line(name, *series(model.metrics(), "loss")) for name, model in named]
     curves = [curve for curve in curves if curve.y]
-    blocks: list[Block] = [table]
     if curves:
-        blocks.append(Chart("Reward model loss", lines(curves, "step"), "Binary cross-entropy at the labelled tokens.", wide=True))
-    found = [(row[0], model.json("curves.json")) for row, model in zip(rows, models, strict=True)]
+        note = "Binary cross-entropy at the labelled tokens."
+        blocks.append(Chart("Reward model loss", lines(curves, "step"), note, wide=True, source=metrics_source(named, ["loss"])))
+    found = [(name, model.json("curves.json")) for name, model in named]
     known = [(name, curves) for name, curves in found if curves]
+    held = f"from json_files where file = 'curves.json' and artifact in {keys(models)}"
+    source = Source.of(models, f"select artifact, content->'calibration' as calibration, content->'best_of_n' as best_of_n\n{held}")
     calibrated = [
         Line(name, [point["score"] for point in curves["calibration"]], [point["right"] for point in curves["calibration"]])
         for name, curves in known
@@ -128,7 +132,7 @@ def reward_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
     if calibrated:
         ideal = Line("ideal", [0.0, 1.0], [0.0, 1.0], "@faint")
         note = "Share of right solutions by score, on held-out questions. On the diagonal, a score is a probability."
-        blocks.append(Chart("Calibration", lines([*calibrated, ideal], "score", ".0%", (0, 1), points=True), note))
+        blocks.append(Chart("Calibration", lines([*calibrated, ideal], "score", ".0%", (0, 1), points=True), note, source=source))
         best = [
             Line(
                 name,
@@ -138,7 +142,7 @@ def reward_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
             for name, curves in known
         ]
         note = "Accuracy of taking a held-out question's best-scored of N different solutions; N = 1 is taking any."
-        blocks.append(Chart("Best of N", lines(best, "N", ".0%", log_x=True, points=True), note))
+        blocks.append(Chart("Best of N", lines(best, "N", ".0%", log_x=True, points=True), note, source=source))
     supervision = models[0].config.get("reward", {}).get("supervision", "")
     return Section(
         "reward",
@@ -153,15 +157,17 @@ def reward_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
 def rl_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
     """GRPO's curves, the iterations one after another on one axis."""
     iterations = of_stage(artifacts, "grpo")
-    records, marks, offset = [], [], 0
+    records, marks, named, offset = [], [], [], 0
     for artifact in iterations:
         found = artifact.metrics()
         if not found:
             continue
-        marks.append((float(offset + found[0]["step"]), f"iteration {artifact.iteration}" if artifact.iteration else artifact.name))
+        name = f"iteration {artifact.iteration}" if artifact.iteration else artifact.name
+        marks.append((float(offset + found[0]["step"]), name))
+        named.append((name, artifact))
         records += [{**record, "step": record["step"] + offset} for record in found]
         offset = max(record["step"] for record in records)
-    blocks = [chart for panel in PANELS if (chart := _chart(panel, records, marks)) is not None]
+    blocks = [chart for panel in PANELS if (chart := _chart(panel, records, marks, named)) is not None]
     if not blocks:
         return None
     return Section(
@@ -173,7 +179,7 @@ def rl_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
     )
 
 
-def _chart(panel: Panel, records: Sequence[dict[str, Any]], marks: Sequence[tuple[float, str]]) -> Chart | None:
+def _chart(panel: Panel, records: Sequence[dict[str, Any]], marks: Sequence[tuple[float, str]], named: Named) -> Chart | None:
     curves = [Line(label, *series(records, name)) for name, label in panel.metrics]
     curves = [curve for curve in curves if curve.y]
     if not curves or (panel.if_any and not any(any(curve.y) for curve in curves)):
@@ -184,4 +190,4 @@ def _chart(panel: Panel, records: Sequence[dict[str, Any]], marks: Sequence[tupl
         spec = stacked_shares(curves, "step", marks)
     else:
         spec = lines(curves, "step", y_format=panel.y_format, marks=marks)
-    return Chart(panel.title, spec, panel.note)
+    return Chart(panel.title, spec, panel.note, source=metrics_source(named, [name for name, _ in panel.metrics]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from hashlib import blake2b
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from data.report.artifact import ReportArtifact
 from data.report.blocks import JudgedAnswer, ProgramRun, VerdictGroup, Verdicts, count
 from data.report.results import evaluations
-from data.report.rollouts import MOST_CHARACTERS
+from data.report.rollouts import shortened
+from data.report.source import Source, names_table
 
 SHOWN = 6
 """Right answers shown of a policy in a format, and as many wrong ones."""
@@ -27,9 +28,11 @@ COLUMNS = ("problem_id", "question", "gold", "format", "text", "calls", "extract
 def verdict_block(artifacts: Sequence[ReportArtifact]) -> Verdicts | None:
     """Every evaluated policy in every format, the newest policy first; `None` where no answers were stored."""
     groups: list[VerdictGroup] = []
+    asked: list[tuple[str, ReportArtifact]] = []
     for label, artifact in reversed(evaluations(artifacts)):
         path = artifact.path / "answers.parquet"
         if path.exists():
+            asked.append((label, artifact))
             rows = greedy_answers(path)
             formats = list(dict.fromkeys(row.get("format", "cot") for row in rows))
             groups += [_group(label, format, [row for row in rows if row.get("format", "cot") == format]) for format in formats]
@@ -37,10 +40,23 @@ def verdict_block(artifacts: Sequence[ReportArtifact]) -> Verdicts | None:
         return None
     return Verdicts(
         "Right and wrong answers",
-        f"Up to {SHOWN} right and {SHOWN} wrong greedy answers of each policy and format: those first in the order of a hash of the "
+        f"Up to {SHOWN} right and {SHOWN} wrong greedy answers of each policy and format: those first in the order of the MD5 of the "
         "question's id. That is a random draw, the same for all, so policies show the same questions where their verdicts agree.",
         groups,
+        source=_source(asked),
     )
+
+
+def _source(asked: Sequence[tuple[str, ReportArtifact]]) -> Source:
+    """The answers shown, each with how many there are of its kind."""
+    known = {name for _, artifact in asked for name in pq.read_schema(artifact.path / "answers.parquet").names}
+    kind = "name, correct, format" if "format" in known else "name, correct"
+    query = (
+        f"select name as policy, answers.*, count(*) over (partition by {kind}) as of_this_kind\n"
+        f"from {names_table(asked)} join answers on key = artifact where kind = 'greedy'\n"
+        f"qualify row_number() over (partition by {kind} order by md5(problem_id)) <= {SHOWN} order by {kind}, md5(problem_id)"
+    )
+    return Source.of((artifact for _, artifact in asked), query)
 
 
 def greedy_answers(path: Path) -> list[dict[str, Any]]:
@@ -50,7 +66,7 @@ def greedy_answers(path: Path) -> list[dict[str, Any]]:
 
 
 def _group(label: str, format: str, rows: Sequence[dict[str, Any]]) -> VerdictGroup:
-    drawn = sorted(rows, key=lambda row: blake2b(row["problem_id"].encode(), digest_size=8).digest())
+    drawn = sorted(rows, key=lambda row: md5(row["problem_id"].encode(), usedforsecurity=False).hexdigest())
     right, wrong = [row for row in drawn if row["correct"]], [row for row in drawn if not row["correct"]]
     # What a program said when it failed differs from one to the next.
     reasons = Counter(row["reason"].partition(":")[0] for row in wrong if row.get("reason"))
@@ -65,14 +81,10 @@ def _group(label: str, format: str, rows: Sequence[dict[str, Any]]) -> VerdictGr
 
 def _answer(row: dict[str, Any]) -> JudgedAnswer:
     return JudgedAnswer(
-        question=row["question"],
+        question=shortened(row["question"]),
         gold=row["gold"],
         answered=row.get("extracted"),
         why=row.get("reason") or ("" if row["finished"] else "cut off"),
-        text=_shortened(row["text"], MOST_CHARACTERS),
-        runs=[ProgramRun(_shortened(call["output"], MOST_OUTPUT), call["error"] is not None) for call in row.get("calls") or []],
+        text=shortened(row["text"]),
+        runs=[ProgramRun(shortened(call["output"], MOST_OUTPUT), call["error"] is not None) for call in row.get("calls") or []],
     )
-
-
-def _shortened(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[:most]} […]"

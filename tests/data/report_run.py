@@ -1,4 +1,6 @@
-"""A made-up run in the files' real formats, for the tests of the report. Its numbers mean nothing; its text is hostile where it can be."""
+"""A made-up run in the files' real formats, for the tests of the report. Its numbers mean nothing, but what a stage counts in its rows is
+counted in these; its text is hostile where it can be.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +8,31 @@ import hashlib
 import json
 import math
 import random
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean, pstdev
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy.stats import rankdata
 
+from data.ledger import Ledger
 from data.mine.domains import wilson_interval
 from data.report.build import ReportArtifact
+from data.store import Store
 from data.workspace import MetricLog
 
 HOSTILE = "<script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>\"'&{{ 7 * 7 }}</pre>"
 
 
-def make_run(folder: Path, hostile: str = "") -> tuple[dict[str, Any], list[ReportArtifact]]:
-    """The record of a run and its artifacts, written below `folder`. `hostile` is put wherever a model or a page could write."""
+def make_run(folder: Path, hostile: str = "", **rl: int) -> tuple[dict[str, Any], list[ReportArtifact]]:
+    """The record of a run and its artifacts, written below `folder`. `hostile` is put wherever a model or a page could write; `rl` are
+    the sizes of `write_rl`.
+    """
     random.seed(0)
     made: list[ReportArtifact] = []
 
@@ -50,9 +62,8 @@ def make_run(folder: Path, hostile: str = "") -> tuple[dict[str, Any], list[Repo
     for iteration in range(3):
         if iteration:
             name = f"grpo-{iteration}"
-            write_rl(
-                add(name, {}, {"policy": policy, "reward": f"reward-{iteration - 1}", "problems": "problems"}, 74.0), iteration, hostile
-            )
+            inputs = {"policy": policy, "reward": f"reward-{iteration - 1}", "problems": "problems"}
+            write_rl(add(name, {}, inputs, 74.0), iteration, hostile, **rl)
             policy = name
             write_scores(made, add, f"evaluate-rl-{iteration}", policy, 0.61 + 0.11 * iteration, hostile)
         figures = {
@@ -66,7 +77,11 @@ def make_run(folder: Path, hostile: str = "") -> tuple[dict[str, Any], list[Repo
         if iteration:
             figures |= {"before_auc": 0.81 + 0.03 * iteration, "replayed_solutions": 801}
         config = {"reward": {"supervision": "process"}}
-        write_loss(add(f"reward-{iteration}", figures, {"policy": policy, "problems": "problems"}, 38.2, config), 40, 0.7, 0.35)
+        path = add(f"reward-{iteration}", figures, {"policy": policy, "problems": "problems"}, 38.2, config)
+        write_loss(path, 40, 0.7, 0.35)
+        calibration = [{"score": 0.1 * bin, "right": 0.01 * bin * bin, "count": 20} for bin in range(1, 10)]
+        best_of_n = {"1": 0.5, "2": 0.61, "4": 0.68 + 0.01 * iteration, "8": None}
+        (path / "curves.json").write_text(json.dumps({"calibration": calibration, "best_of_n": best_of_n}))
     stages = [
         {"name": artifact.name, "stage": artifact.stage, "key": artifact.key, "reused": artifact.name == "crawl"} for artifact in made
     ]
@@ -85,7 +100,7 @@ def write_loss(path: Path, steps: int, first: float, last: float, tokens_a_step:
 
 
 def write_mining(path: Path, hostile: str) -> None:
-    """rounds.json and domains.parquet of three rounds."""
+    """rounds.json of three rounds, their corpus and what was dropped, domains.parquet and samples.parquet."""
     rounds = [
         {
             "round": number,
@@ -130,6 +145,14 @@ def write_mining(path: Path, hostile: str) -> None:
         "funnel": funnel,
     }
     (path / "rounds.json").write_text(json.dumps(record))
+    reasons = [reason for reason, pages in dropped.items() for _ in range(pages)]
+    urls = [f"https://host{index % 46}.example/dropped/{index}{hostile}" for index in range(len(reasons))]
+    pq.write_table(pa.table({"url": urls, "reason": reasons, "detail": [""] * len(reasons)}), path / "dropped.parquet")
+    (path / "corpus").mkdir()
+    for part, pages in enumerate((500, 269)):
+        urls = [f"https://host{index % 14}.example/{part}/{index}{hostile}" for index in range(pages)]
+        table = pa.table({"url": urls, "host": [url.split("/")[2] for url in urls], "tokens": [520] * pages, "round": [1 + part] * pages})
+        pq.write_table(table, path / "corpus" / f"part-{part:04d}.parquet")
     rows = [domain(f"{name}{index}.example{hostile}", index, hostile) for index, name in enumerate(["algebra", "forum", "recipes"] * 15)]
     pq.write_table(pa.Table.from_pylist(rows), path / "domains.parquet")
     text = "The roots of $ax^2 + bx + c = 0$ are\n\n$$x = \\frac{-b \\pm \\sqrt{b^2 - 4ac}}{2a}.$$\n\n"
@@ -197,14 +220,14 @@ def write_scores(made: list[ReportArtifact], add: Any, name: str, policy: str, g
             "gold": str(index + 3),
             "kind": kind,
             "text": f"{index} + 3 = {index + 3}\nThe answer is \\boxed{{{index + 3}}}{hostile}",
-            "correct": random.random() < greedy,
+            "correct": (index * 619) % 1000 < round(1000 * greedy) if kind == "greedy" else random.random() < greedy,
             "finished": True,
         }
-        for index in range(20)
-        for kind in ("greedy", "sample")
+        for index in range(1000)
+        for kind in ("greedy", "sample")[: 2 if index < 20 else 1]
     ]
     if name != "evaluate-base":  # as an earlier version wrote it
-        rows = [row | judged(row, format, hostile) for format in ("cot", "tool") for row in rows]
+        rows = [row | judged(row, format, hostile) for format in ("cot", "tool") for row in rows[: None if format == "cot" else 40]]
     pq.write_table(pa.Table.from_pylist(rows), path / "answers.parquet")
 
 
@@ -220,48 +243,129 @@ def judged(row: dict[str, Any], format: str, hostile: str) -> dict[str, Any]:
     }
 
 
-def write_rl(path: Path, iteration: int, hostile: str, steps: int = 30) -> None:
-    """Metrics of an iteration and the rollouts of its first and last step, a row group a step."""
+def write_rl(
+    path: Path, iteration: int, hostile: str, steps: int = 30, questions: int = 6, outputs: int = 16, lines: int = 2, tokens: int = 30
+) -> None:
+    """Rollouts of an iteration, a row group a step, and its metrics. `lines` of an output stand before its answer."""
     log = MetricLog(path / "metrics.jsonl")
-    for step in range(1, steps + 1):
-        progress = (step + steps * (iteration - 1)) / (2 * steps)
-        right = 0.45 + 0.4 * progress + random.gauss(0, 0.02)
-        log.log(
-            step,
-            reward=right + 0.03 + random.gauss(0, 0.01),
-            accuracy=right,
-            kl=0.04 * step / steps,
-            entropy=0.35 - 0.2 * progress,
-            output_tokens=24 - 2 * progress,
-            truncated_share=0.02 * (1 - progress),
-            reward_auc=0.9 - 0.1 * random.random(),
-            groups_all_right=0.5 * progress,
-            groups_mixed=0.9 - 0.6 * progress,
-            groups_all_wrong=0.1 + 0.1 * progress,
-            probe_mean=2e-6 + 1e-6 * random.random(),
-            probe_largest=9e-6,
-            clip_fraction=0.0,
-            gradient_norm=0.4 + random.random() / 10,
-        )
-    rows = [
-        {
-            "iteration": iteration,
-            "step": step,
-            "question": f"Tom has {group + 2} boxes of 4 pens and gives 3 pens away. How many are left? {hostile}",
-            "gold": str(4 * (group + 2) - 3),
-            "group": group,
-            "sample": sample,
-            "text": f"{group + 2} * 4 = {4 * (group + 2)}\n{4 * (group + 2)} - 3 = {4 * (group + 2) - 3 + (sample % 3 == 1)}\n"
-            f"The answer is \\boxed{{{4 * (group + 2) - 3 + (sample % 3 == 1)}}}{hostile}",
-            "step_rewards": [0.97, 0.2 if sample % 3 == 1 else 0.93, 0.08 if sample % 3 == 1 else 0.95],
-            "reward": 0.08 if sample % 3 == 1 else 0.95,
-            "advantage": [-1.2, -0.9, -0.6] if sample % 3 == 1 else [0.6, 0.5, 0.2],
-            "correct": sample % 3 != 1,
-            "finished": True,
-        }
-        for step in (1, steps)
-        for group in range(6)
-        for sample in range(16)
+    with pq.ParquetWriter(path / "rollouts.parquet", SCHEMA) as file:
+        for step in range(1, steps + 1):
+            progress = (step + steps * (iteration - 1)) / (2 * steps)
+            groups = [
+                make_group(random.gauss(0.35 + 0.6 * progress, 0.25), outputs, lines, hostile, group=group, step=step, iteration=iteration)
+                for group in range(questions)
+            ]
+            table = pa.Table.from_pylist([row for rows in groups for row in rows], SCHEMA)
+            ids = pa.ListArray.from_arrays(np.arange(len(table) + 1, dtype=np.int32) * tokens, np.arange(len(table) * tokens) % 50_000)
+            file.write_table(table.set_column(table.column_names.index("output"), "output", ids.cast(pa.list_(pa.int32()))))
+            log.log(
+                step,
+                **measured(groups),
+                kl=0.04 * step / steps,
+                entropy=0.35 - 0.2 * progress,
+                output_tokens=24 - 2 * progress,
+                probe_mean=2e-6 + 1e-6 * random.random(),
+                probe_largest=9e-6,
+                clip_fraction=0.0,
+                gradient_norm=0.4 + random.random() / 10,
+            )
+
+
+SCHEMA = pa.schema(
+    [
+        *((name, pa.int32()) for name in ("iteration", "step")),
+        *((name, pa.string()) for name in ("problem_id", "question")),
+        *((name, pa.int32()) for name in ("group", "sample")),
+        ("text", pa.string()),
+        *((name, pa.list_(pa.int32())) for name in ("output", "step_ends")),
+        ("step_rewards", pa.list_(pa.float32())),
+        ("reward", pa.float32()),
+        ("advantage", pa.list_(pa.float32())),
+        *((name, pa.bool_()) for name in ("correct", "finished")),
+        ("gold", pa.string()),
     ]
-    table = pa.Table.from_pylist(rows)
-    pq.write_table(table, path / "rollouts.parquet", row_group_size=len(rows) // 2)
+)
+"""As in models/rl/rollouts.py, which needs torch."""
+
+
+def make_group(right_share: float, outputs: int, lines: int, hostile: str, **place: int) -> list[dict[str, Any]]:
+    """The outputs of one question. The reward model is right more often than not."""
+    boxes = place["group"] + 2
+    rows = []
+    for sample in range(outputs):
+        correct = random.random() < right_share
+        answer = 4 * boxes - 3 + (not correct)
+        rewards = [min(1.0, max(0.0, random.gauss(0.7 if correct else 0.4, 0.15))) for _ in range(lines + 1)]
+        work = "".join(f"{boxes} * {line + 4} = {(line + 4) * boxes}, of which we need the {line + 1}.\n" for line in range(lines))
+        rows.append(
+            {
+                **place,
+                "problem_id": f"t{place['step']}-{boxes}",
+                "question": f"Tom has {boxes} boxes of 4 pens and gives 3 pens away. How many are left? {hostile}",
+                "gold": str(4 * boxes - 3),
+                "sample": sample,
+                "text": f"{work}The answer is \\boxed{{{answer}}}{hostile}",
+                "step_ends": list(range(9, 10 * (lines + 1), 10)),
+                "step_rewards": rewards,
+                "reward": rewards[-1],
+                "correct": correct,
+                "finished": random.random() < 0.98,
+            }
+        )
+    mean = fmean(row["reward"] for row in rows)
+    spread = pstdev(row["reward"] for row in rows) or 1.0
+    return [row | {"advantage": [(reward - mean) / spread for reward in row["step_rewards"]]} for row in rows]
+
+
+def measured(groups: Sequence[Sequence[dict[str, Any]]]) -> dict[str, float | None]:
+    """Those figures of a step that its rows tell."""
+    rows = [row for group in groups for row in group]
+    right = [sum(row["correct"] for row in group) for group in groups]
+    size = len(groups[0])
+    ranks = rankdata([row["reward"] for row in rows])
+    positive = sum(right)
+    rank_sum = sum(rank for rank, row in zip(ranks, rows, strict=True) if row["correct"])
+    pairs = positive * (len(rows) - positive)
+    return {
+        "reward": fmean(row["reward"] for row in rows),
+        "accuracy": positive / len(rows),
+        "reward_auc": (rank_sum - positive * (positive + 1) / 2) / pairs if pairs else None,
+        "truncated_share": 1 - fmean(row["finished"] for row in rows),
+        "groups_all_right": sum(number == size for number in right) / len(right),
+        "groups_mixed": sum(0 < number < size for number in right) / len(right),
+        "groups_all_wrong": sum(number == 0 for number in right) / len(right),
+    }
+
+
+def in_store(folder: Path, artifacts: Sequence[ReportArtifact], run: dict[str, Any] | None = None) -> tuple[Ledger, list[ReportArtifact]]:
+    """The artifacts moved into a store at `folder`, with manifests, and its ledger."""
+    store = Store(folder)
+    keys = {artifact.key: hashlib.sha256(artifact.name.encode()).hexdigest()[:20] for artifact in artifacts}
+    moved = []
+    for artifact in artifacts:
+        key = keys[artifact.key]
+        path = store.folder(artifact.stage, key)
+        if artifact.path.exists():
+            shutil.copytree(artifact.path, path)
+        path.mkdir(parents=True, exist_ok=True)
+        inputs = {role: keys[other] for role, other in artifact.inputs.items()}
+        manifest = {
+            "key": key,
+            "stage": artifact.stage,
+            "version": 1,
+            "created": "2031-05-04T10:11:12Z",
+            "seconds": artifact.seconds,
+            "files": [],
+            "config": artifact.config,
+            "summary": artifact.summary,
+            "inputs": inputs,
+            "sources": [],
+            "code": {"version": "0.1.0", "revision": "3f9c1a2b4d5e", "python": "3.11.9"},
+        }
+        (path / "manifest.json").write_text(json.dumps(manifest))
+        moved.append(replace(artifact, key=key, path=path, inputs=inputs))
+    if run:
+        store.write_run(run | {"ended": run["started"]})
+    ledger = Ledger(store)
+    ledger.sync()
+    return ledger, moved

@@ -10,30 +10,12 @@ from data.report.artifact import ReportArtifact
 from data.report.blocks import Chart, Table
 from data.report.build import make_sections
 from data.report.comparison import Spread, comparison_section
-from data.workspace import MetricLog
-
-
-def artifact(folder: Path, name: str, summary: dict | None = None, curve: list[float] | None = None) -> ReportArtifact:
-    path = folder / name
-    path.mkdir(parents=True)
-    for step, value in enumerate(curve or []):
-        MetricLog(path / "metrics.jsonl").log(step * 5, test_accuracy=value)
-    return ReportArtifact(name, name.split("-")[0], name, path, {}, summary or {}, {}, 1.0, False)
-
-
-def scores(greedy: float, maj: float) -> dict[str, float]:
-    at_k = {f"pass@{k}": 0.9 for k in (1, 2, 4)} | {f"maj@{k}": maj for k in (1, 2, 4)}
-    return {"questions": 100, "greedy": greedy, "greedy_se": 0.02} | at_k | {f"{name}_se": 0.02 for name in at_k}
+from tests.data.report_arms import compared_methods, method_artifact, method_scores
 
 
 @pytest.fixture
 def compared(tmp_path: Path) -> list[ReportArtifact]:
-    made = [artifact(tmp_path, "evaluate-sft", scores(0.5, 0.5))]
-    for method, values in {"rft": (0.60, 0.62), "online-rft": (0.70, 0.72), "grpo+os": (0.70, 0.73)}.items():
-        for seed, value in enumerate(values):
-            made.append(artifact(tmp_path, f"grpo-{method}-{seed}", curve=[0.5, value]))
-            made.append(artifact(tmp_path, f"evaluate-{method}-{seed}", scores(value, value)))
-    return made
+    return compared_methods(tmp_path)
 
 
 def test_mean_and_standard_error_are_over_seeds() -> None:
@@ -69,7 +51,8 @@ def test_it_says_which_of_the_papers_orderings_hold(compared: list[ReportArtifac
 
 
 def test_other_runs_have_no_comparison(tmp_path: Path) -> None:
-    assert comparison_section([artifact(tmp_path, "evaluate-rl-1", scores(0.5, 0.5)), artifact(tmp_path, "grpo-1")]) is None
+    others = [method_artifact(tmp_path, "evaluate-rl-1", method_scores(0.5, 0.5)), method_artifact(tmp_path, "grpo-1")]
+    assert comparison_section(others) is None
 
 
 def test_a_comparisons_page_leaves_out_what_belongs_to_one_run(compared: list[ReportArtifact]) -> None:

@@ -10,38 +10,12 @@ from data.report.artifact import ReportArtifact
 from data.report.blocks import Chart, Table
 from data.report.build import make_sections
 from data.report.experiments import arms_of, text_table
-from data.workspace import MetricLog
-
-BATCH = 100
-
-
-def trained(folder: Path, name: str, bits: list[float]) -> ReportArtifact:
-    path = folder / name
-    path.mkdir(parents=True)
-    for step, value in enumerate(bits):
-        MetricLog(path / "metrics.jsonl").log(step * 5, problems_bits=value)
-        MetricLog(path / "metrics.jsonl").log(step * 5 + 1, loss=1.0)
-    summary = {"tokens": (len(bits) - 1) * 5 * BATCH, "problems_bits": bits[-1]}
-    return ReportArtifact(name, "pretrain", name, path, {"pretrain": {"batch_tokens": BATCH}}, summary, {}, 1.0, False)
-
-
-def scored(folder: Path, name: str, greedy: float) -> ReportArtifact:
-    scores = {"questions": 50, "greedy": greedy, "greedy_se": 0.07}
-    return ReportArtifact(name, "evaluate", name, folder / name, {}, scores, {}, 1.0, False)
+from tests.data.report_arms import experiment, trained
 
 
 @pytest.fixture
 def artifacts(tmp_path: Path) -> list[ReportArtifact]:
-    """Two seeds: `mined` is 0.2 bits ahead of `crawl` in both, and no better after fine-tuning."""
-    made = []
-    for seed, shift in enumerate((0.0, 0.1)):
-        made.append(trained(tmp_path, f"pretrain-code-start-{seed}", [2.0, 1.8 + shift]))
-        made.append(trained(tmp_path, f"pretrain-code-crawl-{seed}", [1.8, 1.5 + shift]))
-        made.append(scored(tmp_path, f"evaluate-code-crawl-{seed}", 0.4 + shift))
-        made.append(trained(tmp_path, f"pretrain-part1-code-two-mines-{seed}", [1.8, 1.6]))
-        made.append(trained(tmp_path, f"pretrain-code-two-mines-{seed}", [1.6, 1.3 + 1.2 * shift]))
-        made.append(scored(tmp_path, f"evaluate-code-two-mines-{seed}", 0.45))
-    return made
+    return experiment(tmp_path)
 
 
 def test_arms_have_the_tokens_curves_and_figures_of_all_parts_and_seeds(artifacts: list[ReportArtifact]) -> None:
