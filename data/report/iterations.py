@@ -11,7 +11,8 @@ from data.report.artifact import ReportArtifact, series
 from data.report.blocks import Block, Chart, Section, Table, count, number
 from data.report.charts import Line, lines
 from data.report.comparison import CLEAR, Spread
-from data.report.scores import read_scores
+from data.report.scores import AT_K, read_scores
+from data.report.source import Named, Source, names_table, strings
 
 BOTH, REFRESHED, FROZEN = "both", "refreshed", "frozen"
 """Arms in the names of a run's artifacts. The first iteration is the same for both: nothing has been refreshed yet."""
@@ -57,7 +58,8 @@ def iteration_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
         for figure, score in start.columns().items() if start else ():
             arm.figures[figure][0] = dict.fromkeys(arm.figures[figure][1], score.value)
     seeds = max(len(values) for arm in arms.values() for by_iteration in arm.figures.values() for values in by_iteration.values())
-    blocks: list[Block] = [_table(arms), *_curves(arms), _differences(arms), *_refreshes(artifacts)]
+    source = _source(_named(artifacts))
+    blocks: list[Block] = [_table(arms, source), *_curves(arms, source), _differences(arms, source), *_refreshes(artifacts)]
     return Section(
         "iterations",
         "Refreshed and frozen reward model",
@@ -67,6 +69,34 @@ def iteration_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
         "from, by the answer checker; the mean of an iteration's steps.",
         blocks,
     )
+
+
+def _named(artifacts: Sequence[ReportArtifact]) -> Named:
+    """Artifacts by arm and iteration, for queries."""
+    named = []
+    for artifact in artifacts:
+        if match := _NAME.fullmatch(artifact.name):
+            named += [(f"{arm} {match[3]}", artifact) for arm in ((REFRESHED, FROZEN) if match[1] == BOTH else (match[1],))]
+        elif artifact.name == "evaluate-sft":
+            named += [(f"{arm} 0", artifact) for arm in (REFRESHED, FROZEN)]
+    return named
+
+
+_MEAN = "count(*) as seeds, avg({0}) as mean, coalesce(stddev_samp({0}) / sqrt(count(*)), 0) as error"
+
+
+def _source(named: Named) -> Source:
+    """Means and standard errors over the seeds of each arm and iteration."""
+    figures = [name for _, artifact in named for name in artifact.summary if name == "greedy" or AT_K.fullmatch(name)]
+    query = (
+        f"select name, f.key as figure, {_MEAN.format('f.value::double')}\n"
+        f"from {names_table(named)} join artifacts using (key), json_each(summary) as f\n"
+        f"where f.key in {strings(figures)} group by all\n"
+        f"union all select name, '{AUC}', {_MEAN.format('auc')} from (\n"
+        f"select names.name, key, avg(value) as auc from {names_table(named)} join metrics using (key)\n"
+        "where metrics.name = 'reward_auc' group by all) group by all order by all"
+    )
+    return Source.of((artifact for _, artifact in named), query)
 
 
 def _spread(values: Mapping[int, float]) -> Spread:
@@ -79,7 +109,7 @@ def _show(figure: str, spread: Spread) -> str:
     return f"{spread.mean:.3f} ± {spread.error:.3f}" if spread.seeds > 1 else f"{spread.mean:.3f}"
 
 
-def _table(arms: Mapping[str, Arm]) -> Table:
+def _table(arms: Mapping[str, Arm], source: Source) -> Table:
     figures = list(dict.fromkeys(figure for arm in arms.values() for figure in arm.figures))
     rows = []
     for name, arm in arms.items():
@@ -87,10 +117,10 @@ def _table(arms: Mapping[str, Arm]) -> Table:
             shown = [_show(f, _spread(arm.figures[f][iteration])) if iteration in arm.figures[f] else "–" for f in figures]
             seeds = max(len(arm.figures[figure].get(iteration, {})) for figure in figures)
             rows.append([name, count(iteration), count(seeds), *shown])
-    return Table(["Reward model", "After iteration", "Seeds", *figures], rows, frozenset(range(1, len(figures) + 3)))
+    return Table(["Reward model", "After iteration", "Seeds", *figures], rows, frozenset(range(1, len(figures) + 3)), source=source)
 
 
-def _curves(arms: Mapping[str, Arm]) -> list[Block]:
+def _curves(arms: Mapping[str, Arm], source: Source) -> list[Block]:
     notes = {"Greedy": "Held-out questions; iteration 0 is the fine-tuned policy.", AUC: "On the outputs that the policy learned from."}
     blocks: list[Block] = []
     for figure, note in notes.items():
@@ -104,11 +134,12 @@ def _curves(arms: Mapping[str, Arm]) -> list[Block]:
             spec["layout"]["xaxis"]["dtick"] = 1
             spec["layout"]["yaxis"]["rangemode"] = "normal"  # the arms are close: from zero they would be one line
             title = "Greedy accuracy by iteration" if figure == "Greedy" else "Reward model's AUC by iteration"
-            blocks.append(Chart(title, spec, f"{note} Error bars: one standard error. The axis does not begin at zero."))
+            note += " Error bars: one standard error. The axis does not begin at zero."
+            blocks.append(Chart(title, spec, note, source=source))
     return blocks
 
 
-def _differences(arms: Mapping[str, Arm]) -> Table:
+def _differences(arms: Mapping[str, Arm], source: Source) -> Table:
     rows = []
     refreshed, frozen = (arms[name].figures if name in arms else {} for name in (REFRESHED, FROZEN))
     for figure, by_iteration in refreshed.items():
@@ -122,7 +153,7 @@ def _differences(arms: Mapping[str, Arm]) -> Table:
             text = f"{scale * spread.mean:+.{3 if figure == AUC else 1}f} ± {scale * spread.error:.{3 if figure == AUC else 1}f}"
             rows.append([figure, count(iteration), text + ("" if figure == AUC else " points"), _verdict(spread)])
     headers = ["Figure", "After iteration", "Refreshed less frozen", f"Verdict ({CLEAR:g} standard errors)"]
-    return Table(headers, rows, frozenset({1, 2}), title="Differences, seed by seed")
+    return Table(headers, rows, frozenset({1, 2}), title="Differences, seed by seed", source=source)
 
 
 def _verdict(spread: Spread) -> str:
@@ -136,9 +167,12 @@ def _verdict(spread: Spread) -> str:
 def _refreshes(artifacts: Sequence[ReportArtifact]) -> list[Block]:
     """AUC of the reward model on held-out questions with the newest policy's solutions, before and after each refresh."""
     found: dict[int, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    figures_of_training = ("before_auc", "auc", "auc_within_question")
+    named = []
     for artifact in artifacts:
         if match := _REWARD.fullmatch(artifact.name):
-            for name in ("before_auc", "auc", "auc_within_question"):
+            named.append((_training(int(match[2])), artifact))
+            for name in figures_of_training:
                 value = number(artifact.summary, name)
                 if value is not None:
                     found[int(match[2])][name][int(match[1])] = value
@@ -146,12 +180,22 @@ def _refreshes(artifacts: Sequence[ReportArtifact]) -> list[Block]:
         return []
     rows = [
         [
-            f"after iteration {iteration}" if iteration else "first training",
+            _training(iteration),
             count(max(map(len, figures.values()))),
-            *(_show(AUC, _spread(figures[name])) if figures[name] else "–" for name in ("before_auc", "auc", "auc_within_question")),
+            *(_show(AUC, _spread(figures[name])) if figures[name] else "–" for name in figures_of_training),
         ]
         for iteration, figures in sorted(found.items())
     ]
     headers = ["Training", "Seeds", "AUC before", "AUC after", "AUC after, within a question"]
     title = "The refreshed model on held-out questions, answered by the newest policy"
-    return [Table(headers, rows, frozenset({1, 2, 3, 4}), title=title)]
+    query = (
+        f"select name, f.key as figure, {_MEAN.format('f.value::double')}\n"
+        f"from {names_table(named)} join artifacts using (key), json_each(summary) as f\n"
+        f"where f.key in {strings(figures_of_training)} group by all order by all"
+    )
+    source = Source.of((artifact for _, artifact in named), query)
+    return [Table(headers, rows, frozenset({1, 2, 3, 4}), title=title, source=source)]
+
+
+def _training(iteration: int) -> str:
+    return f"after iteration {iteration}" if iteration else "first training"

@@ -58,3 +58,24 @@ def compared_methods(tmp_path: Path) -> list[ReportArtifact]:
             made.append(method_artifact(tmp_path, f"grpo-{method}-{seed}", curve=[0.5, value]))
             made.append(method_artifact(tmp_path, f"evaluate-{method}-{seed}", method_scores(value, value)))
     return made
+
+
+def rewarded(folder: Path, name: str, aucs: list[float]) -> ReportArtifact:
+    made = method_artifact(folder, name)
+    for step, value in enumerate(aucs, 1):
+        MetricLog(made.path / "metrics.jsonl").log(step, reward_auc=value)
+    return made
+
+
+def iterations(tmp_path: Path) -> list[ReportArtifact]:
+    """Two seeds, two iterations: with a refresh 0.9 and 1.0, without 0.8 and 0.8."""
+    made = [method_artifact(tmp_path, "evaluate-sft", method_scores(0.5, 0.5))]
+    for seed in (0, 1):
+        made.append(method_artifact(tmp_path, f"reward-{seed}-0", {"auc": 0.9, "auc_within_question": 0.8}))
+        made.append(rewarded(tmp_path, f"grpo-both-{seed}-1", [0.9, 0.8]))
+        made.append(method_artifact(tmp_path, f"evaluate-both-{seed}-1", method_scores(0.7, 0.7)))
+        made.append(method_artifact(tmp_path, f"reward-{seed}-1", {"before_auc": 0.7 + seed / 10, "auc": 0.95, "auc_within_question": 0.9}))
+        for arm, value in (("refreshed", 0.9 + seed / 10), ("frozen", 0.8)):
+            made.append(rewarded(tmp_path, f"grpo-{arm}-{seed}-2", [value - 0.1, value - 0.3]))
+            made.append(method_artifact(tmp_path, f"evaluate-{arm}-{seed}-2", method_scores(value, value)))
+    return made

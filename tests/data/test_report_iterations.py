@@ -10,30 +10,12 @@ from data.report.artifact import ReportArtifact
 from data.report.blocks import Chart, Table
 from data.report.build import make_sections
 from data.report.iterations import AUC, arms_of, iteration_section
-from data.workspace import MetricLog
-from tests.data.test_report_comparison import artifact, scores
-
-
-def trained(folder: Path, name: str, aucs: list[float]) -> ReportArtifact:
-    made = artifact(folder, name)
-    for step, value in enumerate(aucs, 1):
-        MetricLog(made.path / "metrics.jsonl").log(step, reward_auc=value)
-    return made
+from tests.data.report_arms import iterations, method_artifact, method_scores
 
 
 @pytest.fixture
 def iterated(tmp_path: Path) -> list[ReportArtifact]:
-    """Two seeds, two iterations: with a refresh 0.9 and 1.0, without 0.8 and 0.8."""
-    made = [artifact(tmp_path, "evaluate-sft", scores(0.5, 0.5))]
-    for seed in (0, 1):
-        made.append(artifact(tmp_path, f"reward-{seed}-0", {"auc": 0.9, "auc_within_question": 0.8}))
-        made.append(trained(tmp_path, f"grpo-both-{seed}-1", [0.9, 0.8]))
-        made.append(artifact(tmp_path, f"evaluate-both-{seed}-1", scores(0.7, 0.7)))
-        made.append(artifact(tmp_path, f"reward-{seed}-1", {"before_auc": 0.7 + seed / 10, "auc": 0.95, "auc_within_question": 0.9}))
-        for arm, value in (("refreshed", 0.9 + seed / 10), ("frozen", 0.8)):
-            made.append(trained(tmp_path, f"grpo-{arm}-{seed}-2", [value - 0.1, value - 0.3]))
-            made.append(artifact(tmp_path, f"evaluate-{arm}-{seed}-2", scores(value, value)))
-    return made
+    return iterations(tmp_path)
 
 
 def tables(artifacts: list[ReportArtifact]) -> list[Table]:
@@ -63,8 +45,10 @@ def test_differences_are_taken_seed_by_seed(iterated: list[ReportArtifact]) -> N
 
 
 def test_equal_arms_are_within_noise(tmp_path: Path) -> None:
-    made = [artifact(tmp_path, f"evaluate-both-{seed}-1", scores(0.7, 0.7)) for seed in (0, 1)]
-    made += [artifact(tmp_path, f"evaluate-{arm}-{seed}-2", scores(0.8, 0.8)) for seed in (0, 1) for arm in ("refreshed", "frozen")]
+    made = []
+    for seed in (0, 1):
+        made.append(method_artifact(tmp_path, f"evaluate-both-{seed}-1", method_scores(0.7, 0.7)))
+        made += [method_artifact(tmp_path, f"evaluate-{arm}-{seed}-2", method_scores(0.8, 0.8)) for arm in ("refreshed", "frozen")]
     assert {row[3] for row in tables(made)[1].rows} == {"within noise"}
 
 
@@ -87,4 +71,4 @@ def test_the_page_is_about_the_iterations_and_draws_error_bars(iterated: list[Re
 
 
 def test_other_runs_have_no_such_section(tmp_path: Path) -> None:
-    assert iteration_section([artifact(tmp_path, "evaluate-rl-1", scores(0.7, 0.7))]) is None
+    assert iteration_section([method_artifact(tmp_path, "evaluate-rl-1", method_scores(0.7, 0.7))]) is None

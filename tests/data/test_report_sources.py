@@ -21,11 +21,11 @@ from data.report.blocks import Bars, Chart, Fold, Groups, Section, Table, Verdic
 from data.report.build import make_sections, render
 from data.report.results import accuracy_source
 from data.report.source import MOST_KEYS, Source
-from tests.data.report_arms import compared_methods, experiment
+from tests.data.report_arms import compared_methods, experiment, iterations
 from tests.data.report_run import HOSTILE, in_store, make_run
 
 Made = tuple[Ledger, list[ReportArtifact], list[Section]]
-KINDS = ("run", "comparison", "experiment")
+KINDS = ("run", "comparison", "iterations", "experiment")
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
     kinds = {
         "run": (run, [*artifacts, harness]),
         "comparison": (other, compared_methods(folder / "comparison")),
+        "iterations": (other, iterations(folder / "iterations")),
         "experiment": (other, experiment(folder / "experiment")),
     }
     stored = {}
