@@ -140,8 +140,9 @@ def _run_rank(folder: Path) -> None:
         if rank == 0:
             with (folder / "result.pickle").open("wb") as file:
                 pickle.dump(result, file)
-        dist.barrier()
-        dist.destroy_process_group()
+        if dist.is_initialized():  # vLLM ends the group when it is closed
+            dist.barrier()
+            dist.destroy_process_group()
     except Exception as error:
         failed, expected = time.time(), isinstance(error, MathQuarryError)
         if not expected:

@@ -101,7 +101,8 @@ def _iterate(
             check_collapse(history, config.collapse)
             if step % config.checkpoint_steps == 0 or step == config.steps:
                 _write_checkpoint(space, step, models)
-    weights = whole_weights(models.policy.model, ranks) if ranks.size > 1 else None
+        weights = whole_weights(models.policy.model, ranks) if ranks.size > 1 else None
+        ranks.barrier()  # closing the engine may end the process group
     if not ranks.is_first:
         return {}
     save(models.policy.model, tokenizer, space.out / "model", style, weights)

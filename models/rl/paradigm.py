@@ -79,11 +79,6 @@ def _check_ranks(config: GRPOConfig) -> None:
     size = config.ranks.size
     if config.paradigm.coefficient == "gae":
         raise MathQuarryError(f"grpo.ranks makes {size} processes, but PPO's value model is trained in one. Leave grpo.ranks out.")
-    if config.rollout.engine == "vllm":
-        raise MathQuarryError(
-            f"grpo.ranks makes {size} processes and rollout.engine is `vllm`, which would take their process group for its own. Set "
-            "grpo.rollout.engine to `transformers`."
-        )
     if config.questions_per_step < size:
         raise MathQuarryError(
             f"grpo.questions_per_step is {config.questions_per_step}, fewer than the {size} processes of grpo.ranks, which share the "

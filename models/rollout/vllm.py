@@ -10,7 +10,9 @@ What stands in the way of correct rollouts, and what is done about it:
 5. on a CPU, vLLM replaces `torch.set_num_threads` by a function that does nothing: it is put back, and so is the number of threads;
 6. on a CPU, a seeded request whose prompt is computed in two pieces stops the engine (`CPU Generator does not use offset`): prompts are
    computed whole;
-7. torch.distributed stays initialised, with one rank, until `close`. Code beside this engine must not take that for a distributed run.
+7. torch.distributed stays initialised, with one rank, until `close`. Code beside this engine must not take that for a distributed run;
+8. beside other ranks, each has an engine of its own in their process group, on its own GPU, and `close` ends that group: it comes after the
+   last collective.
 """
 
 from __future__ import annotations
@@ -78,7 +80,7 @@ class VLLMEngine:
         self._config = config
         self._ends = _end_tokens(model_dir)
         self._loads = 0
-        self._started_group = not torch.distributed.is_initialized()
+        launcher = {"distributed_executor_backend": "external_launcher"} if torch.distributed.is_initialized() else {}
         threads = torch.get_num_threads()
         options: dict[str, Any]
         if torch.cuda.is_available():
@@ -102,6 +104,7 @@ class VLLMEngine:
                 logprobs_mode="processed_logprobs",
                 hf_overrides={"tie_word_embeddings": False},
                 use_tqdm_on_load=False,
+                **launcher,
                 **options,
             )
         except (ValueError, RuntimeError, OSError) as error:
@@ -224,10 +227,9 @@ class VLLMEngine:
             self._asleep = False
 
     def close(self) -> None:
-        """See `RolloutEngine.close`. A process group that was there before the engine stays."""
+        """See `RolloutEngine.close`. torch.distributed is no longer initialised then."""
         del self._llm
-        if self._started_group:
-            cleanup_dist_env_and_memory()
+        cleanup_dist_env_and_memory()
 
     def _request(self, tokens: list[int]) -> Any:
         return {"prompt_token_ids": tokens, "cache_salt": self._salt}

@@ -76,10 +76,10 @@ def on_two_ranks(config: GRPOConfig) -> GRPOConfig:
     return config.model_copy(update={"ranks": RanksConfig(processes=2)})
 
 
-def expect_alike(space: Workspace, other: Workspace) -> None:
+def expect_alike(space: Workspace, other: Workspace, tolerance: float = 1e-5) -> None:
     ours, theirs = (load_policy(one.out / "model").state_dict() for one in (space, other))
     for name, weights in theirs.items():
-        torch.testing.assert_close(ours[name], weights, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(ours[name], weights, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.slow
@@ -110,6 +110,24 @@ def test_a_resumed_iteration_ends_as_an_uninterrupted_one_also_on_fewer_ranks(
         expect_alike(space, two_ranks)
 
 
+@pytest.mark.slow
+@pytest.mark.vllm
+def test_two_ranks_with_a_vllm_each_are_one_with_one(tmp_path: Path) -> None:
+    pytest.importorskip("vllm")
+    problems = save_problems(tmp_path / "problems", 20)
+    (problems / "test.jsonl").write_bytes((problems / "train.jsonl").read_bytes())
+    # vLLM's attention has no heads as small as the other tests'.
+    policy, reward = save_policy(tmp_path / "policy", hidden=64), save_reward(tmp_path / "reward", hidden=64)
+    config = CONFIG.model_copy(update={"rollout": RolloutConfig(engine="vllm", max_tokens=12, kv_cache_gib=0.1, batch_outputs=64)})
+    spaces = [Workspace.at(tmp_path / name) for name in ("two", "one")]
+    for space, chosen in zip(spaces, (on_two_ranks(config), config), strict=True):
+        grpo_iteration(chosen, policy, reward, problems, 1, space)
+    ours, theirs = (pq.read_table(space.out / "rollouts.parquet").to_pylist() for space in spaces)
+    assert [row["output"] for row in ours] == [row["output"] for row in theirs]
+    # Four steps of Adam at 1e-3: what rounding leaves of a gradient near zero can move a weight by a part of a step.
+    expect_alike(*spaces, tolerance=2e-4)
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_shares_of_ranks_follow_one_another_and_are_of_like_size(size: int) -> None:
     sizes = [3, 50, 1, 1, 20, 8, 8, 40, 2, 17]
@@ -124,7 +142,6 @@ def test_shares_of_ranks_follow_one_another_and_are_of_like_size(size: int) -> N
     ("changes", "named"),
     [
         ({"paradigm": METHODS["ppo"]}, "value model"),
-        ({"rollout": RolloutConfig(engine="vllm")}, "rollout.engine"),
         ({"questions_per_step": 1}, "questions_per_step is 1"),
     ],
 )

@@ -24,10 +24,10 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return train_tokenizer(LINES * 3, 300)
 
 
-def tiny_config(vocabulary: int = 300) -> LlamaConfig:
+def tiny_config(vocabulary: int = 300, hidden: int = 16) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=vocabulary,
-        hidden_size=16,
+        hidden_size=hidden,
         intermediate_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -42,27 +42,27 @@ def tiny_config(vocabulary: int = 300) -> LlamaConfig:
     )
 
 
-def tiny_policy(seed: int = 0, vocabulary: int = 300) -> LlamaForCausalLM:
+def tiny_policy(seed: int = 0, vocabulary: int = 300, hidden: int = 16) -> LlamaForCausalLM:
     torch.manual_seed(seed)
-    return LlamaForCausalLM(tiny_config(vocabulary)).eval()
+    return LlamaForCausalLM(tiny_config(vocabulary, hidden)).eval()
 
 
-def tiny_reward_model(seed: int = 0, vocabulary: int = 300) -> LlamaForTokenClassification:
+def tiny_reward_model(seed: int = 0, vocabulary: int = 300, hidden: int = 16) -> LlamaForTokenClassification:
     torch.manual_seed(seed)
-    return LlamaForTokenClassification(tiny_config(vocabulary)).eval()
+    return LlamaForTokenClassification(tiny_config(vocabulary, hidden)).eval()
 
 
-def save_policy(folder: Path, seed: int = 0) -> Path:
+def save_policy(folder: Path, seed: int = 0, hidden: int = 16) -> Path:
     """A policy checkpoint on disk."""
     tokenizer = tiny_tokenizer()
-    save(tiny_policy(seed, len(tokenizer)), tokenizer, folder, "short")
+    save(tiny_policy(seed, len(tokenizer), hidden), tokenizer, folder, "short")
     return folder
 
 
-def save_reward(folder: Path, seed: int = 0) -> Path:
+def save_reward(folder: Path, seed: int = 0, hidden: int = 16) -> Path:
     """A reward checkpoint on disk."""
     tokenizer = tiny_tokenizer()
-    save(tiny_reward_model(seed, len(tokenizer)), tokenizer, folder, "short")
+    save(tiny_reward_model(seed, len(tokenizer), hidden), tokenizer, folder, "short")
     return folder
 
 
