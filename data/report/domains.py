@@ -34,7 +34,6 @@ def domain_blocks(mine: ReportArtifact) -> list[Block]:
         "Expected gain: uncollected pages of each folder times the folder's collected share, summed. Open a domain for its paths, "
         "pages drawn at random (● collected, ○ not), and the distribution of its scores from 0 to 1."
     )
-    columns = "host, pages, collected, share, share_low, share_high, gain, mathematical, accepted, prefixes, samples, scores"
     return [
         Table(
             headers,
@@ -44,7 +43,7 @@ def domain_blocks(mine: ReportArtifact) -> list[Block]:
             mono=frozenset({0, 7}),
             note=note,
             search="Search domains and paths",
-            source=Source.of([mine], f"select {columns}\nfrom domains where artifact = {literal(mine.key)} limit {DOMAINS}"),
+            source=Source.of([mine], f"select * from domains where artifact = {literal(mine.key)} limit {DOMAINS}"),
         )
     ]
 

@@ -1,5 +1,5 @@
 "use strict";
-// Draws the charts in the colours of the current theme, and again when the theme changes.
+// Draws each chart when it comes near the window, in the colours of the current theme, and again when the theme changes.
 (() => {
   const charts = JSON.parse(document.getElementById("chart-data").textContent);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
@@ -19,24 +19,21 @@
     ...given, title: { ...(given.title || {}), font: { size: 12, color: colour("soft") }, standoff: 8 },
   });
 
-  const draw = () => {
-    for (const [id, spec] of Object.entries(charts)) {
-      const place = document.getElementById(id);
-      const given = themed(spec.layout);
-      const layout = {
-        ...given,
-        xaxis: { ...axis(given.xaxis || {}), showgrid: false },
-        yaxis: axis(given.yaxis || {}),
-        font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("soft") },
-        paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-        margin: { l: 46, r: 10, t: 26, b: 40 },
-        legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", font: { color: colour("text") } },
-        hoverlabel: { bgcolor: colour("card"), bordercolor: colour("line"), font: { color: colour("text") } },
-      };
-      // An annotation at the top would lie on the legend.
-      if (given.showlegend && (given.annotations || []).length) layout.legend.y = 1.1;
-      Plotly.react(place, themed(spec.data), layout, { displayModeBar: false });
-    }
+  const draw = (place) => {
+    const spec = charts[place.id], given = themed(spec.layout);
+    const layout = {
+      ...given,
+      xaxis: { ...axis(given.xaxis || {}), showgrid: false },
+      yaxis: axis(given.yaxis || {}),
+      font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("soft") },
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      margin: { l: 46, r: 10, t: 26, b: 40 },
+      legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", font: { color: colour("text") } },
+      hoverlabel: { bgcolor: colour("card"), bordercolor: colour("line"), font: { color: colour("text") } },
+    };
+    // An annotation at the top would lie on the legend.
+    if (given.showlegend && (given.annotations || []).length) layout.legend.y = 1.1;
+    Plotly.react(place, themed(spec.data), layout, { displayModeBar: false });
   };
 
   // Tables that can be searched, and sorted by a click on a heading: numbers from the greatest, words from A, the other way on a second click.
@@ -66,8 +63,17 @@
   };
   document.querySelectorAll(".block.table").forEach((block) => block.querySelector(".sortable") && search(block));
 
-  draw();
+  const waiting = new Set(Object.keys(charts).map((id) => document.getElementById(id))), drawn = new Set();
   const resized = new ResizeObserver((entries) => entries.forEach((entry) => Plotly.Plots.resize(entry.target)));
-  Object.keys(charts).forEach((id) => resized.observe(document.getElementById(id)));
-  dark.addEventListener("change", draw);
+  const near = new IntersectionObserver((entries) => entries.forEach((entry) => entry.isIntersecting && show(entry.target)), { rootMargin: "100%" });
+  const show = (place) => {
+    if (!waiting.delete(place)) return;
+    near.unobserve(place);
+    draw(place);
+    drawn.add(place);
+    resized.observe(place);
+  };
+  waiting.forEach((place) => near.observe(place));
+  addEventListener("beforeprint", () => [...waiting].forEach(show));
+  dark.addEventListener("change", () => drawn.forEach(draw));
 })();

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from data.explore import ask
 from data.ledger import TABLES, Ledger
+from data.report.blocks import Bars, Chart, Fold
+from data.report.build import make_sections
 from data.store import Store, verify_files
+from tasks.report import report_artifacts
 from tests.e2e.command_line import CommandLine
 
 pytestmark = pytest.mark.slow
@@ -35,6 +42,36 @@ def test_every_stage_leaves_a_whole_artifact_and_a_ledger_row(finished_store: Pa
     recorded = {row["key"] for row in Ledger(Store(finished_store)).query("select key from artifacts")}
     assert recorded == set(keys(finished_store).values())
     assert list((finished_store / "work").iterdir()) == []
+
+
+def test_every_figure_of_the_report_is_what_its_query_and_the_raw_rows_give(finished_store: Path) -> None:
+    run, ledger = Store(finished_store).runs()[-1], Ledger(Store(finished_store))
+    stages = {stage["name"]: f"{stage['stage']}/{stage['key']}" for stage in run["stages"] if stage["stage"] != "report"}
+    artifacts = report_artifacts(str(finished_store), stages)
+    figures = [block for section in make_sections(run, artifacts) for block in section.blocks if not isinstance(block, Fold)]
+    assert len(figures) > 25
+    for block in figures:
+        assert ask(ledger, block.source.query).rows, block.title
+
+    path = {artifact.name: artifact.path for artifact in artifacts}
+    charts = {block.title: {trace.get("name", ""): trace for trace in block.spec["data"]} for block in figures if isinstance(block, Chart)}
+    answers = pq.read_table(path["evaluate-rl-2"] / "answers.parquet", filters=[("kind", "==", "greedy"), ("format", "==", "cot")])
+    greedy = charts["Accuracy by stage"]["RL 2"]
+    assert greedy["y"][greedy["x"].index("Greedy")] == pytest.approx(np.mean(answers["correct"].to_numpy(False)), abs=1e-6)
+    rollouts = pq.read_table(path["grpo-1"] / "rollouts.parquet", filters=[("step", "==", 1)])
+    reward, right = rollouts["reward"].to_numpy(), rollouts["correct"].to_numpy(False)
+    shares = np.array([right[rollouts["group"].to_numpy() == group].mean() for group in np.unique(rollouts["group"])])
+    assert charts["Reward and true accuracy"]["reward model's score"]["y"][0] == pytest.approx(reward.mean(), rel=1e-5)
+    assert charts["Reward and true accuracy"]["share of right answers"]["y"][0] == pytest.approx(right.mean(), rel=1e-5)
+    assert charts["Groups by outcome"]["mixed"]["y"][0] == pytest.approx(np.mean((shares > 0) & (shares < 1)), rel=1e-5)
+    pairs = np.subtract.outer(reward[right], reward[~right])
+    auc = charts["Reward model's AUC on the rollouts"]["AUC"]["y"][0]
+    assert auc == pytest.approx(np.mean(pairs > 0) + np.mean(pairs == 0) / 2, rel=1e-5)
+    pages = sum(pq.read_metadata(part).num_rows for part in (path["mine"] / "corpus").iterdir())
+    assert charts["Pages collected"][""]["y"][-1] == pages
+    dropped = next(block for block in figures if isinstance(block, Bars) and block.title == "Pages dropped, by reason")
+    reasons = Counter(pq.read_table(path["mine"] / "dropped.parquet")["reason"].to_pylist())
+    assert [int(bar.value.replace(",", "")) for bar in dropped.rows] == [count for _, count in reasons.most_common()]
 
 
 def test_running_the_same_recipe_again_does_nothing_and_says_so(command_line: CommandLine, copied_store: Path) -> None:
