@@ -59,7 +59,7 @@ def rollout_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
         f"{QUESTIONS} questions, those with right and wrong outputs first, otherwise at random (in the order of an MD5 with seed {SEED}); "
         f"of a question the {BEST_AND_WORST} outputs of the highest reward and the {BEST_AND_WORST} of the lowest. Beside a step stand the "
         "reward model's score, which also colours it, and the advantage of its last token. All outputs are in rollouts.parquet of "
-        "each artifact, which the ledger's view `rollouts` reads.",
+        "each artifact, which the view “rollouts” of the ledger reads.",
         blocks,
     )
 
