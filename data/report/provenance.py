@@ -8,6 +8,7 @@ from typing import Any
 
 from data.report.artifact import ReportArtifact
 from data.report.blocks import Bar, Bars, Fold, Section, Table, duration
+from data.report.lineage import lineage_picture
 
 
 def lineage_section(artifacts: Sequence[ReportArtifact]) -> Section:
@@ -22,7 +23,7 @@ def lineage_section(artifacts: Sequence[ReportArtifact]) -> Section:
         "lineage",
         "Lineage",
         "A key is a hash of the stage, its config, its source files and the keys of its inputs: the same key is the same artifact.",
-        [Table(headers, rows, mono=frozenset({2, 4}))],
+        [lineage_picture(artifacts), Table(headers, rows, mono=frozenset({2, 4}))],
     )
 
 
