@@ -125,14 +125,17 @@ def picture(
     def corner(key: str) -> tuple[int, int]:
         return size.margin + places.layer[key] * step, size.margin + places.place[key] * row
 
+    def middle(key: str) -> float:
+        return corner(key)[1] + broad / 2
+
+    bend = size.between / 2
     parts = [
         f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" style="--wide:{width}px" role="img" '
         f'aria-labelledby="{escape(name)}-title {escape(name)}-description">'
         f'<title id="{escape(name)}-title">{escape(title)}</title><desc id="{escape(name)}-description">{escape(description)}</desc>'
     ]
     for edge in edges:
-        (a0, b0), (a1, b1) = corner(edge["input"]), corner(edge["key"])
-        a0, b0, b1, bend = a0 + long, b0 + broad / 2, b1 + broad / 2, size.between / 2
+        a0, b0, a1, b1 = corner(edge["input"])[0] + long, middle(edge["input"]), corner(edge["key"])[0], middle(edge["key"])
         path = f"M{point(a0, b0)} "
         if places.layer[edge["key"]] > places.layer[edge["input"]] + 1:
             aside = edge_of_boxes + places.track[edge["input"]] * size.beside
