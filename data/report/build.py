@@ -40,7 +40,13 @@ def build_report(run: dict[str, Any], artifacts: list[ReportArtifact], out: Path
 
     Returns its size, sections and charts. Raises `MathQuarryError` for a file of an artifact that cannot be read.
     """
-    sections = make_sections(run, artifacts)
+    return write_page(run, artifacts, make_sections(run, artifacts), out)
+
+
+def write_page(
+    run: dict[str, Any], artifacts: Sequence[ReportArtifact], sections: Sequence[Section], out: Path
+) -> dict[str, int | float | str]:
+    """Write `out / "report.html"` with these sections; on top stand `run` and the artifacts' scores. Returns what `build_report` does."""
     page = render(run, artifacts, sections)
     with atomic_path(out / "report.html") as temporary:
         temporary.write_text(page, encoding="utf-8")

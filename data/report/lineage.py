@@ -19,10 +19,10 @@ KEY_DIGITS = 8
 """Of a key in a box; the table has them all."""
 
 
-def lineage_picture(artifacts: Sequence[ReportArtifact]) -> Picture:
-    """The artifacts of a run."""
+def lineage_picture(artifacts: Sequence[ReportArtifact], asked: str = "") -> Picture:
+    """The artifacts of a run; the one with the key `asked` is set off."""
     note = "Lines lead from what was read to what was made from it. Blue: texts and problems; orange: models; green: scores."
-    return draw_artifacts(artifacts, "What was made from what", note)
+    return draw_artifacts(artifacts, "What was made from what", note, tones={asked: "asked"})
 
 
 def draw_artifacts(

@@ -11,8 +11,8 @@ from data.report.blocks import Bar, Bars, Fold, Section, Table, duration
 from data.report.lineage import lineage_picture
 
 
-def lineage_section(artifacts: Sequence[ReportArtifact]) -> Section:
-    """Each artifact with its key and what it was made from."""
+def lineage_section(artifacts: Sequence[ReportArtifact], asked: str = "") -> Section:
+    """Each artifact with its key and what it was made from; the one with the key `asked` is set off."""
     names = {artifact.key: artifact.name for artifact in artifacts}
     rows = []
     for artifact in artifacts:
@@ -23,7 +23,7 @@ def lineage_section(artifacts: Sequence[ReportArtifact]) -> Section:
         "lineage",
         "Lineage",
         "A key is a hash of the stage, its config, its source files and the keys of its inputs: the same key is the same artifact.",
-        [lineage_picture(artifacts), Table(headers, rows, mono=frozenset({2, 4}))],
+        [lineage_picture(artifacts, asked), Table(headers, rows, mono=frozenset({2, 4}))],
     )
 
 

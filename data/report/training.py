@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from data.report.artifact import ReportArtifact, of_stage, series
+from data.report.artifact import ReportArtifact, joined, of_stage, series
 from data.report.blocks import Block, Chart, Section, Table, count, figure, number, percent, short
 from data.report.charts import Line, lines, stacked_shares
 
@@ -152,15 +152,8 @@ def reward_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
 
 def rl_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
     """GRPO's curves, the iterations one after another on one axis."""
-    iterations = of_stage(artifacts, "grpo")
-    records, marks, offset = [], [], 0
-    for artifact in iterations:
-        found = artifact.metrics()
-        if not found:
-            continue
-        marks.append((float(offset + found[0]["step"]), f"iteration {artifact.iteration}" if artifact.iteration else artifact.name))
-        records += [{**record, "step": record["step"] + offset} for record in found]
-        offset = max(record["step"] for record in records)
+    records, begins = joined(of_stage(artifacts, "grpo"))
+    marks = [(float(step), f"iteration {artifact.iteration}" if artifact.iteration else artifact.name) for step, artifact in begins]
     blocks = [chart for panel in PANELS if (chart := _chart(panel, records, marks)) is not None]
     if not blocks:
         return None
