@@ -23,7 +23,7 @@ def build_artifact_page(
     Returns its size, sections and charts. Raises `MathQuarryError` for a file that cannot be read.
     """
     manifest = artifact.json("manifest.json") or {}
-    heading = {"recipe": artifact.name, "kind": artifact.stage, "id": artifact.key, "started": str(manifest.get("created", ""))[:19]}
+    heading = {"recipe": artifact.name, "kind": artifact.stage, "id": artifact.key, "started": ""}
     sections = [
         _facts(artifact, manifest, lineage, made_from_it),
         *path_sections(lineage),
@@ -46,6 +46,7 @@ def _facts(
         ["Key", artifact.key],
         ["Made from", ", ".join(f"{role}: {names.get(key, key)}" for role, key in artifact.inputs.items()) or "nothing in the store"],
         ["Went into", ", ".join(made_from_it) or "nothing yet"],
+        ["Made", f"{str(manifest['created'])[:19].replace('T', ' ')} UTC" if "created" in manifest else "–"],
         ["Code", code_version(artifact) or "–"],
         ["Time", duration(artifact.seconds)],
         ["Files", f"{count(len(files))}, {count(sum(file['bytes'] for file in files))} bytes" if files else "–"],

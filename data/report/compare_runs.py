@@ -98,14 +98,14 @@ def runs_section(runs: Sequence[ComparedRun]) -> Section:
             run.letter,
             str(run.record["recipe"]),
             str(run.record["id"]),
-            str(run.record.get("started") or "–").replace("T", " ").replace("Z", " UTC"),
+            str(run.record.get("started") or "–")[:16].replace("T", " "),
             str(run.record.get("status", "–")),
             count(len(run.artifacts)),
             ", ".join(dict.fromkeys(filter(None, map(code_version, run.artifacts)))) or "–",
         ]
         for run in runs
     ]
-    listed = Table(["Run", "Recipe", "Id", "Started", "Status", "Artifacts", "Code"], rows, frozenset({5}), mono=frozenset({2}))
+    listed = Table(["Run", "Recipe", "Id", "Started (UTC)", "Status", "Artifacts", "Code"], rows, frozenset({5}), mono=frozenset({2, 3}))
     fields = config_differences([run.record.get("config", {}) for run in runs])
     apart = [[name, *values] for name, values in fields]
     blocks: list[Block] = [listed]
@@ -244,31 +244,44 @@ def _show(value: float | None) -> str:
 def shared_section(runs: Sequence[ComparedRun]) -> Section:
     """Which artifacts are the same, and at which the runs part."""
     names = list(dict.fromkeys(artifact.name for run in runs for artifact in run.artifacts))
-    first, rows = runs[0].by_name, []
-    for name in names:
-        found = [run.by_name.get(name) for run in runs]
-        cells, causes = [], []
-        for run, artifact in zip(runs, found, strict=True):
-            mine = first.get(name)
-            same = artifact is not None and run is not runs[0] and mine is not None and artifact.key == mine.key
-            cells.append("–" if artifact is None else f"as {runs[0].letter}" if same else artifact.key[:KEY_DIGITS])
-            if artifact is not None and mine is not None and not same and run is not runs[0]:
-                causes.append((f"{run.letter} " if len(runs) > 2 else "") + why_apart(mine, artifact))
-        rows.append([name, *cells, "; ".join(causes)])
-    headers = ["Artifact", *(run.letter for run in runs), f"Why not as in {runs[0].letter}"]
     keys = [{artifact.key for artifact in run.artifacts} for run in runs]
     everywhere = set.intersection(*keys)
-    owners = {key: " ".join(run.letter for run, own in zip(runs, keys, strict=True) if key in own) for key in sorted(set.union(*keys))}
-    note = "Filled boxes are shared by all; below a name, the runs that have the artifact. Blue: texts; orange: models; green: scores."
+    owners = {key: " ".join(run.letter for run, own in zip(runs, keys, strict=True) if key in own) for key in set.union(*keys)}
     drawn = draw_artifacts(
         [artifact for run in runs for artifact in run.artifacts],
         "What the runs share, and where they part",
-        note,
+        "Filled boxes are shared by all; below a name, the runs that have the artifact. Blue: texts; orange: models; green: scores.",
         owners,
         dict.fromkeys(everywhere, "shared"),
     )
+    headers = ["Artifact", *(run.letter for run in runs)]
+    rows = [[name, *(_key(run, runs[0], name) for run in runs)] for name in names]
+    blocks: list[Block] = [drawn, Table(headers, rows, title="Keys", mono=frozenset(range(1, len(runs) + 1)))]
+    if apart := _partings(runs):
+        blocks.insert(
+            1, Table(["Artifact", "Run", "Differs by itself in", "Follows from its"], apart, title=f"Why not as in {runs[0].letter}")
+        )
     lead = f"{count(len(everywhere))} artifacts are the same in all runs (same key, made once); the runs have {count(len(owners))} in all."
-    return Section("shared", "Shared artifacts", lead, [drawn, Table(headers, rows, mono=frozenset(range(1, len(runs) + 1)))])
+    return Section("shared", "Shared artifacts", lead, blocks)
+
+
+def _key(run: ComparedRun, first: ComparedRun, name: str) -> str:
+    ours, theirs = run.by_name.get(name), first.by_name.get(name)
+    if ours is None:
+        return "–"
+    return f"as {first.letter}" if run is not first and theirs and theirs.key == ours.key else ours.key[:KEY_DIGITS]
+
+
+def _partings(runs: Sequence[ComparedRun]) -> list[list[str]]:
+    """A row for each artifact of another run that the first has too, but not the same."""
+    rows = []
+    for name, mine in runs[0].by_name.items():
+        for run in runs[1:]:
+            other = run.by_name.get(name)
+            if other is not None and other.key != mine.key:
+                causes, roles = why_apart(mine, other)
+                rows.append([name, run.letter, ", ".join(causes) or "–", ", ".join(roles) or "–"])
+    return rows
 
 
 def cost_section(runs: Sequence[ComparedRun]) -> Section:

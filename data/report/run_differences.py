@@ -30,8 +30,8 @@ def config_differences(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, 
     return [(name, values) for name, values in rows if len(set(values)) > 1]
 
 
-def why_apart(one: ReportArtifact, other: ReportArtifact) -> str:
-    """Why two artifacts of the same name in two runs have different keys, from what decides a key."""
+def why_apart(one: ReportArtifact, other: ReportArtifact) -> tuple[list[str], list[str]]:
+    """Why two artifacts of the same name in two runs have different keys: what differs in themselves, and the roles of inputs that do."""
     causes = [name for name, _ in config_differences([one.config, other.config])]
     ours, theirs = one.json("manifest.json") or {}, other.json("manifest.json") or {}
     if ours.get("version") != theirs.get("version"):
@@ -39,10 +39,7 @@ def why_apart(one: ReportArtifact, other: ReportArtifact) -> str:
     if _digests(ours) != _digests(theirs):
         causes.append("files from outside the store")
     roles = [role for role in dict.fromkeys([*one.inputs, *other.inputs]) if one.inputs.get(role) != other.inputs.get(role)]
-    parts = [f"parts here: {', '.join(causes)}"] if causes else []
-    if roles:
-        parts.append(f"follows from its {', '.join(roles)}")
-    return "; ".join(parts)
+    return causes, roles
 
 
 def _digests(manifest: Mapping[str, Any]) -> list[str]:
