@@ -72,8 +72,7 @@ def _artifact_page(store: Store, records: Sequence[Record], names: Sequence[str]
     try:
         key = ledger.resolve(name)["key"]
     except MathQuarryError as error:
-        known = ", ".join(run["id"] for run in records) or "none"
-        raise MathQuarryError(f"{store.url} has no run {name} (recorded runs: {known}), and {error}") from None
+        raise MathQuarryError(f"{store.url} has no run {name} (`mathquarry ledger ls --runs` lists them), and {error}") from None
     if len(names) > 1:
         raise MathQuarryError(f"{name} is an artifact, and only runs go side by side. Name it alone for a page about it.")
     newest_first = list(reversed(records))

@@ -17,7 +17,7 @@ from data.report.blocks import Block, Chart, Section, Table, count, figure, numb
 from data.report.build import present, write_page
 from data.report.charts import COLOURS, Line, grouped_bars, lines
 from data.report.comparison import CLEAR, method_of
-from data.report.cost import ENERGY, HEADERS, TOKENS, cost_cells, cost_of, total
+from data.report.cost import ENERGY, HEADERS, NOTES, cost_cells, cost_of, total
 from data.report.lineage import KEY_DIGITS, draw_artifacts
 from data.report.paired import Difference, Evaluation, differences, evaluations_by_label, every_score
 from data.report.provenance import code_version
@@ -287,5 +287,5 @@ def _partings(runs: Sequence[ComparedRun]) -> list[list[str]]:
 def cost_section(runs: Sequence[ComparedRun]) -> Section:
     """What the artifacts of each run took, wherever they were made first."""
     rows = [[run.letter, *cost_cells(total([cost_of(artifact) for artifact in run.artifacts]))] for run in runs]
-    table = Table(["Run", *HEADERS], rows, frozenset(range(1, len(HEADERS) + 1)), note=f"{ENERGY} {TOKENS}")
+    table = Table(["Run", *HEADERS], rows, frozenset(range(1, len(HEADERS) + 1)), note=f"{ENERGY} {NOTES}")
     return Section("cost", "Cost", "Sums over all artifacts of a run, those that an earlier run made included.", [table])

@@ -28,9 +28,10 @@ ENERGY = (
     f"Energy is an estimate, not a measurement: processor time at {CORE_WATTS:g} W a core (an assumption), and for stages that train or "
     "sample, wall-clock time at the power limit of every GPU they could use (an upper bound). Cooling and other machines are not in it."
 )
-TOKENS = (
-    "Tokens trained are those of the batches, padding included; GRPO learns from the tokens it samples, each as often as there are updates "
-    "a step. Tokens that only a reward model's labels were sampled from are not recorded."
+NOTES = (
+    "Peak memory is that of the process that made the artifact, without its child processes. Tokens trained are those of the batches, "
+    "padding included; GRPO learns from the tokens it samples, each as often as there are updates a step. Tokens that only a reward "
+    "model's labels were sampled from are not recorded."
 )
 
 
@@ -114,6 +115,8 @@ def energy(joules: float | None) -> str:
     """In the unit that reads best."""
     if joules is None:
         return "–"
+    if joules < 36:
+        return "< 0.01 Wh"
     return f"{joules / 3600:.3g} Wh" if joules < JOULES else f"{joules / JOULES:,.3g} kWh"
 
 
@@ -128,7 +131,7 @@ def cost_section(artifacts: Sequence[ReportArtifact], reused: Mapping[str, bool]
     time = time_section(artifacts, reused)
     unknown = sum(cost.joules is None for cost in costs)
     missing = f" {unknown} of {len(costs)} artifacts did not record what it takes to estimate it." if unknown else ""
-    note = f"Sums leave out dashes, which were not recorded or are none. {ENERGY}{missing} {TOKENS}"
+    note = f"Sums leave out dashes, which were not recorded or are none. {ENERGY}{missing} {NOTES}"
     table = Table(["Artifact", *HEADERS], rows, frozenset(range(1, len(HEADERS) + 1)), "What each artifact took", note=note)
     return Section("cost", "Cost", time.lead, [*time.blocks, table])
 

@@ -97,7 +97,7 @@ def test_an_artifact_that_no_run_knows_goes_by_its_stage(page: Any, store: Store
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["nope"], f"has no run nope .recorded runs: {IDS['first']}, {IDS['second']}., and the ledger knows no artifact"),
+        (["nope"], "has no run nope .`mathquarry ledger ls --runs` lists them., and the ledger knows no artifact"),
         (["2031050"], "2031050 is the beginning of 2 runs"),
         ([IDS["first"], "sft"], "sft is an artifact, and only runs go side by side"),
         ([IDS["first"], "nope"], "has no run nope"),
