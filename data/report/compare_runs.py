@@ -110,9 +110,8 @@ def runs_section(runs: Sequence[ComparedRun]) -> Section:
     apart = [[name, *values] for name, values in fields]
     blocks: list[Block] = [listed]
     if apart:
-        blocks.append(
-            Table(["Field", *(run.letter for run in runs)], apart, title="Fields that differ", note=f"{MISSING}: not in that recipe.")
-        )
+        absent = f"{MISSING}: not in that recipe." if any(MISSING in row for row in apart) else ""
+        blocks.append(Table(["Field", *(run.letter for run in runs)], apart, title="Fields that differ", note=absent))
     lead = f"{count(len(apart))} fields of their resolved recipes differ." if apart else "Their resolved recipes are the same."
     return Section("runs", "Runs", lead, blocks)
 
@@ -178,7 +177,7 @@ def _differences(runs: Sequence[ComparedRun], found: Sequence[dict[str, Evaluati
         apart = differences(first, other)
         for name in shown:
             if name in apart:
-                rows.append([label, f"{run.letter} minus {runs[0].letter}", name, *_verdict(apart[name])])
+                rows.append([label, f"{run.letter} − {runs[0].letter}", name, *_verdict(apart[name])])
     return rows
 
 

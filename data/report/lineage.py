@@ -22,6 +22,8 @@ KEY_DIGITS = 8
 def lineage_picture(artifacts: Sequence[ReportArtifact], asked: str = "") -> Picture:
     """The artifacts of a run; the one with the key `asked` is set off."""
     note = "Lines lead from what was read to what was made from it. Blue: texts and problems; orange: models; green: scores."
+    if asked:
+        note += " Filled: this artifact."
     return draw_artifacts(artifacts, "What was made from what", note, tones={asked: "asked"})
 
 

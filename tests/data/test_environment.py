@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -92,3 +93,27 @@ def test_a_gpus_line_is_read_and_what_it_does_not_know_is_none() -> None:
         "driver": "570.86.15",
     }
     assert parse_gpu("NVIDIA GB10, [N/A], [N/A], 580.95.05")["watts"] is None
+
+
+def gpus(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch, chosen: str | None = None) -> list[dict[str, Any]] | None:
+    """What the environment says of GPUs where nvidia-smi is `script`."""
+    tool = folder / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    return environment.__wrapped__()["gpus"]
+
+
+def test_the_drivers_tool_is_asked_for_the_gpus_that_the_process_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "echo 'NVIDIA H200, 143771, 700.00, 570.86.15'"
+    assert [gpu["watts"] for gpu in gpus(tmp_path, f"{line}; {line}", monkeypatch) or []] == [700.0, 700.0]
+    told = gpus(tmp_path, 'echo "asked for $(echo $* | tail -c 4 | tr , +), 1, 2, 3"', monkeypatch, chosen="1,3")
+    assert told == [{"name": "asked for 1+3", "memory_mib": 1.0, "watts": 2.0, "driver": "3"}]
+    assert gpus(tmp_path, line, monkeypatch, chosen="") == []
+
+
+def test_a_driver_that_cannot_be_asked_is_not_taken_for_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gpus(tmp_path, "echo 'NVIDIA-SMI has failed'; exit 9", monkeypatch) is None

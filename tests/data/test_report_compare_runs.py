@@ -133,7 +133,7 @@ def test_every_format_of_answers_is_an_evaluation_of_its_own(tmp_path: Path) -> 
 def test_the_page_lists_differences_with_what_they_are_over_and_whether_they_are_clear(two_runs: list[ComparedRun]) -> None:
     rows = [list(row) for row in table(two_runs, "scores", 1).rows]
     assert {row[0] for row in rows} == {"SFT", "RL 1", "RL 2"}
-    assert {row[1] for row in rows} == {"B minus A"}
+    assert {row[1] for row in rows} == {"B − A"}
     assert [row[4] for row in rows if row[0] == "SFT"] == ["20 questions"] * 2 + ["independent"] * 2
     assert {row[5] for row in rows} <= {"higher", "lower", "within noise"}
 
