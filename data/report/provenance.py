@@ -8,11 +8,12 @@ from typing import Any
 
 from data.report.artifact import ReportArtifact
 from data.report.blocks import Bar, Bars, Fold, Section, Table, duration
+from data.report.lineage import lineage_picture
 from data.report.source import Source, keys
 
 
-def lineage_section(artifacts: Sequence[ReportArtifact]) -> Section:
-    """Each artifact with its key and what it was made from."""
+def lineage_section(artifacts: Sequence[ReportArtifact], asked: str = "") -> Section:
+    """Each artifact with its key and what it was made from; the one with the key `asked` is set off."""
     names = {artifact.key: artifact.name for artifact in artifacts}
     rows = []
     for artifact in artifacts:
@@ -27,7 +28,7 @@ def lineage_section(artifacts: Sequence[ReportArtifact]) -> Section:
         "lineage",
         "Lineage",
         "A key is a hash of the stage, its config, its source files and the keys of its inputs: the same key is the same artifact.",
-        [Table(headers, rows, mono=frozenset({2, 4}), source=Source.of(artifacts, query))],
+        [lineage_picture(artifacts, asked, source), Table(headers, rows, mono=frozenset({2, 4}), source=source)],
     )
 
 
