@@ -221,6 +221,7 @@ class Picture:
     across: Markup
     down: Markup
     note: str = ""
+    source: Source = field(kw_only=True)
 
 
 Block = Table | Bars | Chart | Groups | Verdicts | Fold | Excerpts | Picture

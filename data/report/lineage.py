@@ -9,6 +9,7 @@ from markupsafe import Markup
 from data.lineage_picture import Box, Size, picture
 from data.report.artifact import ReportArtifact
 from data.report.blocks import Picture
+from data.report.source import Source
 
 TONES = {
     **dict.fromkeys(("problems", "crawl", "mine", "curate", "rejection"), "texts"),
@@ -19,12 +20,12 @@ KEY_DIGITS = 8
 """Of a key in a box; the table has them all."""
 
 
-def lineage_picture(artifacts: Sequence[ReportArtifact], asked: str = "") -> Picture:
+def lineage_picture(artifacts: Sequence[ReportArtifact], asked: str = "", *, source: Source) -> Picture:
     """The artifacts of a run; the one with the key `asked` is set off."""
     note = "Lines lead from what was read to what was made from it. Blue: texts and problems; orange: models; green: scores."
     if asked:
         note += " Filled: this artifact."
-    return draw_artifacts(artifacts, "What was made from what", note, tones={asked: "asked"})
+    return draw_artifacts(artifacts, "What was made from what", note, tones={asked: "asked"}, source=source)
 
 
 def draw_artifacts(
@@ -33,6 +34,8 @@ def draw_artifacts(
     note: str,
     details: Mapping[str, str] | None = None,
     tones: Mapping[str, str] | None = None,
+    *,
+    source: Source,
 ) -> Picture:
     """One box a key. `details` has its second line (the key's first digits otherwise), `tones` its colour (by stage otherwise)."""
     by_key: dict[str, list[ReportArtifact]] = {}
@@ -57,4 +60,4 @@ def draw_artifacts(
         Markup(picture(boxes, list(edges.values()), size, title, described, name=f"lineage-{way}", down=way == "down"))
         for way in ("across", "down")
     )
-    return Picture(title, across, down, note)
+    return Picture(title, across, down, note, source=source)

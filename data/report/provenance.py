@@ -20,15 +20,16 @@ def lineage_section(artifacts: Sequence[ReportArtifact], asked: str = "") -> Sec
         made_from = [f"{role}: {names.get(key, key)}" if role != names.get(key) else role for role, key in artifact.inputs.items()]
         rows.append([artifact.name, artifact.stage, artifact.key, ", ".join(made_from) or "–", code_version(artifact) or "–"])
     headers = ["Artifact", "Stage", "Key", "Made from", "Code"]
-    query = (
+    source = Source.of(
+        artifacts,
         "select stage, key, role, input as made_from, code_version, code_revision\n"
-        f"from artifacts left join inputs using (key) where key in {keys(artifacts)}"
+        f"from artifacts left join inputs using (key) where key in {keys(artifacts)}",
     )
     return Section(
         "lineage",
         "Lineage",
         "A key is a hash of the stage, its config, its source files and the keys of its inputs: the same key is the same artifact.",
-        [lineage_picture(artifacts, asked, source), Table(headers, rows, mono=frozenset({2, 4}), source=source)],
+        [lineage_picture(artifacts, asked, source=source), Table(headers, rows, mono=frozenset({2, 4}), source=source)],
     )
 
 

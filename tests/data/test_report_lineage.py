@@ -15,7 +15,10 @@ from data.lineage import Graph, draw
 from data.lineage_picture import lay_out, layers
 from data.report.artifact import ReportArtifact
 from data.report.lineage import lineage_picture
+from data.report.source import Source
 from tests.data.report_run import HOSTILE, make_run
+
+SOURCE = Source((), "")
 
 
 def edges(*pairs: str) -> list[dict[str, str]]:
@@ -63,7 +66,7 @@ def test_the_main_line_is_straight_and_what_nothing_came_of_stands_below() -> No
 
 def test_every_artifact_is_a_box_and_every_known_input_a_line_with_its_role(tmp_path: Path) -> None:
     _, artifacts = make_run(tmp_path)
-    drawn = lineage_picture(artifacts)
+    drawn = lineage_picture(artifacts, source=SOURCE)
     for shape in (drawn.across, drawn.down):
         assert shape.count("<rect") == len(artifacts)
         assert shape.count("<path") == sum(len(artifact.inputs) for artifact in artifacts)
@@ -71,7 +74,7 @@ def test_every_artifact_is_a_box_and_every_known_input_a_line_with_its_role(tmp_
 
 
 def test_an_input_from_elsewhere_is_left_to_the_table() -> None:
-    drawn = lineage_picture([artifact("sft", base="key of pretrain")])
+    drawn = lineage_picture([artifact("sft", base="key of pretrain")], source=SOURCE)
     assert (drawn.across.count("<rect"), drawn.across.count("<path")) == (1, 0)
 
 
@@ -79,12 +82,12 @@ def test_the_same_artifact_under_two_names_is_one_box() -> None:
     both: Sequence[ReportArtifact] = [
         ReportArtifact(name, "pretrain", "0123456789", Path(), {}, {}, {}, 1.0, False) for name in ("pretrain-a", "pretrain-b")
     ]
-    assert "pretrain-a +1" in texts(lineage_picture(both).across)
+    assert "pretrain-a +1" in texts(lineage_picture(both, source=SOURCE).across)
 
 
 def test_names_roles_and_keys_are_text_and_never_markup() -> None:
     made = [artifact(HOSTILE), artifact("sft", **{HOSTILE: f"key of {HOSTILE}"})]
-    drawn = lineage_picture(made)
+    drawn = lineage_picture(made, source=SOURCE)
     for shape in (drawn.across, drawn.down):
         assert re.findall(r"<(script|img|/pre)", shape) == []
         assert texts(shape).count(HOSTILE) == 2
@@ -92,7 +95,7 @@ def test_names_roles_and_keys_are_text_and_never_markup() -> None:
 
 def test_the_picture_has_a_name_and_a_description_of_its_own_in_each_shape(tmp_path: Path) -> None:
     _, artifacts = make_run(tmp_path)
-    drawn = lineage_picture(artifacts)
+    drawn = lineage_picture(artifacts, source=SOURCE)
     for shape in (drawn.across, drawn.down):
         found = re.search(r'role="img" aria-labelledby="(\S+) (\S+)"><title id="\1">.+</title><desc id="\2">.+</desc>', shape)
         assert found
@@ -118,6 +121,6 @@ def test_the_file_of_a_lineage_is_well_formed_and_everything_lies_inside_it() ->
 
 def test_no_line_of_the_reports_pictures_is_cut_off(tmp_path: Path) -> None:
     _, artifacts = make_run(tmp_path)
-    drawn = lineage_picture(artifacts)
+    drawn = lineage_picture(artifacts, source=SOURCE)
     for shape in (drawn.across, drawn.down):
         assert_lines_lie_inside(shape, sum(len(artifact.inputs) for artifact in artifacts))
