@@ -6,7 +6,7 @@ Manifests of earlier versions do not say what an artifact used or was made on: t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,14 @@ import pyarrow.parquet as pq
 from data.report.artifact import ReportArtifact, series
 from data.report.blocks import Section, Table, count, duration, number, short
 from data.report.provenance import time_section
+from data.report.source import Named, Source, keys, names_table, strings
 
 CORE_WATTS = 10.0
 """Power of a processor core at work, its share of the machine's memory and fans with it. Assumed (our choice), not measured."""
 ON_GPU = frozenset({"pretrain", "sft", "rejection", "reward", "grpo", "evaluate", "harness"})
 """Stages that compute on GPUs where there are any."""
+SAMPLED = {"evaluate": "answers", "rejection": "solutions"}
+"""Stages that keep what they sample as rows, and the view of these."""
 JOULES = 3.6e6
 """In a kilowatt-hour."""
 
@@ -73,11 +76,15 @@ def _tokens(artifact: ReportArtifact) -> tuple[float | None, float | None]:
         config = artifact.config.get("grpo", {})
         trained = None if sampled is None else config.get("updates_per_step", 1) * sampled
         return trained, None if config.get("paradigm", {}).get("data") == "examples" else sampled
-    files = {"evaluate": "answers.parquet", "rejection": "solutions.parquet"}
-    path = artifact.path / files.get(artifact.stage, "")
-    if artifact.stage in files and path.exists() and "tokens" in pq.read_schema(path).names:
-        return None, pc.sum(pq.read_table(path, columns=["tokens"])["tokens"]).as_py()
+    if _counts_rows(artifact):
+        return None, pc.sum(pq.read_table(artifact.path / f"{SAMPLED[artifact.stage]}.parquet", columns=["tokens"])["tokens"]).as_py()
     return None, None
+
+
+def _counts_rows(artifact: ReportArtifact) -> bool:
+    """Whether its rows say how many tokens they have; earlier versions' do not."""
+    path = artifact.path / f"{SAMPLED.get(artifact.stage)}.parquet"
+    return path.exists() and "tokens" in pq.read_schema(path).names
 
 
 def total(costs: Sequence[Cost]) -> Cost:
@@ -89,6 +96,38 @@ def total(costs: Sequence[Cost]) -> Cost:
     sums = {name: sum(values) if (values := known(name)) else None for name in Cost.__annotations__ if name != "seconds"}
     peak = max(known("peak_bytes"), default=None)
     return Cost(**{**sums, "seconds": sum(known("seconds")), "peak_bytes": peak})  # type: ignore[arg-type]
+
+
+def cost_source(named: Named, reused: Collection[str] | None = None) -> Source:
+    """The figures of `Cost` by name: of a run, or of an artifact, with sums over all and over those that are not `reused`."""
+    artifacts = [artifact for _, artifact in named]
+    counted = [
+        f"select artifact as key, sum(tokens) as tokens from {view} where artifact in {keys(rows)} group by all\nunion all "
+        for stage, view in SAMPLED.items()
+        if (rows := [artifact for artifact in artifacts if artifact.stage == stage and _counts_rows(artifact)])
+    ]
+    groups = "name" if reused is None else "grouping sets ((name, reused), (reused), ())"
+    query = (
+        f"with sampled as ({''.join(counted)}select key, avg(value) as tokens from metrics\n"
+        f"where metrics.name = 'output_tokens' and key in {keys(artifacts)} group by all),\n"
+        "recorded as (select artifact as key, (content->'usage'->>'cpu_seconds')::double as cpu_seconds,\n"
+        "(content->'usage'->>'peak_bytes')::double as peak_bytes, json_type(content->'environment'->'gpus') = 'ARRAY' as asked,\n"
+        "content->'environment' as place, json_extract(place, '$.gpus[*].watts')::double[] as limits\n"
+        f"from json_files where file = 'manifest.json' and artifact in {keys(artifacts)}),\n"
+        f"cost as (select name, {f'name in {strings(reused)}' if reused else 'false'} as reused, seconds, cpu_seconds, peak_bytes,\n"
+        f"case when stage in {strings(sorted(ON_GPU))} then case when asked then limits end when place is not null then [] end as watts,\n"
+        "(config->'grpo'->>'updates_per_step')::double as updates, (summary->>'outputs')::double * tokens as generated,\n"
+        "case when stage in ('pretrain', 'sft', 'reward') then (summary->>'tokens')::double\n"
+        "when stage = 'grpo' then coalesce(updates, 1) * generated end as trained,\n"
+        "case when stage <> 'grpo' then tokens when (config->'grpo'->'paradigm'->>'data') is distinct from 'examples' then generated end\n"
+        "as sampled\n"
+        f"from {names_table(named)} join artifacts using (key) left join recorded using (key) left join sampled using (key))\n"
+        f"select name{'' if reused is None else ', reused'}, sum(seconds) as seconds, sum(cpu_seconds) as cpu_seconds,\n"
+        "sum(seconds * len(watts)) as gpu_seconds, max(peak_bytes) as peak_bytes, sum(trained) as trained, sum(sampled) as sampled,\n"
+        f"sum(case when list_count(watts) = len(watts) then {CORE_WATTS:g} * cpu_seconds + seconds * coalesce(list_sum(watts), 0) end)\n"
+        f"as joules from cost group by {groups} order by all"
+    )
+    return Source.of(artifacts, query)
 
 
 HEADERS = ("Time", "Processor time", "GPU time", "Peak memory", "Tokens trained", "Tokens sampled", "Energy, estimated")
@@ -132,7 +171,9 @@ def cost_section(artifacts: Sequence[ReportArtifact], reused: Mapping[str, bool]
     unknown = sum(cost.joules is None for cost in costs)
     missing = f" {unknown} of {len(costs)} artifacts did not record what it takes to estimate it." if unknown else ""
     note = f"Sums leave out dashes, which were not recorded or are none. {ENERGY}{missing} {NOTES}"
-    table = Table(["Artifact", *HEADERS], rows, frozenset(range(1, len(HEADERS) + 1)), "What each artifact took", note=note)
+    source = cost_source([(artifact.name, artifact) for artifact in artifacts], [name for name, found in reused.items() if found])
+    headers = ["Artifact", *HEADERS]
+    table = Table(headers, rows, frozenset(range(1, len(headers))), "What each artifact took", note=note, source=source)
     return Section("cost", "Cost", time.lead, [*time.blocks, table])
 
 
@@ -150,11 +191,17 @@ def environment_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
     if len(found) > 1:
         headers = ["", *(f"{len(made)} artifacts" if len(made) > 1 else made[0] for _, made in found.values())]
         rows.append(["Artifacts", *(", ".join(made) for _, made in found.values())])
+    source = Source.of(
+        artifacts,
+        "select name, content->'code' as code, content->'environment' as environment\n"
+        f"from {names_table([(artifact.name, artifact) for artifact in artifacts])} join json_files on artifact = key\n"
+        "where file = 'manifest.json'",
+    )
     return Section(
         "environment",
         "Environment",
         "What the artifacts were made on, as their manifests say. It is not part of their keys.",
-        [Table(headers, rows)],
+        [Table(headers, rows, source=source)],
     )
 
 
