@@ -12,6 +12,7 @@ from data.report.blocks import Block, Fold, Section, Table, count, duration, fig
 from data.report.build import path_sections, present, write_page
 from data.report.cost import cost_section, environment_section
 from data.report.provenance import code_version, lineage_section
+from data.report.source import Source, keys, literal
 
 
 def build_artifact_page(
@@ -22,10 +23,14 @@ def build_artifact_page(
 
     Returns its size, sections and charts. Raises `MathQuarryError` for a file that cannot be read.
     """
-    manifest = artifact.json("manifest.json") or {}
     heading = {"recipe": artifact.name, "kind": artifact.stage, "id": artifact.key, "started": ""}
+    return write_page(heading, lineage, artifact_sections(artifact, lineage, made_from_it), out)
+
+
+def artifact_sections(artifact: ReportArtifact, lineage: Sequence[ReportArtifact], made_from_it: Sequence[str]) -> list[Section]:
+    """The sections of the page, without those that there is nothing for."""
     sections = [
-        _facts(artifact, manifest, lineage, made_from_it),
+        _facts(artifact, artifact.json("manifest.json") or {}, lineage, made_from_it),
         *path_sections(lineage),
         lineage_section(lineage, artifact.key),
         _files(lineage),
@@ -33,7 +38,7 @@ def build_artifact_page(
         environment_section(lineage),
         _configs(artifact, lineage),
     ]
-    return write_page(heading, lineage, present(sections), out)
+    return present(sections)
 
 
 def _facts(
@@ -51,10 +56,18 @@ def _facts(
         ["Time", duration(artifact.seconds)],
         ["Files", f"{count(len(files))}, {count(sum(file['bytes'] for file in files))} bytes" if files else "–"],
     ]
-    blocks: list[Block] = [Table(["", "This artifact"], facts)]
+    query = (
+        "select stage, key, created, code_version, code_revision, seconds, files, bytes,\n"
+        "(select list(role || ': ' || input) from inputs where inputs.key = made.key) as made_from,\n"
+        "(select list(edges.key) from edges where edges.input = made.key and edges.stage <> 'report') as went_into\n"
+        f"from artifacts as made where key = {literal(artifact.key)}"
+    )
+    blocks: list[Block] = [Table(["", "This artifact"], facts, source=Source.of([artifact], query))]
     if artifact.summary:
         rows = [[name.replace("_", " "), _value(value)] for name, value in artifact.summary.items()]
-        blocks.append(Table(["Figure", "Value"], rows, frozenset({1}), "What the stage returned"))
+        query = f"select f.key as figure, f.value from artifacts, json_each(summary) as f where artifacts.key = {literal(artifact.key)}"
+        source = Source.of([artifact], query)
+        blocks.append(Table(["Figure", "Value"], rows, frozenset({1}), "What the stage returned", source=source))
     return Section("artifact", "Artifact", "What its manifest says.", blocks)
 
 
@@ -73,7 +86,8 @@ def _files(lineage: Sequence[ReportArtifact]) -> Section | None:
     ]
     if not rows:
         return None
-    table = Table(["Artifact", "File", "Bytes", "SHA-256 begins"], rows, frozenset({2}), mono=frozenset({3}))
+    source = Source.of(lineage, f"select key, path, bytes, sha256 from sources where key in {keys(lineage)}")
+    table = Table(["Artifact", "File", "Bytes", "SHA-256 begins"], rows, frozenset({2}), mono=frozenset({3}), source=source)
     return Section("files", "Files", "What came from outside the store. Their content, not their name, is part of a key.", [table])
 
 
