@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,14 @@ from data.errors import MathQuarryError
 from data.report.artifact import ReportArtifact, joined, of_stage, series
 from data.report.blocks import Block, Chart, Section, Table, count, figure, number, short
 from data.report.build import present, write_page
-from data.report.charts import COLOURS, Line, grouped_bars, lines
-from data.report.comparison import CLEAR, method_of
-from data.report.cost import ENERGY, HEADERS, NOTES, cost_cells, cost_of, total
+from data.report.charts import COLOURS, Line, lines
+from data.report.compare_scores import scores_section
+from data.report.comparison import method_of
+from data.report.cost import ENERGY, HEADERS, NOTES, cost_cells, cost_of, cost_source, total
 from data.report.lineage import KEY_DIGITS, draw_artifacts
-from data.report.paired import Difference, Evaluation, differences, evaluations_by_label, every_score
 from data.report.provenance import code_version
-from data.report.run_differences import MISSING, config_differences, why_apart
+from data.report.run_differences import MISSING, ComparedRun, config_differences, why_apart
+from data.report.source import Source, metrics_source, names_table, strings, summary_source
 
 MOST_RUNS = len(COLOURS)
 
@@ -55,20 +55,6 @@ REWARD_FIGURES = (
     ("auc_within_question", "AUC within a question"),
     ("step_auc", "AUC of steps"),
 )
-
-
-@dataclass(frozen=True)
-class ComparedRun:
-    """A run with its letter."""
-
-    letter: str
-    record: dict[str, Any]
-    artifacts: list[ReportArtifact]
-
-    @property
-    def by_name(self) -> dict[str, ReportArtifact]:
-        """Its artifacts by their name in the run."""
-        return {artifact.name: artifact for artifact in self.artifacts}
 
 
 def build_comparison(runs: Sequence[tuple[dict[str, Any], list[ReportArtifact]]], out: Path) -> dict[str, int | float | str]:
@@ -105,89 +91,27 @@ def runs_section(runs: Sequence[ComparedRun]) -> Section:
         ]
         for run in runs
     ]
-    listed = Table(["Run", "Recipe", "Id", "Started (UTC)", "Status", "Artifacts", "Code"], rows, frozenset({5}), mono=frozenset({2, 3}))
+    query = (
+        "select id, recipe, started, r.status, count(*) as artifacts, list(distinct concat_ws(' ', code_version, code_revision)) as code\n"
+        f"from runs as r join run_stages as s using (id) left join artifacts using (key)\n"
+        f"where id in {_ids(runs)} and s.stage <> 'report' group by all order by started"
+    )
+    headers = ["Run", "Recipe", "Id", "Started (UTC)", "Status", "Artifacts", "Code"]
+    listed = Table(headers, rows, frozenset({5}), mono=frozenset({2, 3}), source=_source(runs, query))
     fields = config_differences([run.record.get("config", {}) for run in runs])
     apart = [[name, *values] for name, values in fields]
     blocks: list[Block] = [listed]
     if apart:
         absent = f"{MISSING}: not in that recipe." if any(MISSING in row for row in apart) else ""
-        blocks.append(Table(["Field", *(run.letter for run in runs)], apart, title="Fields that differ", note=absent))
+        # A path of DuckDB has names that are no plain words in double quotes.
+        query = (
+            "select runs.id, replace(fullkey, '\"', '')[3:] as field, f.value from runs, json_tree(config) as f\n"
+            f"where runs.id in {_ids(runs)} and field in {strings(name for name, _ in fields)} order by field, runs.id"
+        )
+        headers = ["Field", *(run.letter for run in runs)]
+        blocks.append(Table(headers, apart, title="Fields that differ", note=absent, source=_source(runs, query)))
     lead = f"{count(len(apart))} fields of their resolved recipes differ." if apart else "Their resolved recipes are the same."
     return Section("runs", "Runs", lead, blocks)
-
-
-def scores_section(runs: Sequence[ComparedRun]) -> Section | None:
-    """Every evaluation, and each run's differences from the first."""
-    found = [evaluations_by_label(run.artifacts) for run in runs]
-    labels = list(dict.fromkeys(label for evaluations in found for label in evaluations))
-    if not labels:
-        return None
-    blocks: list[Block] = [_scores(runs, found, labels), *_bars(runs, found, labels)]
-    if rows := [row for label in labels for row in _differences(runs, found, label)]:
-        headers = ["Policy", "Runs", "Score", "Difference in points", "Over", f"Here ({CLEAR:g} standard errors)"]
-        note = (
-            "± is one standard error. Over questions: paired, on the questions that both answered (same id, text and gold answer). "
-            "Independent: Maj@K, whose value for a question is not kept, and runs without common questions; that overstates the error "
-            "where questions are the same. Of differences that are none, about one in twenty passes two standard errors by chance."
-        )
-        blocks.append(Table(headers, rows, frozenset({3}), "Differences", note=note))
-    lead = "Held-out questions, answers checked with math-verify. ± and error bars are one standard error over questions."
-    return Section("scores", "Scores", lead, blocks)
-
-
-def _scores(runs: Sequence[ComparedRun], found: Sequence[dict[str, Evaluation]], labels: Sequence[str]) -> Table:
-    metrics = list(dict.fromkeys(name for evaluations in found for one in evaluations.values() for name in one.scores.columns()))
-    rows = []
-    for label in labels:
-        by_key: dict[str, list[str]] = {}
-        for run, evaluations in zip(runs, found, strict=True):
-            if label in evaluations:
-                by_key.setdefault(evaluations[label].artifact.key, []).append(run.letter)
-        shown = {evaluations[label].artifact.key: evaluations[label].scores for evaluations in found if label in evaluations}
-        for key, letters in by_key.items():
-            columns = shown[key].columns()
-            rows.append([label, ", ".join(letters), count(shown[key].questions), *(str(columns.get(name, "–")) for name in metrics)])
-    note = "Runs in one row share the artifact."
-    return Table(["Policy", "Runs", "Questions", *metrics], rows, frozenset(range(2, len(metrics) + 3)), note=note)
-
-
-def _bars(runs: Sequence[ComparedRun], found: Sequence[dict[str, Evaluation]], labels: Sequence[str]) -> list[Block]:
-    """A chart a score, policies side by side."""
-    metrics = list(dict.fromkeys(name for evaluations in found for one in evaluations.values() for name in one.scores.columns()))
-    blocks: list[Block] = []
-    for metric in metrics:
-        bars = []
-        for run, evaluations in zip(runs, found, strict=True):
-            scores = [evaluations[label].scores.columns().get(metric) if label in evaluations else None for label in labels]
-            bars.append(
-                (run.letter, [score.value if score else None for score in scores], [score.error if score else None for score in scores])
-            )
-        blocks.append(Chart(metric, grouped_bars(labels, bars), "Error bars: one standard error."))
-    return blocks
-
-
-def _differences(runs: Sequence[ComparedRun], found: Sequence[dict[str, Evaluation]], label: str) -> list[list[str]]:
-    first = found[0].get(label)
-    rows = []
-    for run, evaluations in zip(runs[1:], found[1:], strict=True):
-        other = evaluations.get(label)
-        if first is None or other is None or other.artifact.key == first.artifact.key:
-            continue
-        shown = [name for name in every_score(first.scores) if name in first.scores.columns() or name in other.scores.columns()]
-        apart = differences(first, other)
-        for name in shown:
-            if name in apart:
-                rows.append([label, f"{run.letter} − {runs[0].letter}", name, *_verdict(apart[name])])
-    return rows
-
-
-def _verdict(apart: Difference) -> list[str]:
-    over = "independent" if apart.questions is None else f"{count(apart.questions)} questions"
-    text = f"{100 * apart.value:+.1f}"
-    if apart.error is None:
-        return [text, over, "error unknown"]
-    clear = abs(apart.value) >= CLEAR * apart.error and apart.value
-    return [f"{text} ± {100 * apart.error:.1f}", over, ("higher" if apart.value > 0 else "lower") if clear else "within noise"]
 
 
 def curves_section(runs: Sequence[ComparedRun]) -> Section | None:
@@ -204,22 +128,25 @@ def curves_section(runs: Sequence[ComparedRun]) -> Section | None:
 
 
 def _overlaid(runs: Sequence[ComparedRun], stage: str, metric: str, title: str, y_format: str) -> list[Block]:
-    drawn = []
+    drawn, named = [], []
     for colour, run in zip(COLOURS, runs, strict=False):
         # Methods and arms of an experiment are not one after another; their own pages compare them.
         parts = [artifact for artifact in of_stage(run.artifacts, stage) if artifact.name == stage or artifact.iteration]
         steps, values = series(joined([part for part in parts if method_of(part) is None])[0], metric)
         if values:
             drawn.append(Line(run.letter, steps, values, colour))
-    return [Chart(title, lines(drawn, "step", y_format))] if drawn else []
+            named += [(f"{run.letter} {part.name}", part) for part in parts]
+    return [Chart(title, lines(drawn, "step", y_format), source=metrics_source(named, [metric]))] if drawn else []
 
 
 def figures_section(runs: Sequence[ComparedRun]) -> Section | None:
     """Sizes and losses, and how well the reward models tell right from wrong."""
     rows = []
+    named = {(run.letter, artifact.name): artifact for run in runs for artifact in of_stage(run.artifacts, "reward")}
     for stage, name, words in FIGURES:
         found = [of_stage(run.artifacts, stage) for run in runs]
         values = [number(artifacts[-1].summary, name) if artifacts else None for artifacts in found]
+        named |= {(run.letter, own[-1].name): own[-1] for run, own in zip(runs, found, strict=True) if own}
         rows.append([words, *(_show(value) for value in values)])
     models = dict.fromkeys(artifact.name for run in runs for artifact in of_stage(run.artifacts, "reward"))
     for model in models:
@@ -229,7 +156,9 @@ def figures_section(runs: Sequence[ComparedRun]) -> Section | None:
     rows = [row for row in rows if set(row[1:]) != {"–"}]
     if not rows:
         return None
-    table = Table(["", *(run.letter for run in runs)], rows, frozenset(range(1, len(runs) + 1)))
+    figures = dict.fromkeys([*(name for _, name, _ in FIGURES), *(name for name, _ in REWARD_FIGURES)])
+    source = summary_source([(" ".join(names), artifact) for names, artifact in named.items()], figures)
+    table = Table(["", *(run.letter for run in runs)], rows, frozenset(range(1, len(runs) + 1)), source=source)
     lead = "AUC: the chance that a right solution scores above a wrong one, on questions held out from the reward model's training."
     return Section("figures", "Corpus, losses and reward models", lead, [table])
 
@@ -252,14 +181,21 @@ def shared_section(runs: Sequence[ComparedRun]) -> Section:
         "Filled boxes are shared by all; below a name, the runs that have the artifact. Blue: texts; orange: models; green: scores.",
         owners,
         dict.fromkeys(everywhere, "shared"),
+        source=_source(
+            runs,
+            "select key, list(distinct name) as names, list(distinct id) as runs, role, input\n"
+            f"from run_stages left join inputs using (key) where id in {_ids(runs)} and stage <> 'report' group by all\n"
+            "order by names, role",
+        ),
+    )
+    query = (
+        "select name, key, list(id order by id) as runs from run_stages\n"
+        f"where id in {_ids(runs)} and stage <> 'report' group by all order by min(position), runs"
     )
     headers = ["Artifact", *(run.letter for run in runs)]
     rows = [[name, *(_key(run, runs[0], name) for run in runs)] for name in names]
-    blocks: list[Block] = [drawn, Table(headers, rows, title="Keys", mono=frozenset(range(1, len(runs) + 1)))]
-    if apart := _partings(runs):
-        blocks.insert(
-            1, Table(["Artifact", "Run", "Differs by itself in", "Follows from its"], apart, title=f"Why not as in {runs[0].letter}")
-        )
+    listed = Table(headers, rows, title="Keys", mono=frozenset(range(1, len(runs) + 1)), source=_source(runs, query))
+    blocks: list[Block] = [drawn, *_partings(runs), listed]
     lead = f"{count(len(everywhere))} artifacts are the same in all runs (same key, made once); the runs have {count(len(owners))} in all."
     return Section("shared", "Shared artifacts", lead, blocks)
 
@@ -271,20 +207,40 @@ def _key(run: ComparedRun, first: ComparedRun, name: str) -> str:
     return f"as {first.letter}" if run is not first and theirs and theirs.key == ours.key else ours.key[:KEY_DIGITS]
 
 
-def _partings(runs: Sequence[ComparedRun]) -> list[list[str]]:
-    """A row for each artifact of another run that the first has too, but not the same."""
-    rows = []
+def _partings(runs: Sequence[ComparedRun]) -> list[Table]:
+    """A table with a row for each artifact of another run that the first has too, but not the same."""
+    rows, named = [], []
     for name, mine in runs[0].by_name.items():
         for run in runs[1:]:
             other = run.by_name.get(name)
             if other is not None and other.key != mine.key:
                 causes, roles = why_apart(mine, other)
                 rows.append([name, run.letter, ", ".join(causes) or "–", ", ".join(roles) or "–"])
-    return rows
+                named += [(f"{runs[0].letter} {name}", mine), (f"{run.letter} {name}", other)]
+    if not rows:
+        return []
+    query = (
+        "select distinct name, key, version, config, (select list(role || ': ' || input order by role) from inputs where key = made.key)\n"
+        "as inputs, (select list(sha256 order by sha256) from sources where key = made.key) as files_from_outside\n"
+        f"from {names_table(named)} join artifacts as made using (key) order by name[3:], name"
+    )
+    headers = ["Artifact", "Run", "Differs by itself in", "Follows from its"]
+    source = Source.of((artifact for _, artifact in named), query)
+    return [Table(headers, rows, title=f"Why not as in {runs[0].letter}", source=source)]
 
 
 def cost_section(runs: Sequence[ComparedRun]) -> Section:
     """What the artifacts of each run took, wherever they were made first."""
     rows = [[run.letter, *cost_cells(total([cost_of(artifact) for artifact in run.artifacts]))] for run in runs]
-    table = Table(["Run", *HEADERS], rows, frozenset(range(1, len(HEADERS) + 1)), note=f"{ENERGY} {NOTES}")
+    source = cost_source([(run.letter, artifact) for run in runs for artifact in run.artifacts])
+    table = Table(["Run", *HEADERS], rows, frozenset(range(1, len(HEADERS) + 1)), note=f"{ENERGY} {NOTES}", source=source)
     return Section("cost", "Cost", "Sums over all artifacts of a run, those that an earlier run made included.", [table])
+
+
+def _source(runs: Sequence[ComparedRun], query: str) -> Source:
+    """A query over all artifacts of the runs."""
+    return Source.of((artifact for run in runs for artifact in run.artifacts), query)
+
+
+def _ids(runs: Sequence[ComparedRun]) -> str:
+    return strings(str(run.record["id"]) for run in runs)

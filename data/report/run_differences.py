@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from data.report.artifact import ReportArtifact
 
 MISSING = "–"
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """A run with its letter."""
+
+    letter: str
+    record: dict[str, Any]
+    artifacts: list[ReportArtifact]
+
+    @property
+    def by_name(self) -> dict[str, ReportArtifact]:
+        """Its artifacts by their name in the run."""
+        return {artifact.name: artifact for artifact in self.artifacts}
 
 
 def flatten(config: Mapping[str, Any], before: str = "") -> dict[str, str]:

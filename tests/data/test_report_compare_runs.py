@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.errors import MathQuarryError
+from data.explore import ask
 from data.report.artifact import ReportArtifact, joined
 from data.report.blocks import Chart, Picture, Table
-from data.report.compare_runs import MOST_RUNS, ComparedRun, build_comparison, comparison_sections
-from data.report.paired import Evaluation, differences, evaluations_by_label
-from data.report.run_differences import config_differences, why_apart
+from data.report.compare_runs import MOST_RUNS, build_comparison, comparison_sections
+from data.report.paired import Evaluation, Pair, differences, differences_source, evaluations_by_label
+from data.report.run_differences import ComparedRun, config_differences, why_apart
 from data.report.scores import read_scores
 from data.workspace import MetricLog
-from tests.data.report_run import HOSTILE, make_run
+from tests.data.report_run import HOSTILE, in_store, make_two_runs
 from tests.data.test_report import Page
-
-FROM_SFT = ("sft", "evaluate-sft", "reward", "grpo", "evaluate-rl")
 
 
 def evaluated(folder: Path, greedy: list[bool], samples: list[int], first: int = 0, majority: float = 0.5) -> Evaluation:
@@ -45,24 +43,7 @@ def evaluated(folder: Path, greedy: list[bool], samples: list[int], first: int =
 
 @pytest.fixture
 def two_runs(tmp_path: Path) -> list[ComparedRun]:
-    """The second fine-tunes longer, so that everything from there on is another artifact."""
-    runs = []
-    for letter in "AB":
-        record, artifacts = make_run(tmp_path / letter, HOSTILE)
-        if letter == "B":
-            record = record | {"id": "20310505", "config": record["config"] | {"sft": {"steps": 500}, "name": f"small{HOSTILE}"}}
-            moved = {artifact.key: f"b{artifact.key[1:]}" for artifact in artifacts if artifact.name.startswith(FROM_SFT)}
-            artifacts = [
-                replace(
-                    artifact,
-                    key=moved.get(artifact.key, artifact.key),
-                    inputs={role: moved.get(key, key) for role, key in artifact.inputs.items()},
-                    config={"sft": {"steps": 500}} if artifact.name == "sft" else artifact.config,
-                )
-                for artifact in artifacts
-            ]
-        runs.append(ComparedRun(letter, record, artifacts))
-    return runs
+    return make_two_runs(tmp_path)
 
 
 def table(runs: list[ComparedRun], section: str, which: int) -> Table:
@@ -85,6 +66,35 @@ def test_greedy_scores_of_the_same_questions_are_paired(tmp_path: Path) -> None:
     assert found["Greedy"].error == pytest.approx(math.sqrt((3 * 0.25**2 + 0.75**2) / 3 / 4))
     assert found["Pass@1"].value == pytest.approx(0.25)
     assert found["Pass@1"].error == pytest.approx(math.sqrt(2 * 0.25**2 / 3 / 4))
+
+
+@pytest.mark.parametrize("kept", ["all", "no format", "nothing"])
+def test_the_query_of_differences_gives_them_in_every_format_and_from_older_answers(kept: str, tmp_path: Path) -> None:
+    made = [
+        evaluated(tmp_path / "one", [True, False, False, True], [1, 0, 3, 4]),
+        evaluated(tmp_path / "other", [True, True, False], [3, 2, 1], first=1),
+    ]
+    for number, one in enumerate(made):
+        one.artifact.summary.update({"pass@2": 0.5 + 0.1 * number, "pass@2_se": 0.1})
+        path = one.artifact.path / "answers.parquet"
+        if kept == "nothing":
+            path.unlink()
+        elif kept == "no format":
+            rows = [row for row in pq.read_table(path).to_pylist() if row.pop("format") == "cot"]
+            pq.write_table(pa.Table.from_pylist(rows), path)
+        else:
+            one.artifact.config["evaluate"] = {"formats": ["cot", "tool"]}
+            one.artifact.summary.update({"tool_questions": 4, "tool_greedy": 0.5 + 0.1 * number, "tool_greedy_se": 0.2})
+    ledger, moved = in_store(tmp_path / "store", [one.artifact for one in made])
+    ours, theirs = (evaluations_by_label([artifact]) for artifact in moved)
+    pairs = [Pair(label, "B − A", ours[label], theirs[label]) for label in ours]
+    assert len(pairs) == (2 if kept == "all" else 1)
+    given = {(row[0], row[2]): row[3:] for row in ask(ledger, differences_source(pairs).query).rows}
+    expected = {(pair.label, name.lower()): apart for pair in pairs for name, apart in differences(pair.one, pair.other).items()}
+    assert set(given) == set(expected)
+    for place, apart in expected.items():
+        assert given[place] == pytest.approx((apart.value, apart.error, apart.questions)), place
+    assert expected["SFT", "pass@2"].questions == (None if kept == "nothing" else 3)
 
 
 def test_questions_with_the_same_id_but_another_text_are_not_the_same(tmp_path: Path) -> None:
@@ -134,7 +144,7 @@ def test_the_page_lists_differences_with_what_they_are_over_and_whether_they_are
     rows = [list(row) for row in table(two_runs, "scores", 1).rows]
     assert {row[0] for row in rows} == {"SFT", "RL 1", "RL 2"}
     assert {row[1] for row in rows} == {"B − A"}
-    assert [row[4] for row in rows if row[0] == "SFT"] == ["20 questions"] * 2 + ["independent"] * 2
+    assert [row[4] for row in rows if row[0] == "SFT"] == ["1,000 questions", "20 questions", "independent", "independent"]
     assert {row[5] for row in rows} <= {"higher", "lower", "within noise"}
 
 
