@@ -69,7 +69,7 @@ def _pairs(runs: Sequence[ComparedRun], found: Sequence[dict[str, Evaluation]], 
     """The first run's evaluation with each other one that is not the same."""
     first = found[0].get(label)
     return [
-        Pair(label, f"{run.letter} − {runs[0].letter}", first, other)
+        Pair(label, f"{run.letter}−{runs[0].letter}", first, other)
         for run, evaluations in zip(runs[1:], found[1:], strict=True)
         if first and (other := evaluations.get(label)) and other.artifact.key != first.artifact.key
     ]

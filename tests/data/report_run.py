@@ -73,9 +73,9 @@ def make_run(folder: Path, hostile: str = "", better: float = 0.0, **rl: int) ->
     planted = {"contaminated": 60, "near_duplicates": 120, "url_duplicates": 40}
     counts = {f"{when}_{what}": value for what, value in planted.items() for when in ("planted", "removed")}
     write_mining(add("mine", counts, {"crawl": "crawl", "problems": "problems"}, 31.4), hostile)
-    write_loss(add("pretrain", {}, {"corpus": "mine", "problems": "problems"}, 48.0), 122, 6.1, 1.9, 8192)
+    write_loss(add("pretrain", {"tokens": 122 * 8192}, {"corpus": "mine", "problems": "problems"}, 48.0), 122, 6.1, 1.9, 8192)
     add("curate", {"examples": 5200}, {"problems": "problems"}, 1.3)
-    write_loss(add("sft", {}, {"base": "pretrain", "examples": "curate"}, 96.5), 250, 2.1, 0.42, 8192)
+    write_loss(add("sft", {"tokens": 250 * 8192}, {"base": "pretrain", "examples": "curate"}, 96.5), 250, 2.1, 0.42, 8192)
     write_scores(made, add, "evaluate-base", "pretrain", 0.004, hostile)
     write_scores(made, add, "evaluate-sft", "sft", 0.61 + better, hostile)
     policy = "sft"
@@ -83,7 +83,7 @@ def make_run(folder: Path, hostile: str = "", better: float = 0.0, **rl: int) ->
         if iteration:
             name = f"grpo-{iteration}"
             inputs = {"policy": policy, "reward": f"reward-{iteration - 1}", "problems": "problems"}
-            write_rl(add(name, {}, inputs, 74.0), iteration, hostile, **rl)
+            write_rl(add(name, {"outputs": 2880}, inputs, 74.0, {"grpo": {"updates_per_step": iteration}}), iteration, hostile, **rl)
             policy = name
             write_scores(made, add, f"evaluate-rl-{iteration}", policy, 0.61 + better + 0.11 * iteration, hostile)
         figures = {
@@ -283,6 +283,7 @@ def judged(row: dict[str, Any], format: str, hostile: str) -> dict[str, Any]:
     ran = {"program": "print(4)", "output": "4" + hostile, "error": None}
     return {
         "format": format,
+        "tokens": len(row["text"]),
         "calls": [ran, failed] if format == "tool" else [],
         "extracted": row["gold"] if row["correct"] else None,
         "reason": "equal numbers" if row["correct"] else f"no answer: {hostile}",

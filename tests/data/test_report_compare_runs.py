@@ -87,7 +87,7 @@ def test_the_query_of_differences_gives_them_in_every_format_and_from_older_answ
             one.artifact.summary.update({"tool_questions": 4, "tool_greedy": 0.5 + 0.1 * number, "tool_greedy_se": 0.2})
     ledger, moved = in_store(tmp_path / "store", [one.artifact for one in made])
     ours, theirs = (evaluations_by_label([artifact]) for artifact in moved)
-    pairs = [Pair(label, "B − A", ours[label], theirs[label]) for label in ours]
+    pairs = [Pair(label, "B−A", ours[label], theirs[label]) for label in ours]
     assert len(pairs) == (2 if kept == "all" else 1)
     given = {(row[0], row[2]): row[3:] for row in ask(ledger, differences_source(pairs).query).rows}
     expected = {(pair.label, name.lower()): apart for pair in pairs for name, apart in differences(pair.one, pair.other).items()}
@@ -143,7 +143,7 @@ def test_every_format_of_answers_is_an_evaluation_of_its_own(tmp_path: Path) -> 
 def test_the_page_lists_differences_with_what_they_are_over_and_whether_they_are_clear(two_runs: list[ComparedRun]) -> None:
     rows = [list(row) for row in table(two_runs, "scores", 1).rows]
     assert {row[0] for row in rows} == {"SFT", "RL 1", "RL 2"}
-    assert {row[1] for row in rows} == {"B − A"}
+    assert {row[1] for row in rows} == {"B−A"}
     assert [row[4] for row in rows if row[0] == "SFT"] == ["1,000 questions", "20 questions", "independent", "independent"]
     assert {row[5] for row in rows} <= {"higher", "lower", "within noise"}
 

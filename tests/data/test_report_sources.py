@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from data.report.compare_runs import comparison_sections
 from data.report.cost import Cost, cost_cells
 from data.report.results import accuracy_source
 from data.report.source import MOST_KEYS, Source
+from flows.__main__ import main
 from tests.data.report_arms import compared_methods, experiment, iterations
 from tests.data.report_run import HOSTILE, in_store, make_run, make_two_runs
 
@@ -222,7 +224,8 @@ def test_the_query_of_the_cost_gives_every_row_of_its_table(kind: str, made: dic
     shown = {str(row[0]): list(row[1:]) for row in table.rows}
     assert shown == {name: found[name] for name in shown}
     assert ("Made in this run" in shown) == (kind == "run")
-    assert all(value != "–" for value in shown["grpo-2"][:4])
+    assert "–" not in shown["grpo-2"]
+    assert [name for name, cells in shown.items() if name.startswith("evaluate") and cells[5] == "–"] == ["evaluate-base"]
     assert shown["crawl"][1:] == ["–"] * 6
 
 
@@ -294,6 +297,20 @@ def test_the_page_has_a_source_under_each_figure_and_under_its_headline(made: di
     greedy = {row[0]: row[2] for row in headline.rows if row[1] == "greedy"}
     tiles = re.findall(r'<span class="name">(.+?)</span><span class="big">([\d.]+)<', page)
     assert {name: f"{100 * value:.1f}" for name, value in greedy.items()} == dict(tiles)
+
+
+def test_the_example_of_the_documentation_prints_what_it_says(made: dict[str, Made], capsys: pytest.CaptureFixture[str]) -> None:
+    ledger, _, sections = made["run"]
+    text = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
+    examples = re.findall(r'```bash\n(mathquarry ledger sql (?:--limit 0 )?"([^"]+)")\n```\n\n```text\n(.+?)```', text, re.DOTALL)
+    assert len(examples) == 2
+    (chart,) = [block for block in figures(sections) if block.title == "Reward and true accuracy"]
+    assert examples[0][0] == chart.source.command
+    assert f'"Source: {chart.source.caption}"' in text
+    for _, query, printed in examples:
+        assert main(["ledger", "sql", query, "--limit", "0", "--store", str(ledger.store.root)]) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        assert all(line.split() in lines for line in printed.splitlines() if line != "...")
 
 
 def test_a_command_pasted_into_a_shell_asks_exactly_the_query() -> None:
