@@ -25,7 +25,6 @@ from data.files import read_json
 from data.ledger import Ledger
 from data.mine.domains import wilson_interval
 from data.report.build import ReportArtifact
-from data.report.run_differences import ComparedRun
 from data.store import Store
 from data.workspace import MetricLog
 
@@ -109,32 +108,6 @@ def make_run(folder: Path, hostile: str = "", better: float = 0.0, **rl: int) ->
     started = "2031-05-04T10:11:12Z"
     run = {"id": "20310504-101112-a1b2c3", "recipe": "tiny", "started": started, "status": "running", "stages": stages, "config": config}
     return run, made
-
-
-FROM_SFT = ("sft", "evaluate-sft", "reward", "grpo", "evaluate-rl")
-
-
-def make_two_runs(folder: Path) -> list[ComparedRun]:
-    """The second fine-tunes longer, so that everything from there on is another artifact, and scores better."""
-    runs = []
-    for letter in "AB":
-        record, artifacts = make_run(folder / letter, HOSTILE, 0.02 * (letter == "B"))
-        if letter == "B":
-            moved = {artifact.key: f"b{artifact.key[1:]}" for artifact in artifacts if artifact.name.startswith(FROM_SFT)}
-            config = record["config"] | {"sft": {"steps": 500}, "name": f"small{HOSTILE}"}
-            stages = [stage | {"key": moved.get(stage["key"], stage["key"])} for stage in record["stages"]]
-            record = record | {"id": "20310505", "config": config, "stages": stages}
-            artifacts = [
-                replace(
-                    artifact,
-                    key=moved.get(artifact.key, artifact.key),
-                    inputs={role: moved.get(key, key) for role, key in artifact.inputs.items()},
-                    config={"sft": {"steps": 500}} if artifact.name == "sft" else artifact.config,
-                )
-                for artifact in artifacts
-            ]
-        runs.append(ComparedRun(letter, record, artifacts))
-    return runs
 
 
 def write_loss(path: Path, steps: int, first: float, last: float, tokens_a_step: int | None = None) -> None:

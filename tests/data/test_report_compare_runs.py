@@ -20,7 +20,8 @@ from data.report.paired import Evaluation, Pair, differences, differences_source
 from data.report.run_differences import ComparedRun, config_differences, why_apart
 from data.report.scores import read_scores
 from data.workspace import MetricLog
-from tests.data.report_run import HOSTILE, in_store, make_two_runs
+from tests.data.report_arms import make_two_runs
+from tests.data.report_run import HOSTILE, in_store
 from tests.data.test_report import Page
 
 

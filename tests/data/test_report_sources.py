@@ -27,8 +27,8 @@ from data.report.cost import Cost, cost_cells
 from data.report.results import accuracy_source
 from data.report.source import MOST_KEYS, Source
 from flows.__main__ import main
-from tests.data.report_arms import compared_methods, experiment, iterations
-from tests.data.report_run import HOSTILE, in_store, make_run, make_two_runs
+from tests.data.report_arms import compared_methods, experiment, iterations, make_two_runs
+from tests.data.report_run import HOSTILE, in_store, make_run
 
 Made = tuple[Ledger, list[ReportArtifact], list[Section]]
 KINDS = ("run", "comparison", "iterations", "experiment", "side by side", "artifact")
