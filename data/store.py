@@ -23,7 +23,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -31,8 +31,9 @@ from typing import Any, Literal
 
 import fsspec
 
+from data.environment import Meter, Usage, environment
 from data.errors import MathQuarryError
-from data.files import atomic_path, disk_error, file_digest, read_json, sync_path, write_json
+from data.files import disk_error, file_digest, read_json, sync_path, write_json
 from data.sources import Source, code_revision
 from data.workspace import MetricLog, Progress, Workspace
 
@@ -173,13 +174,15 @@ class Store:
                 out.mkdir(parents=True)
                 scratch.mkdir(parents=True, exist_ok=True)
                 metrics = MetricLog(scratch / "metrics.jsonl")
-                started = time.monotonic()
-                spent = _spent_before(scratch)
-                with _keeping_time(scratch, spent, started):
+                meter = Meter(scratch / "usage.json")
+                try:
                     summary = work(Workspace(out, scratch, progress or Progress(), metrics))
+                except BaseException:
+                    meter.keep()
+                    raise
                 if metrics.path.exists():
                     shutil.copyfile(metrics.path, out / metrics.path.name)
-                return self._publish(identity, out, summary, spent + time.monotonic() - started)
+                return self._publish(identity, out, summary, meter.used())
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise disk_error(error, room) from error
@@ -209,7 +212,7 @@ class Store:
         (folder / MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
-    def _publish(self, identity: Identity, out: Path, summary: dict[str, Any], seconds: float) -> Artifact:
+    def _publish(self, identity: Identity, out: Path, summary: dict[str, Any], usage: Usage) -> Artifact:
         files: list[dict[str, Any]] = [
             {"path": str(path.relative_to(out)), "bytes": path.stat().st_size, "sha256": file_digest(path)}
             for path in sorted(out.rglob("*"))
@@ -225,13 +228,15 @@ class Store:
             "sources": [vars(source) for source in identity.sources],
             "files": files,
             "summary": summary,
-            "seconds": round(seconds, 3),
+            "seconds": usage.seconds,
+            "usage": {"cpu_seconds": usage.cpu_seconds, "peak_bytes": usage.peak_bytes},
             "created": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{time.time_ns() // 1000 % 1_000_000:06d}Z",
             "code": {
                 "version": metadata.version("mathquarry"),
                 "revision": code_revision(),
                 "python": platform.python_version(),
             },
+            "environment": environment(),
         }
         for file in files:
             sync_path(out / file["path"])
@@ -297,21 +302,3 @@ def verify_files(folder: Path, manifest: dict[str, Any]) -> list[str]:
         elif path.stat().st_size != file["bytes"] or file_digest(path) != file["sha256"]:
             problems.append(f"{file['path']} has changed")
     return problems
-
-
-def _spent_before(scratch: Path) -> float:
-    path = scratch / "seconds"
-    return float(path.read_text()) if path.exists() else 0.0
-
-
-@contextmanager
-def _keeping_time(scratch: Path, spent: float, started: float) -> Iterator[None]:
-    """Remember the time an attempt took that ended with an error, so that an artifact's cost counts every attempt that was not killed."""
-    try:
-        yield
-    except BaseException:
-        if scratch.exists():
-            # On a full disk the time is not worth hiding the error that is on its way, nor a file that the next attempt cannot read.
-            with suppress(MathQuarryError), atomic_path(scratch / "seconds") as path:
-                path.write_text(str(spent + time.monotonic() - started))
-        raise

@@ -75,8 +75,14 @@ def _parser() -> argparse.ArgumentParser:
     stages = commands.add_parser("stages", help="List the stages.", description="List the stages.")
     stages.set_defaults(run=_stages)
 
-    report = command(commands, "report", "Write the report of a recorded run.")
-    report.add_argument("of", nargs="?", metavar="RUN", help="run id (default: the newest run)")
+    report = command(commands, "report", "Write the report of a recorded run, of an artifact and what made it, or of runs side by side.")
+    report.add_argument(
+        "of",
+        nargs="*",
+        metavar="RUN|ARTIFACT",
+        help="ids of runs or their beginnings, several being put side by side; or an artifact: its key or the beginning of it, a name in "
+        "the newest run (grpo-2), or a stage (default: the newest run)",
+    )
     report.add_argument("-o", "--output", default="report.html", help="file to write (default: %(default)s)")
     report.set_defaults(run=_report)
 
@@ -173,7 +179,7 @@ def _stages(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from flows.run import write_report
+    from flows.pages import write_report
 
     write_report(options.store, options.of, Path(options.output))
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.errors import MathQuarryError
 from data.store import Store
 from flows.plan import plan_lines
 from flows.recipe import Recipe
@@ -149,30 +146,6 @@ def dry_run(recipe: Recipe) -> None:
     print()
     for line in plan_lines(recipe, "h100", 8):
         print(line)
-
-
-def write_report(store_url: str, run_id: str | None, output: Path) -> None:
-    """Write the report of a recorded run to `output`. Raises `MathQuarryError` when the store has no such run."""
-    from data.files import atomic_path
-    from data.report.build import build_report
-    from tasks.report import report_artifacts
-
-    store = Store(store_url)
-    runs = [run for run in store.runs() if run_id is None or run["id"] == run_id]
-    if not runs:
-        known = ", ".join(run["id"] for run in store.runs()) or "none"
-        raise MathQuarryError(f"{store_url} has no run {run_id or ''}. Recorded runs: {known}.")
-    run = runs[-1]
-    stages = {stage["name"]: f"{stage['stage']}/{stage['key']}" for stage in run["stages"] if stage["stage"] != "report"}
-    room = store.root / "work" / f"report-{run['id']}"
-    room.mkdir(parents=True, exist_ok=True)
-    try:
-        build_report(run, report_artifacts(store_url, stages), room)
-        with atomic_path(output.resolve()) as temporary:
-            shutil.copyfile(room / "report.html", temporary)
-    finally:
-        shutil.rmtree(room)
-    print(output.resolve())
 
 
 def _duration(seconds: float) -> str:

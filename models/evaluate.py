@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from data.config import SolutionFormat
 from data.files import atomic_path, write_json
 from data.grade.checker import Checker
+from data.grade.estimates import pass_at_k
 from data.problems.problem import Problem, read_problems
 from data.workspace import Bar, Workspace
 from models.config import EvaluateConfig
@@ -100,11 +101,6 @@ def score(answers: pa.Table, k: int, k_values: Sequence[int], checker: Checker) 
     scores["finished"] = round(float(np.mean(answers["finished"].to_numpy())), 6)
     scores["mean_tokens"] = round(float(np.mean(answers["tokens"].to_numpy())), 3)
     return scores
-
-
-def pass_at_k(n: int, c: int, k: int) -> float:
-    """Chance that at least one of k samples is right, drawn without replacement from n of which c are: 1 - C(n-c, k) / C(n, k)."""
-    return 1.0 - math.comb(n - c, k) / math.comb(n, k)
 
 
 @lru_cache(maxsize=100_000)

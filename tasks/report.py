@@ -11,7 +11,7 @@ from data.report.build import ReportArtifact, build_report
 from data.store import BuildMode, Store
 from tasks.stage import Produced, produce
 
-VERSION = 2
+VERSION = 3
 
 
 @task(name="report")

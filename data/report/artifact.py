@@ -56,3 +56,16 @@ def series(records: Sequence[dict[str, Any]], name: str) -> tuple[list[int], lis
     """(steps, values) of one metric."""
     found = [(record["step"], record["values"][name]) for record in records if name in record["values"]]
     return [step for step, _ in found], [float(value) for _, value in found]
+
+
+def joined(artifacts: Sequence[ReportArtifact]) -> tuple[list[dict[str, Any]], list[tuple[int, ReportArtifact]]]:
+    """Metrics of the artifacts one after another on one axis of steps; and each artifact that has any, with the step where it begins."""
+    records: list[dict[str, Any]] = []
+    begins = []
+    offset = 0
+    for artifact in artifacts:
+        if found := artifact.metrics():
+            begins.append((offset + found[0]["step"], artifact))
+            records += [{**record, "step": record["step"] + offset} for record in found]
+            offset = max(record["step"] for record in records)
+    return records, begins

@@ -212,7 +212,19 @@ class Excerpts:
     source: Source = field(kw_only=True)
 
 
-Block = Table | Bars | Chart | Groups | Verdicts | Fold | Excerpts
+@dataclass(frozen=True)
+class Picture:
+    """An SVG picture in two shapes: from left to right for wide screens, from top to bottom for narrow ones."""
+
+    kind: ClassVar[str] = "picture"
+    title: str
+    across: Markup
+    down: Markup
+    note: str = ""
+    source: Source = field(kw_only=True)
+
+
+Block = Table | Bars | Chart | Groups | Verdicts | Fold | Excerpts | Picture
 
 
 @dataclass(frozen=True)

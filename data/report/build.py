@@ -23,10 +23,11 @@ from data.report.artifact import ReportArtifact
 from data.report.blocks import Chart, Section
 from data.report.comparison import comparison_section, method_of
 from data.report.corpus import corpus_section
+from data.report.cost import cost_section, environment_section
 from data.report.experiments import arms_of, experiment_section
 from data.report.iterations import arms_of as iterated_arms
 from data.report.iterations import iteration_section
-from data.report.provenance import code_version, config_section, lineage_section, time_section
+from data.report.provenance import code_version, config_section, lineage_section
 from data.report.results import accuracy_section, accuracy_source, stage_scores
 from data.report.rollouts import rollout_section
 from data.report.training import loss_section, reward_section, rl_section
@@ -41,7 +42,13 @@ def build_report(run: dict[str, Any], artifacts: list[ReportArtifact], out: Path
 
     Returns its size, sections and charts. Raises `MathQuarryError` for a file of an artifact that cannot be read.
     """
-    sections = make_sections(run, artifacts)
+    return write_page(run, artifacts, make_sections(run, artifacts), out)
+
+
+def write_page(
+    run: dict[str, Any], artifacts: Sequence[ReportArtifact], sections: Sequence[Section], out: Path
+) -> dict[str, int | float | str]:
+    """Write `out / "report.html"` with these sections; on top stand `run` and the artifacts' scores. Returns what `build_report` does."""
     page = render(run, artifacts, sections)
     with atomic_path(out / "report.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -55,16 +62,19 @@ def build_report(run: dict[str, Any], artifacts: list[ReportArtifact], out: Path
 def make_sections(run: dict[str, Any], artifacts: Sequence[ReportArtifact]) -> list[Section]:
     """The sections that this run has, in the order of the page."""
     reused = {stage["name"]: bool(stage["reused"]) for stage in run.get("stages", [])}
+    about = [cost_section(artifacts, reused), environment_section(artifacts), config_section(run.get("config", {}))]
     if experiment := experiment_section(artifacts):
-        described = [experiment, lineage_section(artifacts), time_section(artifacts, reused), config_section(run.get("config", {}))]
-        return [section for section in described if section is not None]
+        return present([experiment, lineage_section(artifacts), *about])
     if iterated := iteration_section(artifacts):
-        described = [iterated, loss_section(artifacts), lineage_section(artifacts), time_section(artifacts, reused)]
-        return [section for section in [*described, config_section(run.get("config", {}))] if section is not None]
+        return present([iterated, loss_section(artifacts), lineage_section(artifacts), *about])
     if compared := comparison_section(artifacts):
-        described = [compared, loss_section(artifacts), reward_section(artifacts), time_section(artifacts, reused)]
-        return [section for section in [*described, config_section(run.get("config", {}))] if section is not None]
-    sections = [
+        return present([compared, loss_section(artifacts), reward_section(artifacts), *about])
+    return present([*path_sections(artifacts), lineage_section(artifacts), *about])
+
+
+def path_sections(artifacts: Sequence[ReportArtifact]) -> list[Section | None]:
+    """What the stages from corpus to scores did."""
+    return [
         accuracy_section(artifacts),
         corpus_section(artifacts),
         loss_section(artifacts),
@@ -72,10 +82,11 @@ def make_sections(run: dict[str, Any], artifacts: Sequence[ReportArtifact]) -> l
         rl_section(artifacts),
         rollout_section(artifacts),
         answer_section(artifacts),
-        lineage_section(artifacts),
-        time_section(artifacts, reused),
-        config_section(run.get("config", {})),
     ]
+
+
+def present(sections: Sequence[Section | None]) -> list[Section]:
+    """Without the ones whose artifacts are missing."""
     return [section for section in sections if section is not None]
 
 

@@ -8,26 +8,28 @@ from typing import Any
 
 from data.report.artifact import ReportArtifact
 from data.report.blocks import Bar, Bars, Fold, Section, Table, duration
+from data.report.lineage import lineage_picture
 from data.report.source import Source, keys
 
 
-def lineage_section(artifacts: Sequence[ReportArtifact]) -> Section:
-    """Each artifact with its key and what it was made from."""
+def lineage_section(artifacts: Sequence[ReportArtifact], asked: str = "") -> Section:
+    """Each artifact with its key and what it was made from; the one with the key `asked` is set off."""
     names = {artifact.key: artifact.name for artifact in artifacts}
     rows = []
     for artifact in artifacts:
         made_from = [f"{role}: {names.get(key, key)}" if role != names.get(key) else role for role, key in artifact.inputs.items()]
         rows.append([artifact.name, artifact.stage, artifact.key, ", ".join(made_from) or "–", code_version(artifact) or "–"])
     headers = ["Artifact", "Stage", "Key", "Made from", "Code"]
-    query = (
+    source = Source.of(
+        artifacts,
         "select stage, key, role, input as made_from, code_version, code_revision\n"
-        f"from artifacts left join inputs using (key) where key in {keys(artifacts)}"
+        f"from artifacts left join inputs using (key) where key in {keys(artifacts)}",
     )
     return Section(
         "lineage",
         "Lineage",
         "A key is a hash of the stage, its config, its source files and the keys of its inputs: the same key is the same artifact.",
-        [Table(headers, rows, mono=frozenset({2, 4}), source=Source.of(artifacts, query))],
+        [lineage_picture(artifacts, asked, source=source), Table(headers, rows, mono=frozenset({2, 4}), source=source)],
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from data.report.artifact import ReportArtifact, of_stage, series
+from data.report.artifact import ReportArtifact, joined, of_stage, series
 from data.report.blocks import Block, Chart, Section, Table, count, figure, number, percent, short
 from data.report.charts import Line, lines, stacked_shares
 from data.report.source import Named, Source, keys, metrics_source, summary_source
@@ -156,17 +156,9 @@ def reward_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
 
 def rl_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
     """GRPO's curves, the iterations one after another on one axis."""
-    iterations = of_stage(artifacts, "grpo")
-    records, marks, named, offset = [], [], [], 0
-    for artifact in iterations:
-        found = artifact.metrics()
-        if not found:
-            continue
-        name = f"iteration {artifact.iteration}" if artifact.iteration else artifact.name
-        marks.append((float(offset + found[0]["step"]), name))
-        named.append((name, artifact))
-        records += [{**record, "step": record["step"] + offset} for record in found]
-        offset = max(record["step"] for record in records)
+    records, begins = joined(of_stage(artifacts, "grpo"))
+    named = [(f"iteration {artifact.iteration}" if artifact.iteration else artifact.name, artifact) for _, artifact in begins]
+    marks = [(float(step), name) for (step, _), (name, _) in zip(begins, named, strict=True)]
     blocks = [chart for panel in PANELS if (chart := _chart(panel, records, marks, named)) is not None]
     if not blocks:
         return None

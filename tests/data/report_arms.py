@@ -1,13 +1,17 @@
-"""Made-up artifacts of a comparison of training methods and of an experiment about training texts, for the tests of the report."""
+"""Made-up artifacts of a comparison of training methods, of experiments, and of two runs side by side, for the tests of the report."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from data.report.artifact import ReportArtifact
+from data.report.run_differences import ComparedRun
 from data.workspace import MetricLog
+from tests.data.report_run import HOSTILE, make_run
 
 BATCH = 100
+FROM_SFT = ("sft", "evaluate-sft", "reward", "grpo", "evaluate-rl")
 
 
 def trained(folder: Path, name: str, bits: list[float]) -> ReportArtifact:
@@ -79,3 +83,26 @@ def iterations(tmp_path: Path) -> list[ReportArtifact]:
             made.append(rewarded(tmp_path, f"grpo-{arm}-{seed}-2", [value - 0.1, value - 0.3]))
             made.append(method_artifact(tmp_path, f"evaluate-{arm}-{seed}-2", method_scores(value, value)))
     return made
+
+
+def make_two_runs(folder: Path) -> list[ComparedRun]:
+    """The second fine-tunes longer, so that everything from there on is another artifact, and scores better."""
+    runs = []
+    for letter in "AB":
+        record, artifacts = make_run(folder / letter, HOSTILE, 0.02 * (letter == "B"))
+        if letter == "B":
+            moved = {artifact.key: f"b{artifact.key[1:]}" for artifact in artifacts if artifact.name.startswith(FROM_SFT)}
+            config = record["config"] | {"sft": {"steps": 500}, "name": f"small{HOSTILE}"}
+            stages = [stage | {"key": moved.get(stage["key"], stage["key"])} for stage in record["stages"]]
+            record = record | {"id": "20310505", "config": config, "stages": stages}
+            artifacts = [
+                replace(
+                    artifact,
+                    key=moved.get(artifact.key, artifact.key),
+                    inputs={role: moved.get(key, key) for role, key in artifact.inputs.items()},
+                    config={"sft": {"steps": 500}} if artifact.name == "sft" else artifact.config,
+                )
+                for artifact in artifacts
+            ]
+        runs.append(ComparedRun(letter, record, artifacts))
+    return runs

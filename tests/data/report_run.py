@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import random
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.stats import rankdata
 
+from data.files import read_json
 from data.ledger import Ledger
 from data.mine.domains import wilson_interval
 from data.report.build import ReportArtifact
@@ -29,9 +31,22 @@ from data.workspace import MetricLog
 HOSTILE = "<script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>\"'&{{ 7 * 7 }}</pre>"
 
 
-def make_run(folder: Path, hostile: str = "", **rl: int) -> tuple[dict[str, Any], list[ReportArtifact]]:
-    """The record of a run and its artifacts, written below `folder`. `hostile` is put wherever a model or a page could write; `rl` are
-    the sizes of `write_rl`.
+CODE = {"version": "0.1.0", "revision": "3f9c1a2b4d5e", "python": "3.11.9"}
+ENVIRONMENT: dict[str, Any] = {
+    "system": "Linux 6.8",
+    "machine": "x86_64",
+    "host": "container",
+    "processor": "EPYC",
+    "processors": 16,
+    "memory_bytes": 128 << 30,
+    "gpus": [{"name": "H200", "memory_mib": 143360.0, "watts": 700.0, "driver": "570.86"}] * 2,
+    "packages": {"torch": "2.13.0", "transformers": "5.19.0"},
+}
+
+
+def make_run(folder: Path, hostile: str = "", better: float = 0.0, **rl: int) -> tuple[dict[str, Any], list[ReportArtifact]]:
+    """The record of a run and its artifacts, written below `folder`. `hostile` is put wherever a model or a page could write; policies
+    from SFT on are `better` by that much; `rl` are the sizes of `write_rl`.
     """
     random.seed(0)
     made: list[ReportArtifact] = []
@@ -39,9 +54,13 @@ def make_run(folder: Path, hostile: str = "", **rl: int) -> tuple[dict[str, Any]
     def add(name: str, summary: dict[str, Any], inputs: dict[str, str], seconds: float, config: dict[str, Any] | None = None) -> Path:
         path = folder / name
         path.mkdir(parents=True)
-        code = {"version": "0.1.0", "revision": "3f9c1a2b4d5e", "python": "3.11.9"}
-        (path / "manifest.json").write_text(json.dumps({"code": code}))
         stage = name.split("-")[0]
+        manifest: dict[str, Any] = {"code": CODE}
+        if stage != "crawl":  # as an earlier version wrote it
+            manifest |= {"usage": {"cpu_seconds": 1.5 * seconds, "peak_bytes": (2 << 30) + len(made)}, "environment": ENVIRONMENT}
+        if stage == "crawl":
+            manifest["sources"] = [{"path": f"crawl{hostile}.warc.gz", "sha256": 32 * "0a", "bytes": 70_000}]
+        (path / "manifest.json").write_text(json.dumps(manifest))
         keys = {artifact.name: artifact.key for artifact in made}
         key = hashlib.sha256(name.encode()).hexdigest()[:20]
         resolved = {role: keys[source] for role, source in inputs.items()}
@@ -53,19 +72,19 @@ def make_run(folder: Path, hostile: str = "", **rl: int) -> tuple[dict[str, Any]
     planted = {"contaminated": 60, "near_duplicates": 120, "url_duplicates": 40}
     counts = {f"{when}_{what}": value for what, value in planted.items() for when in ("planted", "removed")}
     write_mining(add("mine", counts, {"crawl": "crawl", "problems": "problems"}, 31.4), hostile)
-    write_loss(add("pretrain", {}, {"corpus": "mine", "problems": "problems"}, 48.0), 122, 6.1, 1.9, 8192)
+    write_loss(add("pretrain", {"tokens": 122 * 8192}, {"corpus": "mine", "problems": "problems"}, 48.0), 122, 6.1, 1.9, 8192)
     add("curate", {"examples": 5200}, {"problems": "problems"}, 1.3)
-    write_loss(add("sft", {}, {"base": "pretrain", "examples": "curate"}, 96.5), 250, 2.1, 0.42, 8192)
+    write_loss(add("sft", {"tokens": 250 * 8192}, {"base": "pretrain", "examples": "curate"}, 96.5), 250, 2.1, 0.42, 8192)
     write_scores(made, add, "evaluate-base", "pretrain", 0.004, hostile)
-    write_scores(made, add, "evaluate-sft", "sft", 0.61, hostile)
+    write_scores(made, add, "evaluate-sft", "sft", 0.61 + better, hostile)
     policy = "sft"
     for iteration in range(3):
         if iteration:
             name = f"grpo-{iteration}"
             inputs = {"policy": policy, "reward": f"reward-{iteration - 1}", "problems": "problems"}
-            write_rl(add(name, {}, inputs, 74.0), iteration, hostile, **rl)
+            write_rl(add(name, {"outputs": 2880}, inputs, 74.0, {"grpo": {"updates_per_step": iteration}}), iteration, hostile, **rl)
             policy = name
-            write_scores(made, add, f"evaluate-rl-{iteration}", policy, 0.61 + 0.11 * iteration, hostile)
+            write_scores(made, add, f"evaluate-rl-{iteration}", policy, 0.61 + better + 0.11 * iteration, hostile)
         figures = {
             "auc": 0.93,
             "auc_within_question": 0.87,
@@ -237,6 +256,7 @@ def judged(row: dict[str, Any], format: str, hostile: str) -> dict[str, Any]:
     ran = {"program": "print(4)", "output": "4" + hostile, "error": None}
     return {
         "format": format,
+        "tokens": len(row["text"]),
         "calls": [ran, failed] if format == "tool" else [],
         "extracted": row["gold"] if row["correct"] else None,
         "reason": "equal numbers" if row["correct"] else f"no answer: {hostile}",
@@ -337,17 +357,21 @@ def measured(groups: Sequence[Sequence[dict[str, Any]]]) -> dict[str, float | No
     }
 
 
-def in_store(folder: Path, artifacts: Sequence[ReportArtifact], run: dict[str, Any] | None = None) -> tuple[Ledger, list[ReportArtifact]]:
-    """The artifacts moved into a store at `folder`, with manifests, and its ledger."""
+def in_store(folder: Path, artifacts: Sequence[ReportArtifact], *runs: dict[str, Any]) -> tuple[Ledger, list[ReportArtifact]]:
+    """The artifacts moved into a store at `folder`, with whole manifests and keys as a store makes them, and its ledger."""
     store = Store(folder)
-    keys = {artifact.key: hashlib.sha256(artifact.name.encode()).hexdigest()[:20] for artifact in artifacts}
+    keys = {
+        key: key if re.fullmatch("[0-9a-f]{20}", key) else hashlib.sha256(key.encode()).hexdigest()[:20]
+        for key in (artifact.key for artifact in artifacts)
+    }
     moved = []
     for artifact in artifacts:
         key = keys[artifact.key]
         path = store.folder(artifact.stage, key)
-        if artifact.path.exists():
+        if artifact.path.exists() and not path.exists():
             shutil.copytree(artifact.path, path)
         path.mkdir(parents=True, exist_ok=True)
+        earlier = read_json(path / "manifest.json") if (path / "manifest.json").exists() else {}
         inputs = {role: keys[other] for role, other in artifact.inputs.items()}
         manifest = {
             "key": key,
@@ -360,11 +384,12 @@ def in_store(folder: Path, artifacts: Sequence[ReportArtifact], run: dict[str, A
             "summary": artifact.summary,
             "inputs": inputs,
             "sources": [],
-            "code": {"version": "0.1.0", "revision": "3f9c1a2b4d5e", "python": "3.11.9"},
+            "code": CODE,
         }
+        manifest |= {name: earlier[name] for name in ("sources", "usage", "environment") if name in earlier}
         (path / "manifest.json").write_text(json.dumps(manifest))
         moved.append(replace(artifact, key=key, path=path, inputs=inputs))
-    if run:
+    for run in runs:
         store.write_run(run | {"ended": run["started"]})
     ledger = Ledger(store)
     ledger.sync()

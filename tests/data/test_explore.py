@@ -9,7 +9,8 @@ import pytest
 from data.errors import MathQuarryError
 from data.explore import affected, ask
 from data.ledger import Ledger
-from data.lineage import draw, graph, layers
+from data.lineage import draw, graph
+from data.lineage_picture import layers
 from data.problems.problem import Problem, write_problems
 from data.store import Identity, Store
 from data.workspace import Workspace
@@ -133,7 +134,7 @@ def test_the_graph_goes_up_down_or_both_ways(ledger: Ledger) -> None:
 def test_the_picture_has_a_box_an_artifact_and_a_line_an_edge_from_left_to_right(ledger: Ledger) -> None:
     base = key_of(ledger, "pretrain")
     found = graph(ledger, base)
-    assert [layers(found)[row["key"]] for row in found.artifacts] == [0, 1, 2]
+    assert list(layers(found.edges, [row["key"] for row in found.artifacts]).values()) == [0, 1, 2]
     picture = ElementTree.fromstring(draw(found, base))
     names = [element.tag.rpartition("}")[2] for element in picture.iter()]
     assert (names.count("rect"), names.count("path")) == (3, 2)

@@ -23,7 +23,7 @@ from data.report.scores import read_scores
 from data.report.text import accuracy_table
 from tests.data.report_run import HOSTILE, make_run
 
-SECTIONS = ["accuracy", "corpus", "training", "reward", "rl", "rollouts", "answers", "lineage", "time", "config"]
+SECTIONS = ["accuracy", "corpus", "training", "reward", "rl", "rollouts", "answers", "lineage", "cost", "environment", "config"]
 
 
 class Page(HTMLParser):
@@ -140,7 +140,15 @@ def test_missing_stages_leave_their_sections_out(tmp_path: Path) -> None:
     run, artifacts = make_run(tmp_path / "store")
     few = [artifact for artifact in artifacts if artifact.name in ("problems", "curate", "sft", "evaluate-sft")]
     build_report(run, few, tmp_path)
-    assert Page(tmp_path / "report.html").attribute("section", "id") == ["accuracy", "training", "answers", "lineage", "time", "config"]
+    assert Page(tmp_path / "report.html").attribute("section", "id") == [
+        "accuracy",
+        "training",
+        "answers",
+        "lineage",
+        "cost",
+        "environment",
+        "config",
+    ]
 
 
 def test_the_same_run_gives_the_same_bytes_and_a_small_page(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import math
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,15 +19,19 @@ import pytest
 from data.explore import Answer, ask
 from data.ledger import Ledger
 from data.report.artifact import ReportArtifact
+from data.report.artifact_page import artifact_sections
 from data.report.blocks import Bars, Chart, Fold, Groups, Section, Table, Verdicts
 from data.report.build import make_sections, render
+from data.report.compare_runs import comparison_sections
+from data.report.cost import Cost, cost_cells
 from data.report.results import accuracy_source
 from data.report.source import MOST_KEYS, Source
-from tests.data.report_arms import compared_methods, experiment, iterations
+from flows.__main__ import main
+from tests.data.report_arms import compared_methods, experiment, iterations, make_two_runs
 from tests.data.report_run import HOSTILE, in_store, make_run
 
 Made = tuple[Ledger, list[ReportArtifact], list[Section]]
-KINDS = ("run", "comparison", "iterations", "experiment")
+KINDS = ("run", "comparison", "iterations", "experiment", "side by side", "artifact")
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +52,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
     for kind, (record, given) in kinds.items():
         ledger, moved = in_store(folder / f"{kind}-store", given, record)
         stored[kind] = (ledger, moved, make_sections(record, moved))
+    runs = make_two_runs(folder / "runs")
+    ledger, moved = in_store(folder / "runs-store", [artifact for run in runs for artifact in run.artifacts], *(run.record for run in runs))
+    first = len(runs[0].artifacts)
+    runs = [replace(run, artifacts=own) for run, own in zip(runs, (moved[:first], moved[first:]), strict=True)]
+    stored["side by side"] = (ledger, moved, comparison_sections(runs))
+    _, own = make_run(folder / "lineage", HOSTILE)
+    ledger, lineage = in_store(folder / "artifact-store", own)
+    asked = next(artifact for artifact in lineage if artifact.name == "grpo-2")
+    stored["artifact"] = (ledger, lineage, artifact_sections(asked, lineage, ["evaluate-rl-2"]))
     return stored
 
 
@@ -109,7 +124,7 @@ def test_every_number_beside_a_bar_and_in_a_table_of_counts_is_in_what_its_query
         checked += 1
         assert missing(drawn, ask(ledger, block.source.query)) == [], block.title
     assert checked == 4
-    seconds = sorted(row[2] for row in ask(ledger, next(figures([s for s in sections if s.id == "time"])).source.query).rows)
+    seconds = sorted(row[2] for row in ask(ledger, next(figures([s for s in sections if s.id == "cost"])).source.query).rows)
     assert seconds == sorted(artifact.seconds for artifact in artifacts)
 
 
@@ -188,6 +203,92 @@ def test_five_figures_and_more_are_what_the_raw_rows_say(made: dict[str, Made]) 
     assert row[3] == f"{100 * host['collected'][0].as_py() / host['pages'][0].as_py():.0f} %"
 
 
+def records(answer: Answer) -> list[dict[str, Any]]:
+    return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
+
+
+def titled(sections: list[Section], title: str) -> Table:
+    (found,) = [block for block in figures(sections) if block.title == title]
+    return found
+
+
+@pytest.mark.parametrize("kind", ["run", "artifact"])
+def test_the_query_of_the_cost_gives_every_row_of_its_table(kind: str, made: dict[str, Made]) -> None:
+    ledger, artifacts, sections = made[kind]
+    table = titled(sections, "What each artifact took")
+    names = {(None, None): "All", (None, False): "Made in this run"} | {(artifact.name,): artifact.name for artifact in artifacts}
+    found = {}
+    for row in records(ask(ledger, table.source.query)):
+        group = (row.pop("name"), row.pop("reused"))
+        found[names.get(group) or names.get(group[:1])] = cost_cells(Cost(**row))
+    shown = {str(row[0]): list(row[1:]) for row in table.rows}
+    assert shown == {name: found[name] for name in shown}
+    assert ("Made in this run" in shown) == (kind == "run")
+    assert "–" not in shown["grpo-2"]
+    assert [name for name, cells in shown.items() if name.startswith("evaluate") and cells[5] == "–"] == ["evaluate-base"]
+    assert shown["crawl"][1:] == ["–"] * 6
+
+
+def test_the_query_of_several_runs_cost_gives_a_row_a_run(made: dict[str, Made]) -> None:
+    ledger, _, sections = made["side by side"]
+    (table,) = next(section for section in sections if section.id == "cost").blocks
+    assert isinstance(table, Table)
+    found = [[row.pop("name"), *cost_cells(Cost(**row))] for row in records(ask(ledger, table.source.query))]
+    assert found == [list(row) for row in table.rows]
+
+
+def test_the_query_of_differences_pairs_the_answers_by_question(made: dict[str, Made]) -> None:
+    ledger, _, sections = made["side by side"]
+    table = titled(sections, "Differences")
+    found = {(row["policy"], row["runs"], row["score"]): row for row in records(ask(ledger, table.source.query))}
+    assert len(table.rows) == 12
+    for label, runs, score, shown, over, _ in table.rows:
+        row = found[label, runs, str(score).lower()]
+        assert shown == f"{100 * row['difference']:+.1f} ± {100 * row['error']:.1f}"
+        assert over == ("independent" if row["questions"] is None else f"{row['questions']:,} questions")
+    assert [row[4] for row in table.rows[:4]] == ["1,000 questions", "20 questions", "independent", "independent"]
+    assert any(row["error"] > 0 for row in found.values() if row["questions"])
+
+
+def test_the_queries_of_runs_side_by_side_give_fields_keys_and_why_they_differ(made: dict[str, Made]) -> None:
+    ledger, artifacts, sections = made["side by side"]
+    fields = [row[:2] for row in ask(ledger, titled(sections, "Fields that differ").source.query).rows]
+    shown = titled(sections, "Fields that differ").rows
+    assert sorted(fields) == sorted((id, row[0]) for row in shown for id in ("20310504-101112-a1b2c3", "20310505"))
+    keys = ask(ledger, titled(sections, "Keys").source.query).rows
+    assert {(row[0], row[1]) for row in keys} == {(artifact.name, artifact.key) for artifact in artifacts}
+    assert {row[0] for row in keys if len(row[2]) == 2} == {str(row[0]) for row in titled(sections, "Keys").rows if row[2] == "as A"}
+    why = records(ask(ledger, titled(sections, "Why not as in A").source.query))
+    steps = [json.loads(row["config"]) for row in why if row["name"].endswith(" sft")]
+    assert steps == [{}, {"sft": {"steps": 500}}]
+
+
+def test_the_query_of_an_artifact_gives_what_its_manifest_says(made: dict[str, Made]) -> None:
+    ledger, artifacts, sections = made["artifact"]
+    table = next(figures(sections))
+    (row,) = records(ask(ledger, table.source.query))
+    shown = {str(line[0]): line[1] for line in table.rows}
+    assert (row["stage"], row["key"]) == (shown["Stage"], shown["Key"])
+    names = {artifact.key: artifact.name for artifact in artifacts}
+    made_from = [text.split(": ") for text in row["made_from"]]
+    assert sorted(f"{role}: {names[key]}" for role, key in made_from) == sorted(str(shown["Made from"]).split(", "))
+    assert "evaluate-rl-2" in [names[key] for key in row["went_into"]]
+    files = next(section for section in sections if section.id == "files").blocks[0]
+    assert isinstance(files, Table)
+    assert [row[2] for row in ask(ledger, files.source.query).rows] == [70_000]
+    assert files.rows[0][2] == "70,000"
+
+
+def test_the_query_of_the_environment_gives_what_manifests_say(made: dict[str, Made]) -> None:
+    ledger, artifacts, sections = made["run"]
+    (table,) = next(section for section in sections if section.id == "environment").blocks
+    assert isinstance(table, Table)
+    found = records(ask(ledger, table.source.query))
+    assert len(found) == len(artifacts)
+    packages = {json.loads(row["environment"])["packages"]["torch"] for row in found if row["environment"]}
+    assert packages == {next(row[1] for row in table.rows if row[0] == "torch")} == {"2.13.0"}
+
+
 def test_the_page_has_a_source_under_each_figure_and_under_its_headline(made: dict[str, Made]) -> None:
     ledger, artifacts, sections = made["run"]
     page = render({"id": "r", "recipe": "tiny", "started": ""}, artifacts, sections)
@@ -196,6 +297,20 @@ def test_the_page_has_a_source_under_each_figure_and_under_its_headline(made: di
     greedy = {row[0]: row[2] for row in headline.rows if row[1] == "greedy"}
     tiles = re.findall(r'<span class="name">(.+?)</span><span class="big">([\d.]+)<', page)
     assert {name: f"{100 * value:.1f}" for name, value in greedy.items()} == dict(tiles)
+
+
+def test_the_example_of_the_documentation_prints_what_it_says(made: dict[str, Made], capsys: pytest.CaptureFixture[str]) -> None:
+    ledger, _, sections = made["run"]
+    text = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
+    examples = re.findall(r'```bash\n(mathquarry ledger sql (?:--limit 0 )?"([^"]+)")\n```\n\n```text\n(.+?)```', text, re.DOTALL)
+    assert len(examples) == 2
+    (chart,) = [block for block in figures(sections) if block.title == "Reward and true accuracy"]
+    assert examples[0][0] == chart.source.command
+    assert f'"Source: {chart.source.caption}"' in text
+    for _, query, printed in examples:
+        assert main(["ledger", "sql", query, "--limit", "0", "--store", str(ledger.store.root)]) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        assert all(line.split() in lines for line in printed.splitlines() if line != "...")
 
 
 def test_a_command_pasted_into_a_shell_asks_exactly_the_query() -> None:

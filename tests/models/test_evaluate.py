@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from data.config import GradeConfig, ProgramsConfig
+from data.grade.estimates import pass_at_k
 from data.problems.problem import Problem, write_problems
 from data.programs.sandbox import make_sandbox
 from data.workspace import Workspace
@@ -19,7 +20,7 @@ from models import evaluate as stage
 from models import examine
 from models.checkpoint import new_policy, save
 from models.config import EvaluateConfig, RolloutConfig, ScratchModel, ToolsConfig
-from models.evaluate import count_votes, evaluate, maj_at_k, pass_at_k, scored_sizes
+from models.evaluate import count_votes, evaluate, maj_at_k, scored_sizes
 from models.prompts import Prompter
 from models.rollout.engine import Output
 from models.tokenizer import train_tokenizer
