@@ -29,7 +29,12 @@ test: $(READY)
 	$(PYTEST) $(SPREAD) -m "slow and not vllm and not serve and not browser and not faults"
 
 # Needs `make vllm`.
-test-vllm: $(READY)
+test-# Questions to a ledger of a million artifacts, and rebuilding one: about ten minutes and 3 GB of disk.
+.PHONY: bench-ledger
+bench-ledger: $(READY)
+	$(BIN)/python -m tests.benchmarks.ledger --write
+
+vllm: $(READY)
 	$(BIN)/python -m pytest -m vllm -q
 
 # Real services: a Docker engine, Postgres, Prefect's server and workers, Chromium. On Debian as root, prepare installs what is missing.

@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     listing = command(ledger, "ls", "List artifacts, or runs.")
     listing.add_argument("--stage", choices=list(STAGES), help="only this stage")
     listing.add_argument("--runs", action="store_true", help="list runs instead")
+    listing.add_argument("--limit", type=int, default=100, metavar="N", help="the newest N (default: %(default)s; 0: all)")
     listing.set_defaults(run=_ledger("list_artifacts"))
     for name, purpose in (("show", "Show one artifact."), ("lineage", "Show what made an artifact, down to files, config and code.")):
         one = command(ledger, name, purpose)

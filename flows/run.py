@@ -153,15 +153,17 @@ def dry_run(recipe: Recipe) -> None:
 def write_report(store_url: str, run_id: str | None, output: Path) -> None:
     """Write the report of a recorded run to `output`. Raises `MathQuarryError` when the store has no such run."""
     from data.files import atomic_path
+    from data.ledger import Ledger
     from data.report.build import build_report
     from tasks.report import report_artifacts
 
     store = Store(store_url)
-    runs = [run for run in store.runs() if run_id is None or run["id"] == run_id]
-    if not runs:
-        known = ", ".join(run["id"] for run in store.runs()) or "none"
-        raise MathQuarryError(f"{store_url} has no run {run_id or ''}. Recorded runs: {known}.")
-    run = runs[-1]
+    names = store.run_names()
+    name = run_id or Ledger(store).newest_run()
+    if name not in names:
+        known = ", ".join(sorted(names)[-5:]) or "none"
+        raise MathQuarryError(f"{store_url} has no run {run_id or ''}. {len(names):,} runs are recorded, the last by name: {known}.")
+    run = store.run(name)
     stages = {stage["name"]: f"{stage['stage']}/{stage['key']}" for stage in run["stages"] if stage["stage"] != "report"}
     room = store.root / "work" / f"report-{run['id']}"
     room.mkdir(parents=True, exist_ok=True)

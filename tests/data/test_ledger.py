@@ -10,7 +10,8 @@ import duckdb
 import pytest
 
 from data.errors import MathQuarryError
-from data.ledger import TABLES, Ledger
+from data.ledger import Ledger
+from data.ledger_rows import TABLES
 from data.sources import Source
 from data.store import Artifact, Identity, Store
 from data.workspace import Workspace
