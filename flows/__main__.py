@@ -16,7 +16,7 @@ from models.hardware import GPUS
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command. Errors a user can mend are printed without a traceback; the exit status is then 1."""
-    options = _parser().parse_args(arguments)
+    options = command_parser().parse_args(arguments)
     # Figures arrive one line at a time when the output is a pipe, too.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
@@ -33,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """Every command with its arguments."""
     parser = argparse.ArgumentParser(prog="mathquarry", description="From a web crawl to a model that reasons about mathematics.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     default_store = os.environ.get("MATHQUARRY_STORE", "store")
