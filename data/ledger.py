@@ -19,6 +19,9 @@ from data.errors import MathQuarryError
 from data.ledger_rows import DEFINITIONS, INDEXES, TABLES, Rows, rows_of_artifacts, rows_of_runs, utc
 from data.store import Artifact, Store
 
+LOOKED_UP, SCANNED = 300, 3000
+"""Keys that one query looks up in an index of edges, which it does for few only; from how many on one reading of all edges is quicker."""
+
 
 class Edge(NamedTuple):
     """One artifact went into another."""
@@ -166,6 +169,11 @@ class Ledger:
                 waiting += [(depth + 1, edge.role, edge.input) for edge in reversed(inputs[current])]
         return lines
 
+    def inputs(self, keys: Iterable[str]) -> list[Edge]:
+        """Edges from what went into `keys` directly."""
+        with self.connect(read_only=True) as connection:
+            return _edges(connection, "key", list(keys))
+
     def descendants(self, key: str) -> set[str]:
         """Keys of every artifact that `key` went into, directly or not."""
         return {edge.key for edge in self.follow([key], "down")} - {key}
@@ -177,14 +185,24 @@ class Ledger:
         seen = set(keys)
         newest = list(seen)
         with self.connect(read_only=True) as connection:
-            # A query a generation: each finds its edges by an index, where a recursive query reads all edges each time.
+            # Queries a generation: they find their edges by an index, where a recursive query reads all edges each time.
             while newest:
-                sql = f"select key, role, input from inputs where {near} in (select unnest(?::varchar[]))"
-                edges = [Edge(*row) for row in connection.execute(sql, [newest]).fetchall()]
+                edges = _edges(connection, near, newest)
                 found += edges
                 newest = list({getattr(edge, far) for edge in edges} - seen)
                 seen.update(newest)
         return found
+
+
+def _edges(connection: duckdb.DuckDBPyConnection, end: str, keys: list[str]) -> list[Edge]:
+    """Edges with one of `keys` at that end."""
+    sql = "select key, role, input from inputs where"
+    if len(keys) > SCANNED:
+        found = connection.execute(f"{sql} {end} in (select unnest(?::varchar[]))", [keys]).fetchall()
+    else:
+        groups = [keys[start : start + LOOKED_UP] for start in range(0, len(keys), LOOKED_UP)]
+        found = [row for group in groups for row in connection.execute(f"{sql} {end} in ({', '.join('?' * len(group))})", group).fetchall()]
+    return [Edge(*row) for row in found]
 
 
 def unknown(keys: Iterable[str]) -> MathQuarryError:

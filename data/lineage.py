@@ -43,11 +43,8 @@ def graph(ledger: Ledger, key: str, direction: Direction = "up") -> Graph:
     )
     if missing := keys - {row["key"] for row in artifacts}:
         raise unknown(missing)
-    edges = ledger.query(
-        "select key, role, input from inputs where key in (select unnest(?::varchar[])) and input in (select unnest(?::varchar[])) "
-        "order by key, role",
-        [list(keys), list(keys)],
-    )
+    within = [edge._asdict() for edge in ledger.inputs(keys) if edge.input in keys]
+    edges = sorted(within, key=lambda edge: (edge["key"], edge["role"]))
     return Graph(artifacts, edges)
 
 

@@ -71,6 +71,18 @@ def test_descendants_are_everything_an_artifact_went_into(chain: tuple[Ledger, l
     assert ledger.descendants(sft.key) == set()
 
 
+@pytest.mark.parametrize(("looked_up", "scanned"), [(300, 3000), (1, 3000), (300, 0)])
+def test_ways_are_followed_alike_however_edges_are_found(
+    chain: tuple[Ledger, list[Artifact]], monkeypatch: pytest.MonkeyPatch, looked_up: int, scanned: int
+) -> None:
+    ledger, (crawl, mine, sft) = chain
+    monkeypatch.setattr("data.ledger.LOOKED_UP", looked_up)
+    monkeypatch.setattr("data.ledger.SCANNED", scanned)
+    everything = {(mine.key, "crawl", crawl.key), (sft.key, "corpus", mine.key), (sft.key, "crawl", crawl.key)}
+    assert set(ledger.follow([sft.key], "up")) == set(ledger.follow([crawl.key], "down")) == everything
+    assert set(ledger.follow([mine.key, crawl.key], "down")) == everything
+
+
 def test_sync_restores_every_row_after_the_file_was_deleted(chain: tuple[Ledger, list[Artifact]]) -> None:
     ledger, _ = chain
     before = rows(ledger)
