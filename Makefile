@@ -29,7 +29,12 @@ test: $(READY)
 	$(PYTEST) $(SPREAD) -m "slow and not vllm and not serve and not browser and not faults"
 
 # Needs `make vllm`.
-test-vllm: $(READY)
+test-# Questions to a ledger of a million artifacts, and rebuilding one: about ten minutes and 3 GB of disk.
+.PHONY: bench-ledger
+bench-ledger: $(READY)
+	$(BIN)/python -m tests.benchmarks.ledger --write
+
+vllm: $(READY)
 	$(BIN)/python -m pytest -m vllm -q
 
 # Real services: a Docker engine, Postgres, Prefect's server and workers, Chromium. On Debian as root, prepare installs what is missing.
@@ -56,10 +61,19 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The documentation as HTML, in build/docs; a warning is an error.
+# The documentation as HTML, in build/docs. A warning is an error, and so is a link to nothing, or a public name without a docstring.
+SPHINX := $(BIN)/python -m sphinx --fail-on-warning --keep-going -q -d build/doctrees
 docs: $(READY)
 	$(INSTALL) --group docs
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q docs build/docs
+	$(PYTEST) tests/test_docs.py tests/test_doc_links.py
+	$(SPHINX) docs build/docs
+	$(SPHINX) -b coverage docs build/docs-coverage
+
+# Whether the links to other sites still lead somewhere: needs a network, and other people's servers.
+.PHONY: linkcheck
+linkcheck: $(READY)
+	$(INSTALL) --group docs
+	$(SPHINX) -b linkcheck docs build/linkcheck
 
 # A GRPO step beside TRL's: about fifteen minutes on two quiet cores. Needs `make vllm smollm`.
 .PHONY: bench-grpo

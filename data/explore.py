@@ -13,13 +13,14 @@
 | `samples` | a page to judge a corpus by | stage `mine` |
 | `json_files` | a JSON file: its name and its content | all stages |
 
-Each view of a stage has a column `artifact`, the key. A view is there when some artifact has such rows.
+Each view of a stage has a column `artifact`, the key. A view is there when some artifact has such rows. Only the views that a query names
+are made, since each asks the disk what every artifact of its stage holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,7 +76,7 @@ def ask(ledger: Ledger, sql: str, limit: int | None = None) -> Answer:
 
     Raises `MathQuarryError` when it is not a single query, is wrong, or would write.
     """
-    with explored(ledger) as connection:
+    with ledger.connect(read_only=True) as connection:
         try:
             statements = connection.extract_statements(sql)
         except duckdb.Error as error:
@@ -84,6 +85,7 @@ def ask(ledger: Ledger, sql: str, limit: int | None = None) -> Answer:
             allowed = "`select`, `with`, `from`, `describe` or `explain`"
             raise MathQuarryError(f"one query at a time, and only {allowed}: the ledger is read-only here.")
         try:
+            make_views(connection, _named(connection, sql))
             found = connection.execute(statements[0])
             rows = found.fetchall() if limit is None else found.fetchmany(limit)
             return Answer([column[0] for column in found.description], rows)
@@ -91,23 +93,31 @@ def ask(ledger: Ledger, sql: str, limit: int | None = None) -> Answer:
             raise MathQuarryError(f"the query failed: {error}") from None
 
 
-@contextmanager
-def explored(ledger: Ledger) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A read-only connection with the views of this module."""
-    with ledger.connect(read_only=True) as connection:
-        # DuckDB 2.0.0 rewrites a window over a whole partition as a join, whose other side reads the files of all artifacts.
-        connection.execute("set disabled_optimizers = 'window_self_join'")
-        connection.execute(_EDGES)
-        for name, rows in _VIEWS.items():
-            folders = connection.execute("select path from artifacts where stage glob ? order by created", [rows.stage]).fetchall()
-            files = [str(file) for (folder,) in folders for pattern in rows.patterns for file in sorted(Path(folder).glob(pattern))]
-            if files:
-                listed = "[" + ", ".join("'" + file.replace("'", "''") + "'" for file in files) + "]"
-                connection.execute(
-                    f"create temp view {name} as select regexp_extract(filename, '/artifacts/[^/]+/([0-9a-f]+)/', 1) as artifact, "
-                    f"{rows.columns}* exclude (filename) from {rows.reader.format(files=listed)}"
-                )
-        yield connection
+def make_views(connection: duckdb.DuckDBPyConnection, names: Collection[str]) -> None:
+    """Make `edges`, and those of the views of stages that are named and have rows."""
+    # DuckDB 2.0.0 rewrites a window over a whole partition as a join, whose other side reads the files of all artifacts.
+    connection.execute("set disabled_optimizers = 'window_self_join'")
+    connection.execute(_EDGES)
+    for name in names:
+        rows = _VIEWS[name]
+        folders = connection.execute("select path from artifacts where stage glob ? order by created", [rows.stage]).fetchall()
+        files = [str(file) for (folder,) in folders for pattern in rows.patterns for file in sorted(Path(folder).glob(pattern))]
+        if files:
+            listed = "[" + ", ".join("'" + file.replace("'", "''") + "'" for file in files) + "]"
+            connection.execute(
+                f"create temp view {name} as select regexp_extract(filename, '/artifacts/[^/]+/([0-9a-f]+)/', 1) as artifact, "
+                f"{rows.columns}* exclude (filename) from {rows.reader.format(files=listed)}"
+            )
+
+
+def _named(connection: duckdb.DuckDBPyConnection, sql: str) -> list[str]:
+    """The views of stages that a query reads; all of them for one that reads no table, which may ask what there is (`show tables`)."""
+    try:
+        tables = {name.lower() for name in connection.get_table_names(sql)}
+    except duckdb.Error:
+        # Of some statements (`show pages`, `pivot`) DuckDB does not tell: what they spell is made, whatever they mean by it.
+        tables = set(re.findall(r"\w+", sql.lower()))
+    return [name for name in _VIEWS if not tables or name in tables]
 
 
 def affected(ledger: Ledger, condition: str, value: str) -> list[tuple[str, str, int]]:
@@ -120,13 +130,11 @@ def affected(ledger: Ledger, condition: str, value: str) -> list[tuple[str, str,
         "problem": ("problems", "id = ?", 1),
     }
     view, where, count = queries[condition]
-    with explored(ledger) as connection:
+    with ledger.connect(read_only=True) as connection:
+        make_views(connection, [view])
         if not connection.execute("select 1 from duckdb_views() where view_name = ?", [view]).fetchall():
             return []
         held = dict(connection.execute(f"select artifact, count(*) from {view} where {where} group by all", [value] * count).fetchall())
-        made = connection.execute(
-            "with recursive made(key) as (select unnest(?::varchar[]) union select i.key from inputs i join made m on i.input = m.key) "
-            "select a.stage, a.key from made join artifacts a using (key) order by a.created, a.key",
-            [list(held)],
-        ).fetchall()
-    return [(stage, key, held.get(key, 0)) for stage, key in made]
+    keys = list({edge.key for edge in ledger.follow(held, "down")} | held.keys())
+    made = ledger.query("select stage, key from artifacts where key in (select unnest(?::varchar[])) order by created, key", [keys])
+    return [(row["stage"], row["key"], held.get(row["key"], 0)) for row in made]

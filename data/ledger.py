@@ -6,30 +6,31 @@ time, and stages run in many, so every connection here is short and waits its tu
 
 from __future__ import annotations
 
-import json
+import fcntl
+import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import duckdb
 
 from data.errors import MathQuarryError
+from data.ledger_rows import DEFINITIONS, INDEXES, TABLES, Rows, rows_of_artifacts, rows_of_runs, utc
 from data.store import Artifact, Store
-from data.workspace import MetricLog
 
-TABLES = ("artifacts", "inputs", "sources", "metrics", "runs", "run_stages")
-SCHEMA = """
-create table if not exists artifacts (key varchar primary key, stage varchar, version integer, created timestamp, seconds double,
-    bytes bigint, files integer, config json, summary json, code_version varchar, code_revision varchar, path varchar);
-create table if not exists inputs (key varchar, role varchar, input varchar, primary key (key, role));
-create table if not exists sources (key varchar, path varchar, sha256 varchar, bytes bigint);
-create table if not exists metrics (key varchar, name varchar, step bigint, time timestamp, value double);
-create table if not exists runs (id varchar primary key, recipe varchar, started timestamp, ended timestamp, status varchar, config json);
-create table if not exists run_stages (id varchar, position integer, name varchar, stage varchar, key varchar, reused boolean);
-"""
+LOOKED_UP, SCANNED = 300, 3000
+"""Keys that one query looks up in an index of edges, which it does for few only; from how many on one reading of all edges is quicker."""
+
+
+class Edge(NamedTuple):
+    """One artifact went into another."""
+
+    key: str
+    role: str
+    input: str
 
 
 class Ledger:
@@ -46,45 +47,63 @@ class Ledger:
         if read_only and not path.exists():
             raise MathQuarryError(f"{path} does not exist. `mathquarry ledger sync` rebuilds it from the artifacts.")
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection = _open_patiently(path, read_only, self.patience)
-        try:
-            if not read_only:
-                connection.execute(SCHEMA)
-            yield connection
-        finally:
-            connection.close()
+        with _turn(path, read_only, self.patience):
+            connection = _open_patiently(path, read_only, self.patience)
+            try:
+                if not read_only:
+                    connection.execute(DEFINITIONS + INDEXES)
+                yield connection
+            finally:
+                connection.close()
 
     def record(self, artifact: Artifact) -> None:
         """Write an artifact's rows, replacing earlier ones of the same key."""
-        with self.connect() as connection:
-            _insert_artifact(connection, artifact.path, artifact.manifest)
+        rows = Rows()
+        rows.add_artifact(artifact.path, artifact.manifest)
+        with self.connect() as connection, _whole(connection):
+            rows.replace(connection)
 
     def sync(self) -> dict[str, int]:
-        """Rebuild every row from the manifests and run files. Returns the row counts by table."""
+        """Rebuild every row from the manifests and run files. Returns the row counts by table.
+
+        All rows are written or none: after a `MathQuarryError`, which names the file that is damaged, the ledger is as it was.
+        """
         with self.connect() as connection:
-            connection.execute("begin")
-            for table in TABLES:
-                connection.execute(f"delete from {table}")
-            for folder, manifest in self.store.manifests():
-                _insert_artifact(connection, folder, manifest)
-            for run in self.store.runs():
-                _insert_run(connection, run)
-            connection.execute("commit")
+            with _whole(connection):
+                # To drop tables is quicker than to empty them, and an index is quicker made over rows than row by row.
+                connection.execute(";".join(f"drop table {table}" for table in TABLES))
+                connection.execute(DEFINITIONS)
+                for rows in rows_of_artifacts(self.store.manifests()):
+                    rows.insert(connection)
+                for rows in rows_of_runs(self._run_files(self.store.run_names())):
+                    rows.insert(connection)
+                connection.execute(INDEXES)
             counted = connection.execute(" union all ".join(f"select '{table}', count(*) from {table}" for table in TABLES)).fetchall()
         return dict(counted)
 
     def catch_up(self) -> int:
-        """Write rows that are missing: of artifacts published while the ledger was locked or away, and of runs. Returns how many."""
-        with self.connect() as connection:
-            known = {row[0] for row in connection.execute("select key from artifacts").fetchall()}
-            told = set(connection.execute("select id, status from runs").fetchall())
-            missing = [(folder, manifest) for folder, manifest in self.store.manifests() if manifest["key"] not in known]
-            runs = [run for run in self.store.runs() if (run["id"], run["status"]) not in told]
-            for folder, manifest in missing:
-                _insert_artifact(connection, folder, manifest)
-            for run in runs:
-                _insert_run(connection, run)
-        return len(missing) + len(runs)
+        """Write rows that are missing: of artifacts published while the ledger was locked or away, and of runs. Returns how many.
+
+        Only what may be missing is read. Raises `MathQuarryError` naming a file that is damaged.
+        """
+        written = 0
+        with self.connect() as connection, _whole(connection):
+            known = {key for (key,) in connection.execute("select key from artifacts").fetchall()}
+            told = dict(connection.execute("select id, status from runs").fetchall())
+            for rows in rows_of_artifacts(self.store.manifests(without=known)):
+                rows.insert(connection)
+                written += len(rows.tables["artifacts"])
+            # A run that failed may have been retried since, one that completed is over.
+            names = self.store.run_names() - {name for name, status in told.items() if status == "completed"}
+            changed = ((path, run) for path, run in self._run_files(names) if run.get("status") != told.get(path.stem))
+            for rows in rows_of_runs(changed):
+                rows.replace(connection)
+                written += len(rows.tables["runs"])
+        return written
+
+    def _run_files(self, names: set[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
+        for name in sorted(names):
+            yield self.store.run_path(name), self.store.run(name)
 
     def query(self, sql: str, parameters: list[Any] | None = None) -> list[dict[str, Any]]:
         """Rows of a read-only query as dictionaries."""
@@ -93,64 +112,148 @@ class Ledger:
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
+    def newest_run(self) -> str | None:
+        """Id of the run that started last. Runs that the ledger does not know as completed are read from their files."""
+        over = self.query("select id, started from runs where status = 'completed'") if self.store.ledger_path.exists() else []
+        begun = {row["id"]: row["started"] for row in over}
+        names = self.store.run_names()
+        begun |= {name: utc(self.store.run(name)["started"]) for name in names - begun.keys()}
+        return max(names, key=lambda name: begun[name], default=None)
+
     def resolve(self, name: str) -> dict[str, Any]:
         """The artifact row that `name` means: a key or its beginning, a name in the newest run that has it (`grpo-2`), or a stage.
 
         Raises `MathQuarryError` when nothing or several artifacts fit.
         """
-        rows = self.query("select * from artifacts where starts_with(key, ?) order by created", [name])
-        if len(rows) > 1:
-            raise MathQuarryError(f"{name} is the beginning of {len(rows)} keys: {', '.join(row['key'] for row in rows)}. Give more of it.")
-        if not rows:
-            rows = self.query(
-                "select a.* from run_stages s join runs r using (id) join artifacts a using (key) "
-                "where s.name = ? or s.stage = ? order by r.started desc, s.position desc limit 1",
+        fit = self.query("select key, count(*) over () as count from artifacts where starts_with(key, ?) order by created limit 5", [name])
+        if fit and fit[0]["count"] > 1:
+            several = ", ".join(row["key"] for row in fit) + (", ..." if fit[0]["count"] > len(fit) else "")
+            raise MathQuarryError(f"{name} is the beginning of {fit[0]['count']:,} keys: {several}. Give more of it.")
+        fit = (
+            fit
+            or self.query(
+                "select s.key from run_stages s join runs r using (id) where (s.name = ? or s.stage = ?) "
+                "and s.key in (select key from artifacts) order by r.started desc, s.position desc limit 1",
                 [name, name],
-            ) or self.query("select * from artifacts where stage = ? order by created desc limit 1", [name])
-        if not rows:
+            )
+            or self.query("select key from artifacts where stage = ? order by created desc limit 1", [name])
+        )
+        if not fit:
             raise MathQuarryError(
                 f"the ledger knows no artifact, run stage or stage called {name}. `mathquarry ledger ls` lists what there is."
             )
-        return rows[0]
+        return self.query("select * from artifacts where key = ?", [fit[0]["key"]])[0]
 
     def lineage(self, key: str) -> list[tuple[int, str, dict[str, Any]]]:
         """What made an artifact: (depth, role, artifact row) depth first, the artifact itself at depth 0.
 
         Rows gain `sources` and `repeated`; one met before is not opened again.
         """
+        inputs: dict[str, list[Edge]] = {key: []}
+        for edge in sorted(self.follow([key], "up"), key=lambda edge: edge.role):
+            inputs.setdefault(edge.input, [])
+            inputs.setdefault(edge.key, []).append(edge)
+        among = "where key in (select unnest(?::varchar[]))"
+        rows = {row["key"]: row for row in self.query(f"select * from artifacts {among}", [list(inputs)])}
+        if missing := inputs.keys() - rows.keys():
+            raise unknown(missing)
+        for row in rows.values():
+            row["sources"] = []
+        for source in self.query(f"select key, path, sha256, bytes from sources {among} order by path", [list(inputs)]):
+            rows[source.pop("key")]["sources"].append(source)
         lines: list[tuple[int, str, dict[str, Any]]] = []
         seen: set[str] = set()
-
-        def visit(current: str, depth: int, role: str) -> None:
-            rows = self.query("select * from artifacts where key = ?", [current])
-            if not rows:
-                raise MathQuarryError(f"the ledger has no row for {current}. `mathquarry ledger sync` rebuilds it from the artifacts.")
-            row = rows[0]
-            row["sources"] = self.query("select path, sha256, bytes from sources where key = ? order by path", [current])
-            row["repeated"] = current in seen
-            lines.append((depth, role, row))
-            if current in seen:
-                return
-            seen.add(current)
-            for edge in self.query("select role, input from inputs where key = ? order by role", [current]):
-                visit(edge["input"], depth + 1, edge["role"])
-
-        visit(key, 0, "")
+        waiting = [(0, "", key)]
+        while waiting:
+            depth, role, current = waiting.pop()
+            lines.append((depth, role, rows[current] | {"repeated": current in seen}))
+            if current not in seen:
+                seen.add(current)
+                waiting += [(depth + 1, edge.role, edge.input) for edge in reversed(inputs[current])]
         return lines
+
+    def inputs(self, keys: Iterable[str]) -> list[Edge]:
+        """Edges from what went into `keys` directly."""
+        with self.connect(read_only=True) as connection:
+            return _edges(connection, "key", list(keys))
 
     def descendants(self, key: str) -> set[str]:
         """Keys of every artifact that `key` went into, directly or not."""
-        rows = self.query(
-            "with recursive made(key) as (select ? union select i.key from inputs i join made m on i.input = m.key) select key from made",
-            [key],
-        )
-        return {row["key"] for row in rows} - {key}
+        return {edge.key for edge in self.follow([key], "down")} - {key}
+
+    def follow(self, keys: Iterable[str], direction: Literal["up", "down"]) -> list[Edge]:
+        """Every edge on the ways to `keys` from what made them (`up`), or from them to what was made of them (`down`)."""
+        near, far = ("key", "input") if direction == "up" else ("input", "key")
+        found: list[Edge] = []
+        seen = set(keys)
+        newest = list(seen)
+        with self.connect(read_only=True) as connection:
+            # Queries a generation: they find their edges by an index, where a recursive query reads all edges each time.
+            while newest:
+                edges = _edges(connection, near, newest)
+                found += edges
+                newest = list({getattr(edge, far) for edge in edges} - seen)
+                seen.update(newest)
+        return found
+
+
+def _edges(connection: duckdb.DuckDBPyConnection, end: str, keys: list[str]) -> list[Edge]:
+    """Edges with one of `keys` at that end."""
+    sql = "select key, role, input from inputs where"
+    if len(keys) > SCANNED:
+        found = connection.execute(f"{sql} {end} in (select unnest(?::varchar[]))", [keys]).fetchall()
+    else:
+        groups = [keys[start : start + LOOKED_UP] for start in range(0, len(keys), LOOKED_UP)]
+        found = [row for group in groups for row in connection.execute(f"{sql} {end} in ({', '.join('?' * len(group))})", group).fetchall()]
+    return [Edge(*row) for row in found]
+
+
+def unknown(keys: Iterable[str]) -> MathQuarryError:
+    """The error about keys that the ledger names and has no row for."""
+    return MathQuarryError(f"the ledger has no row for {', '.join(sorted(keys))}. `mathquarry ledger sync` rebuilds it from the artifacts.")
+
+
+@contextmanager
+def _whole(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """One transaction: after an error inside, the connection closes without a commit and the ledger is as it was."""
+    connection.execute("begin")
+    yield
+    connection.execute("commit")
+
+
+@contextmanager
+def _turn(path: Path, read_only: bool, patience: float) -> Iterator[None]:
+    """Wait until no other process of ours has the ledger open, or until none writes to it.
+
+    DuckDB's own lock is not enough: of three processes that opened, wrote and closed one file 300 times each, about every second trial of
+    DuckDB 2.0.0 lost a row or met a file that was no database.
+    """
+    try:
+        file = os.open(f"{path}.lock", os.O_RDONLY | os.O_CREAT, 0o666)
+    except OSError:
+        if not read_only:
+            raise
+        yield  # a store that cannot be written to, a mount for reading only
+        return
+    try:
+        deadline = time.monotonic() + patience
+        for wait in _pauses():
+            try:
+                fcntl.flock(file, (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise _locked(path, patience) from None
+                time.sleep(wait)
+        yield
+    finally:
+        os.close(file)
 
 
 def _open_patiently(path: Path, read_only: bool, patience: float) -> duckdb.DuckDBPyConnection:
+    """Wait while a program of somebody else's has the file open."""
     deadline = time.monotonic() + patience
-    wait = 0.002
-    while True:
+    for wait in _pauses():
         try:
             return duckdb.connect(str(path), read_only=read_only)
         except duckdb.IOException as error:
@@ -159,67 +262,20 @@ def _open_patiently(path: Path, read_only: bool, patience: float) -> duckdb.Duck
                     f"{path} cannot be opened: {error}. Delete it and run `mathquarry ledger sync` to rebuild it."
                 ) from error
             if time.monotonic() > deadline:
-                raise MathQuarryError(
-                    f"{path} has been locked by another process for {patience:.0f} s. Nothing is lost: "
-                    "`mathquarry ledger sync` adds the rows later."
-                ) from error
-            time.sleep(random.uniform(0, wait))
-            wait = min(2 * wait, 0.25)
+                raise _locked(path, patience) from error
+            time.sleep(wait)
+    raise AssertionError("pauses never end")
 
 
-def _insert_artifact(connection: duckdb.DuckDBPyConnection, folder: Path, manifest: dict[str, Any]) -> None:
-    key = manifest["key"]
-    for table in ("artifacts", "inputs", "sources", "metrics"):
-        connection.execute(f"delete from {table} where key = ?", [key])
-    connection.execute(
-        "insert into artifacts values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            key,
-            manifest["stage"],
-            manifest["version"],
-            manifest["created"],
-            manifest["seconds"],
-            sum(file["bytes"] for file in manifest["files"]),
-            len(manifest["files"]),
-            json.dumps(manifest["config"]),
-            json.dumps(manifest["summary"]),
-            manifest["code"]["version"],
-            manifest["code"]["revision"],
-            str(folder),
-        ],
+def _pauses() -> Iterator[float]:
+    """Seconds between attempts, at random, so that those who wait do not come together again."""
+    wait = 0.002
+    while True:
+        yield random.uniform(0, wait)
+        wait = min(2 * wait, 0.25)
+
+
+def _locked(path: Path, patience: float) -> MathQuarryError:
+    return MathQuarryError(
+        f"{path} has been locked by another process for {patience:.0f} s. Nothing is lost: `mathquarry ledger sync` adds the rows later."
     )
-    _insert_many(connection, "inputs", [[key, role, other] for role, other in manifest["inputs"].items()])
-    _insert_many(connection, "sources", [[key, s["path"], s["sha256"], s["bytes"]] for s in manifest["sources"]])
-    if (folder / "metrics.jsonl").exists():
-        _insert_metrics(connection, key, folder / "metrics.jsonl")
-
-
-def _insert_metrics(connection: duckdb.DuckDBPyConnection, key: str, path: Path) -> None:
-    rows = [
-        (key, name, record["step"], record["time"], float(value))
-        for record in MetricLog(path).read()
-        for name, value in record["values"].items()
-    ]
-    if rows:
-        # One statement over lists: a row at a time takes a millisecond each.
-        columns = [list(column) for column in zip(*rows, strict=True)]
-        connection.execute(
-            "insert into metrics select unnest(?), unnest(?), unnest(?), make_timestamp((unnest(?) * 1000000)::bigint), unnest(?)",
-            columns,
-        )
-
-
-def _insert_run(connection: duckdb.DuckDBPyConnection, run: dict[str, Any]) -> None:
-    connection.execute("delete from runs where id = ?", [run["id"]])
-    connection.execute("delete from run_stages where id = ?", [run["id"]])
-    connection.execute(
-        "insert into runs values (?, ?, ?, ?, ?, ?)",
-        [run["id"], run["recipe"], run["started"], run["ended"], run["status"], json.dumps(run["config"])],
-    )
-    stages = [[run["id"], i, s["name"], s["stage"], s["key"], s["reused"]] for i, s in enumerate(run["stages"])]
-    _insert_many(connection, "run_stages", stages)
-
-
-def _insert_many(connection: duckdb.DuckDBPyConnection, table: str, rows: list[list[Any]]) -> None:
-    if rows:
-        connection.executemany(f"insert into {table} values ({', '.join('?' * len(rows[0]))})", rows)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from data.errors import MathQuarryError
-from data.ledger import Ledger
+from data.ledger import Ledger, unknown
 from data.lineage_picture import Box, Size, picture
 
 Direction = Literal["up", "down", "both"]
@@ -33,28 +32,18 @@ def graph(ledger: Ledger, key: str, direction: Direction = "up") -> Graph:
 
     Raises `MathQuarryError` when the ledger does not know the key.
     """
-    up = "select i.input from inputs i join made m on i.key = m.key"
-    down = "select i.key from inputs i join made m on i.input = m.key"
-    keys: set[str] = set()
-    for name, step in (("up", up), ("down", down)):
-        if direction in (name, "both"):
-            found = ledger.query(f"with recursive made(key) as (select ?::varchar union {step}) select key from made", [key])
-            keys |= {row["key"] for row in found}
+    up = ledger.follow([key], "up") if direction != "down" else []
+    down = ledger.follow([key], "down") if direction != "up" else []
+    keys = {key} | {edge.input for edge in up} | {edge.key for edge in down}
     artifacts = ledger.query(
         "select key, stage, created, seconds, bytes, code_version, code_revision, path from artifacts "
         "where key in (select unnest(?::varchar[])) order by created, key",
         [list(keys)],
     )
-    unknown = keys - {row["key"] for row in artifacts}
-    if unknown:
-        raise MathQuarryError(
-            f"the ledger has no row for {', '.join(sorted(unknown))}. `mathquarry ledger sync` rebuilds it from the artifacts."
-        )
-    edges = ledger.query(
-        "select key, role, input from inputs where key in (select unnest(?::varchar[])) and input in (select unnest(?::varchar[])) "
-        "order by key, role",
-        [list(keys), list(keys)],
-    )
+    if missing := keys - {row["key"] for row in artifacts}:
+        raise unknown(missing)
+    within = [edge._asdict() for edge in ledger.inputs(keys) if edge.input in keys]
+    edges = sorted(within, key=lambda edge: (edge["key"], edge["role"]))
     return Graph(artifacts, edges)
 
 

@@ -22,7 +22,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -134,14 +134,20 @@ class Store:
             raise MathQuarryError(f"the store {self.url} holds no {stage} artifact {key}. Run the stage that makes it first.")
         return artifact
 
-    def manifests(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """(folder, manifest) of every artifact in the store, oldest first."""
+    def manifests(self, without: Set[str] = frozenset()) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """(folder, manifest) of every artifact in the store, stage by stage; those whose key is in `without` are not even read.
+
+        Raises `MathQuarryError` naming a manifest that is not JSON.
+        """
         if self.remote is not None:
             for path in self.remote.glob(f"{self._remote_root}/artifacts/*/*/{MANIFEST}"):
                 stage, key = path.split("/")[-3:-1]
-                self.find(stage, key)
-        found = [(path.parent, read_json(path)) for path in self.root.glob(f"artifacts/*/*/{MANIFEST}")]
-        yield from sorted(found, key=lambda item: (item[1]["created"], item[1]["key"]))
+                if key not in without:
+                    self.find(stage, key)
+        for stages in sorted(self.root.glob("artifacts/*/")):
+            for key in sorted(entry.name for entry in os.scandir(stages) if entry.name not in without):
+                if (stages / key / MANIFEST).exists():
+                    yield stages / key, read_json(stages / key / MANIFEST)
 
     def build(
         self,
@@ -190,18 +196,33 @@ class Store:
 
     def write_run(self, run: dict[str, Any]) -> None:
         """Record a run of a recipe (`runs/<id>.json`)."""
-        path = self.root / "runs" / f"{run['id']}.json"
+        path = self.run_path(run["id"])
         write_json(path, run)
         if self.remote is not None:
             self.remote.put(str(path), f"{self._remote_root}/runs/{path.name}")
 
     def runs(self) -> list[dict[str, Any]]:
         """Every recorded run, oldest first."""
-        if self.remote is not None and self.remote.exists(f"{self._remote_root}/runs"):
-            (self.root / "runs").mkdir(parents=True, exist_ok=True)
-            for path in self.remote.glob(f"{self._remote_root}/runs/*.json"):
-                self.remote.get(path, str(self.root / "runs" / path.rsplit("/", 1)[-1]))
-        return sorted((read_json(path) for path in self.root.glob("runs/*.json")), key=lambda run: run["started"])
+        return sorted((self.run(name) for name in self.run_names()), key=lambda run: run["started"])
+
+    def run_names(self) -> set[str]:
+        """Ids of every recorded run."""
+        names = {path.stem for path in self.root.glob("runs/*.json")}
+        if self.remote is not None:
+            names |= {path.rsplit("/", 1)[-1].removesuffix(".json") for path in self.remote.glob(f"{self._remote_root}/runs/*.json")}
+        return names
+
+    def run(self, name: str) -> dict[str, Any]:
+        """The recorded run with this id. Raises `MathQuarryError` when there is none."""
+        path = self.run_path(name)
+        if self.remote is not None and self.remote.exists(f"{self._remote_root}/runs/{path.name}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.remote.get(f"{self._remote_root}/runs/{path.name}", str(path))
+        return read_json(path)
+
+    def run_path(self, name: str) -> Path:
+        """The file of a run."""
+        return self.root / "runs" / f"{name}.json"
 
     def remove(self, stage: str, key: str) -> None:
         """Delete an artifact. The manifest goes first, so a half-deleted artifact is never taken for a whole one."""

@@ -17,7 +17,7 @@ from models.hardware import GPUS
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command. Errors a user can mend are printed without a traceback; the exit status is then 1."""
-    options = _parser().parse_args(arguments)
+    options = command_parser().parse_args(arguments)
     # Figures arrive one line at a time when the output is a pipe, too.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
@@ -34,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """Every command with its arguments."""
     parser = argparse.ArgumentParser(prog="mathquarry", description="From a web crawl to a model that reasons about mathematics.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     default_store = os.environ.get("MATHQUARRY_STORE", "store")
@@ -110,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     listing = command(ledger, "ls", "List artifacts, or runs.")
     listing.add_argument("--stage", choices=list(STAGES), help="only this stage")
     listing.add_argument("--runs", action="store_true", help="list runs instead")
+    listing.add_argument("--limit", type=int, default=100, metavar="N", help="the newest N (default: %(default)s; 0: all)")
     listing.set_defaults(run=_ledger("list_artifacts"))
     for name, purpose in (("show", "Show one artifact."), ("lineage", "Show what made an artifact, down to files, config and code.")):
         one = command(ledger, name, purpose)

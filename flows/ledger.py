@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from data.errors import MathQuarryError
 from data.files import atomic_path
@@ -14,17 +15,25 @@ from data.store import Store, verify_files
 
 
 def list_artifacts(options: argparse.Namespace) -> None:
-    """Print artifacts or runs, oldest first."""
+    """Print the newest artifacts or runs, oldest first."""
     ledger = Ledger(Store(options.store))
     if options.runs:
-        for row in ledger.query(
-            "select id, recipe, status, started, (select count(*) from run_stages s where s.id = r.id) n from runs r order by started"
-        ):
-            print(f"{row['id']}  {row['recipe']:<10} {row['status']:<10} {row['started']:%Y-%m-%d %H:%M}  {row['n']} stages")
-        return
-    rows = ledger.query("select * from artifacts where stage = ? or ? is null order by created", [options.stage, options.stage])
-    for row in rows:
-        print(f"{row['key']}  {row['stage']:<10} {row['created']:%Y-%m-%d %H:%M:%S} {row['seconds']:>9.1f} s {row['bytes']:>14,} bytes")
+        columns = "id, recipe, status, started, (select count(*) from run_stages s where s.id = runs.id) as stages"
+        for row in _newest(ledger, columns, "runs", "started", options.limit):
+            print(f"{row['id']}  {row['recipe']:<10} {row['status']:<10} {row['started']:%Y-%m-%d %H:%M}  {row['stages']} stages")
+        rows = "runs"
+    else:
+        rows = f"artifacts where stage = '{options.stage}'" if options.stage else "artifacts"
+        for row in _newest(ledger, "key, stage, created, seconds, bytes", rows, "created", options.limit):
+            print(f"{row['key']}  {row['stage']:<10} {row['created']:%Y-%m-%d %H:%M:%S} {row['seconds']:>9.1f} s {row['bytes']:>14,} bytes")
+    there = ledger.query(f"select count(*) as rows from {rows}")[0]["rows"]
+    if options.limit and there > options.limit:
+        print(f"(the newest {options.limit:,} of {there:,}; --limit 0 prints all)")
+
+
+def _newest(ledger: Ledger, columns: str, rows: str, time: str, limit: int) -> list[dict[str, Any]]:
+    """The newest rows, up to `limit` or (0) all, oldest first."""
+    return ledger.query(f"select {columns} from {rows} order by {time} desc" + (f" limit {limit}" if limit else ""))[::-1]
 
 
 def show(options: argparse.Namespace) -> None:
@@ -177,7 +186,7 @@ def collect_garbage(options: argparse.Namespace) -> None:
     manifests = {manifest["key"]: manifest for _, manifest in store.manifests()}
     for key in list(used):
         used |= set(manifests.get(key, {}).get("inputs", {}).values())
-    unused = [manifest for key, manifest in manifests.items() if key not in used]
+    unused = sorted((manifest for key, manifest in manifests.items() if key not in used), key=lambda manifest: manifest["created"])
     leftovers = [room for room in store.root.glob("work/*") if room.name in manifests]
     for manifest in unused:
         size = sum(file["bytes"] for file in manifest["files"])

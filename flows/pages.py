@@ -20,7 +20,10 @@ from data.store import Store
 from tasks.report import report_artifacts
 
 Record = dict[str, Any]
-"""A run as the store records it."""
+"""A run as the store records it, or a row of the ledger."""
+
+MOST_NAMED = 5
+"""Runs that an error names, of many."""
 
 
 def write_report(store_url: str, names: Sequence[str], output: Path) -> None:
@@ -30,15 +33,15 @@ def write_report(store_url: str, names: Sequence[str], output: Path) -> None:
     not have, and for an artifact among several names.
     """
     store = Store(store_url)
-    records = store.runs()
-    found = [find_run(records, name) for name in names] if names else records[-1:]
+    chosen = names or [name for name in [Ledger(store).newest_run()] if name]
+    found = [find_run(store, name) for name in chosen]
     if not found:
         raise MathQuarryError(f"{store_url} has no recorded run. `mathquarry run` makes one.")
     with tempfile.TemporaryDirectory() as room:
         page = Path(room)
         runs = [run for run in found if run is not None]
         if len(runs) < len(found):
-            _artifact_page(store, records, names, page)
+            _artifact_page(store, names, page)
         elif len(runs) == 1:
             build_report(runs[0], _artifacts(store, runs[0]), page)
         else:
@@ -50,12 +53,14 @@ def write_report(store_url: str, names: Sequence[str], output: Path) -> None:
     print(output.resolve())
 
 
-def find_run(records: Sequence[Record], name: str) -> Record | None:
+def find_run(store: Store, name: str) -> Record | None:
     """The run whose id is `name`, or begins with it. Raises `MathQuarryError` where several do."""
-    found = [run for run in records if run["id"] == name] or [run for run in records if run["id"].startswith(name)]
+    known = store.run_names()
+    found = [name] if name in known else sorted(run for run in known if run.startswith(name))
     if len(found) > 1:
-        raise MathQuarryError(f"{name} is the beginning of {len(found)} runs: {', '.join(run['id'] for run in found)}. Give more of it.")
-    return found[0] if found else None
+        some = ", ".join(found[:MOST_NAMED]) + (", ..." if len(found) > MOST_NAMED else "")
+        raise MathQuarryError(f"{name} is the beginning of {len(found):,} runs: {some}. Give more of it.")
+    return store.run(found[0]) if found else None
 
 
 def _artifacts(store: Store, run: Record) -> list[ReportArtifact]:
@@ -66,8 +71,8 @@ def _stages(run: Record) -> dict[str, str]:
     return {stage["name"]: f"{stage['stage']}/{stage['key']}" for stage in run["stages"] if stage["stage"] != "report"}
 
 
-def _artifact_page(store: Store, records: Sequence[Record], names: Sequence[str], out: Path) -> None:
-    name = next(name for name in names if find_run(records, name) is None)
+def _artifact_page(store: Store, names: Sequence[str], out: Path) -> None:
+    name = next(name for name in names if find_run(store, name) is None)
     ledger = Ledger(store)
     try:
         key = ledger.resolve(name)["key"]
@@ -75,21 +80,29 @@ def _artifact_page(store: Store, records: Sequence[Record], names: Sequence[str]
         raise MathQuarryError(f"{store.url} has no run {name} (`mathquarry ledger ls --runs` lists them), and {error}") from None
     if len(names) > 1:
         raise MathQuarryError(f"{name} is an artifact, and only runs go side by side. Name it alone for a page about it.")
-    newest_first = list(reversed(records))
-    newest_first.sort(key=lambda run: key not in _keys(run))
     rows = graph(ledger, key, "up").artifacts
-    if newest_first and key in _keys(newest_first[0]):
-        rows += _scores_of(ledger, [row["key"] for row in rows], _keys(newest_first[0]))
-    lineage = report_artifacts(store.url, {name: f"{row['stage']}/{row['key']}" for name, row in _named(rows, newest_first).items()})
+    in_run = _names_in_newest_run_with(ledger, key)
+    rows += _scores_of(ledger, [row["key"] for row in rows], list(in_run))
+    lineage = report_artifacts(store.url, {name: f"{row['stage']}/{row['key']}" for name, row in _named(ledger, rows, in_run).items()})
     used = ledger.query(
         "select a.key, a.stage from inputs i join artifacts a using (key) where i.input = ? and a.stage <> 'report' order by a.created",
         [key],
     )
     asked = next(artifact for artifact in lineage if artifact.key == key)
-    build_artifact_page(asked, lineage, list(_named(used, newest_first)), out)
+    build_artifact_page(asked, lineage, list(_named(ledger, used, in_run)), out)
 
 
-def _scores_of(ledger: Ledger, policies: Sequence[str], keys: set[str]) -> list[Record]:
+def _names_in_newest_run_with(ledger: Ledger, key: str) -> dict[str, str]:
+    """Key -> name of every artifact of the newest run that has this one; nothing where no run has it."""
+    rows = ledger.query(
+        "select key, name from run_stages where id = (select r.id from runs r join run_stages s using (id) where s.key = ? "
+        "order by r.started desc limit 1) order by position desc",
+        [key],
+    )
+    return {row["key"]: row["name"] for row in rows}  # an artifact with two names goes by the first
+
+
+def _scores_of(ledger: Ledger, policies: Sequence[str], keys: Sequence[str]) -> list[Record]:
     """Scores among `keys` of the policies among `policies`."""
     return ledger.query(
         "select a.* from artifacts a join inputs i using (key) where a.stage in ('evaluate', 'harness') and i.role = 'policy' "
@@ -98,15 +111,17 @@ def _scores_of(ledger: Ledger, policies: Sequence[str], keys: set[str]) -> list[
     )
 
 
-def _keys(run: Record) -> set[str]:
-    return {stage["key"] for stage in run["stages"]}
-
-
-def _named(rows: Sequence[Record], runs: Sequence[Record]) -> dict[str, Record]:
-    """Artifact rows by the name that the first of `runs` gives each; by the stage where none does, with the key where that is taken."""
+def _named(ledger: Ledger, rows: Sequence[Record], in_run: dict[str, str]) -> dict[str, Record]:
+    """Artifact rows by name: in the run at hand, else in the newest run that has them, else by stage; with the key where that is taken."""
+    by_key = {row["key"]: row for row in rows}
+    elsewhere = ledger.query(
+        "select s.key, arg_max(s.name, r.started) as name from run_stages s join runs r using (id) "
+        "where s.key in (select unnest(?::varchar[])) group by s.key",
+        [list(by_key.keys() - in_run.keys())],
+    )
+    names: dict[str, str] = {row["key"]: row["name"] for row in elsewhere} | in_run
     found: dict[str, Record] = {}
-    for row in {row["key"]: row for row in rows}.values():
-        given = (stage["name"] for run in runs for stage in run["stages"] if stage["key"] == row["key"])
-        name = next(given, row["stage"])
-        found[f"{name} {row['key'][:8]}" if name in found else name] = row
+    for key, row in by_key.items():
+        name = str(names.get(key, row["stage"]))
+        found[f"{name} {key[:8]}" if name in found else name] = row
     return found

@@ -32,7 +32,9 @@ class DomainReview(RunInput):
     accept: list[str] = Field([], title="Accept", description="Host and path: `mathforum.example/questions`.")
     reject: list[str] = Field([], title="Reject", description="Host and path.")
     toml: str = Field("", title="TOML", description="Or paste [[path]] tables with host, prefix and verdict.")
-    others: Literal["as the threshold says", "reject"] = Field("as the threshold says", title="Paths not judged")
+    others: Literal["as the threshold says", "reject"] = Field(
+        "as the threshold says", title="Paths not judged", description="What becomes of paths that neither list nor TOML names."
+    )
     annotator: str = Field("", title="Your name", description="Kept with the verdicts.")
 
     def decision(self) -> Decision:

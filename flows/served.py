@@ -102,7 +102,7 @@ def newest_run(store: Store, recipe: str | None) -> dict[str, Any]:
     )
     if not found:
         raise MathQuarryError(f"no finished run{f' of recipe {recipe}' if recipe else ''} is in the ledger. Run the pipeline first.")
-    return next(run for run in store.runs() if run["id"] == found[0]["id"])
+    return store.run(found[0]["id"])
 
 
 def next_iteration(run: Run, recipe: Recipe) -> None:

@@ -86,7 +86,7 @@ class RanksConfig(Config):
 class TrainConfig(Config):
     """What every supervised loop shares (pretraining, fine-tuning, reward models)."""
 
-    learning_rate: LearningRate
+    learning_rate: LearningRate = Field(description="Rate, the peak where a schedule has one.")
     batch_tokens: Positive = Field(description="Tokens in one optimizer step.")
     context_tokens: Positive = Field(4096, description="Length of a packed row (paper: 4K).")
     attend_across_documents: bool = Field(

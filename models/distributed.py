@@ -98,6 +98,7 @@ class Called(nn.Module):
         self._function = function
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function with the model and the given arguments; returns what it returns."""
         return self._function(self.model, *args, **kwargs)
 
 

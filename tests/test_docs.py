@@ -1,19 +1,20 @@
-"""The documentation says what is so: numbers, names of files and fields."""
+"""The documentation says what is so and says all of it: the paper's numbers, a page a stage, a description a field."""
 
+import importlib
 import json
+import pkgutil
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from flows.recipe import Recipe, load_recipe
+from flows.stages import STAGES
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 PAPER_ROW = re.compile(r"^\| .+ \| `([\w.]+)` \| `(.+)` \|$", re.MULTILINE)
-ROOM_PATH = re.compile(r"`((?:data|models|tasks|flows|tests|docker)/[\w./-]+\.(?:py|toml|md|yaml))`")
-LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 def field(recipe: Recipe, path: str) -> Any:
@@ -38,20 +39,83 @@ def test_the_papers_mix_and_comparison_setting_are_in_its_recipes() -> None:
     assert (small["total_tokens"], small["batch_tokens"], small["learning_rate"]) == (150_000_000_000, 4_000_000, 5.3e-4)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_file_that_a_page_names_is_there(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    missing = [name for name in ROOM_PATH.findall(text) if not (ROOT / name).exists()]
-    assert missing == []
+STAGE_PAGES = {
+    "problems": "problem-sets",
+    "crawl": "mining-sources",
+    "mine": "mining",
+    "pretrain": "pretraining",
+    "curate": "solutions",
+    "sft": "solutions",
+    "rejection": "rejection-sampling",
+    "reward": "reward",
+    "grpo": "grpo",
+    "evaluate": "evaluation",
+    "harness": "harness",
+}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_link_to_another_page_leads_there(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    local = [link.partition("#")[0] for link in LINK.findall(text) if "://" not in link and not link.startswith(("#", "mailto:"))]
-    assert [link for link in local if link and not (page.parent / link).exists()] == []
+def test_every_stage_has_a_page() -> None:
+    """The report computes nothing: it shows what the others did."""
+    assert set(STAGES) - {"report"} == set(STAGE_PAGES)
 
 
-def test_every_page_stands_in_the_contents() -> None:
-    contents = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").split()
-    assert [page.stem for page in (ROOT / "docs").glob("*.md") if page.stem != "index" and page.stem not in contents] == []
+@pytest.mark.parametrize(("stage", "page"), STAGE_PAGES.items())
+def test_the_page_of_a_stage_names_paper_config_code_and_test_and_numbers_its_departures(stage: str, page: str) -> None:
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    assert f"`{stage}`" in text
+    assert re.search(r"(?:[Pp]aper sections?|sections? \d[\d.]* of the paper) ?\d?", text)
+    assert f"[{stage}" in text
+    code, tests = table_of(text)
+    assert [name for name in [*code, *tests] if not (ROOT / name).exists()] == []
+    assert code, "no code"
+    assert tests, "no test"
+    departures = re.search(r"^(?:#+ )?.*[Dd]epart.*\n\n((?:\d\. .+\n(?: {3}.+\n)*)+)", text, re.MULTILINE)
+    assert departures, "no numbered departures"
+    numbers = [int(number) for number in re.findall(r"^(\d)\. ", departures[1], re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def table_of(text: str) -> tuple[list[str], list[str]]:
+    """Modules and tests of the table with a column `code` (or `where`) and a column `test`; folders may stand in the header."""
+    for table in re.findall(r"(?:^\|.*\|$\n)+", text, re.MULTILINE):
+        header, _, *rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in table.splitlines()]
+        columns = {kind: column for column, title in enumerate(header) for kind in ("code", "where", "test") if title.startswith(kind)}
+        if "test" in columns and ("code" in columns or "where" in columns):
+            found = []
+            for column in (columns.get("code", columns.get("where", 0)), columns["test"]):
+                folder = next(iter(re.findall(r"`([\w/]+/)`", header[column])), "")
+                names = [name for row in rows for name in re.findall(r"`([\w./]+(?:\.py|/))`", row[column])]
+                found.append([name if name.startswith(("data/", "models/", "flows/", "tests/")) else folder + name for name in names])
+            return found[0], found[1]
+    raise AssertionError("no table with columns of code and of tests")
+
+
+def configs() -> list[type[BaseModel]]:
+    """Every config, form and setting of the four rooms."""
+    for room in ("data", "models", "tasks", "flows"):
+        package = importlib.import_module(room)
+        for module in pkgutil.walk_packages(package.__path__, f"{room}."):
+            if module.name.endswith((".config", ".forms", ".recipe", ".experiments", ".review", ".deploy", ".annotations", ".registry")):
+                importlib.import_module(module.name)
+    waiting, found = [BaseModel], []
+    while waiting:
+        below = [model for model in waiting.pop().__subclasses__() if model not in found]
+        found += below
+        waiting += below
+    ours = [model for model in found if model.__module__.split(".")[0] in ("data", "models", "tasks", "flows")]
+    return [model for model in ours if not model.__name__.startswith(("_", "State["))]  # the latter is Prefect's
+
+
+def test_every_field_that_a_person_can_set_says_what_it_is() -> None:
+    """By its description, or by the docstring of the config that it holds."""
+    found = configs()
+    assert {"ProblemsConfig", "GRPOConfig", "Recipe", "RunForm", "SnapshotForm", "AblateConfig", "DeploySettings"} <= {
+        model.__name__ for model in found
+    }
+    silent = [model.__name__ for model in found if not model.__doc__]
+    for model in found:
+        for name, field in model.model_fields.items():
+            holds = field.annotation if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel) else None
+            if name != "kind" and not field.description and not (holds and holds.__doc__):
+                silent.append(f"{model.__name__}.{name}")
+    assert silent == []

@@ -21,6 +21,7 @@ class RecipeReference(Directive):
     """A section for each section of a recipe, a table of fields in each."""
 
     def run(self) -> list[nodes.Node]:
+        """The sections as nodes of the page."""
         from flows.recipe import Recipe
 
         lines = [line for name, model in sections(Recipe) for line in section_lines(name, model)]

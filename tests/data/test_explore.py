@@ -1,3 +1,4 @@
+import contextlib
 import json
 from pathlib import Path
 from xml.etree import ElementTree
@@ -61,6 +62,40 @@ def test_rows_of_artifacts_are_asked_in_place_beside_the_ledgers_tables(ledger: 
 def test_problems_keep_their_part_and_their_answers_as_they_are_written(ledger: Ledger) -> None:
     answer = ask(ledger, "select part, id, answer from problems order by id")
     assert answer.rows == [("train", "p1", "2"), ("train", "p2", "2024-01-01"), ("test", "p3", "4")]
+
+
+def test_only_the_views_that_a_query_names_are_looked_for_on_disk(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr("data.explore.make_views", lambda connection, names: made.append(list(names)))
+    for sql in (
+        "select summary->>'pages' from artifacts",
+        "with pages as (from runs) select * from pages",
+        "select 1 from Pages where exists (from dropped)",
+        "explain select * from answers",
+    ):
+        with contextlib.suppress(MathQuarryError):  # the views are not there
+            ask(ledger, sql)
+    assert made == [[], [], ["pages", "dropped"], ["answers"]]
+
+
+@pytest.mark.parametrize("sql", ["show tables", "select view_name as name from duckdb_views() where not internal"])
+def test_a_query_about_what_there_is_finds_every_view(ledger: Ledger, sql: str) -> None:
+    found = {row[0] for row in ask(ledger, sql).rows}
+    assert {"pages", "problems", "edges"} <= found
+    assert "rollouts" not in found
+
+
+@pytest.mark.parametrize("sql", ["describe pages", "show pages", "summarize pages"])
+def test_a_view_can_be_described(ledger: Ledger, sql: str) -> None:
+    assert {"artifact", "url", "host", "score"} <= {row[0] for row in ask(ledger, sql).rows}
+
+
+def test_a_damaged_file_behind_a_view_is_named_and_spoils_no_other_query(ledger: Ledger) -> None:
+    part = next(ledger.store.root.glob("artifacts/mine/*/corpus/part-0000.parquet"))
+    part.write_bytes(b"not Parquet")
+    with pytest.raises(MathQuarryError, match=r"part-0000\.parquet"):
+        ask(ledger, "select * from pages")
+    assert ask(ledger, "select count(*) from problems").rows == [(3,)]
 
 
 def test_edges_name_both_stages(ledger: Ledger) -> None:

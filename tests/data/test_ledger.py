@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,12 @@ import duckdb
 import pytest
 
 from data.errors import MathQuarryError
-from data.ledger import TABLES, Ledger
+from data.ledger import Ledger
+from data.ledger_rows import TABLES
 from data.sources import Source
 from data.store import Artifact, Identity, Store
 from data.workspace import Workspace
+from flows.__main__ import main
 
 
 def work(space: Workspace) -> dict[str, Any]:
@@ -67,6 +71,18 @@ def test_descendants_are_everything_an_artifact_went_into(chain: tuple[Ledger, l
     assert ledger.descendants(sft.key) == set()
 
 
+@pytest.mark.parametrize(("looked_up", "scanned"), [(300, 3000), (1, 3000), (300, 0)])
+def test_ways_are_followed_alike_however_edges_are_found(
+    chain: tuple[Ledger, list[Artifact]], monkeypatch: pytest.MonkeyPatch, looked_up: int, scanned: int
+) -> None:
+    ledger, (crawl, mine, sft) = chain
+    monkeypatch.setattr("data.ledger.LOOKED_UP", looked_up)
+    monkeypatch.setattr("data.ledger.SCANNED", scanned)
+    everything = {(mine.key, "crawl", crawl.key), (sft.key, "corpus", mine.key), (sft.key, "crawl", crawl.key)}
+    assert set(ledger.follow([sft.key], "up")) == set(ledger.follow([crawl.key], "down")) == everything
+    assert set(ledger.follow([mine.key, crawl.key], "down")) == everything
+
+
 def test_sync_restores_every_row_after_the_file_was_deleted(chain: tuple[Ledger, list[Artifact]]) -> None:
     ledger, _ = chain
     before = rows(ledger)
@@ -88,7 +104,7 @@ def test_an_artifact_is_found_by_key_beginning_run_name_and_stage(chain: tuple[L
 
 def _record_many(root: Path, writer: int) -> None:
     store = Store(root)
-    for index in range(10):
+    for index in range(40):
         Ledger(store).record(store.build(Identity("mine", 1, {"writer": writer, "index": index}, {}), work))
 
 
@@ -100,7 +116,7 @@ def test_many_processes_write_without_losing_a_row(tmp_path: Path) -> None:
     for process in writers:
         process.join()
     assert [process.exitcode for process in writers] == [0, 0, 0]
-    assert Ledger(Store(tmp_path)).query("select count(*) n from artifacts") == [{"n": 30}]
+    assert Ledger(Store(tmp_path)).query("select count(*) n from artifacts") == [{"n": 120}]
 
 
 def _hold(path: str, ready: Any, release: Any) -> None:
@@ -145,3 +161,115 @@ def test_catching_up_from_nothing_rebuilds_the_ledger(chain: tuple[Ledger, list[
     ledger.store.ledger_path.unlink()
     ledger.catch_up()
     assert rows(ledger) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("manifest.json", '{"key": ', "is not JSON"),
+        ("manifest.json", "\x00\ufffd\x01", "is not JSON"),
+        ("manifest.json", "[]", "is damaged"),
+        ("manifest.json", "{MANIFEST without stage}", "lacks 'stage'"),
+        ("manifest.json", "{MANIFEST made yesterday}", "is damaged: Invalid isoformat string: 'yesterday'"),
+        ("manifest.json", "{MANIFEST of another key}", "is that of mine/abc"),
+        ("metrics.jsonl", '{"step": 1, "time": 5.0}\n', "lacks 'values'"),
+        ("metrics.jsonl", "loss 3.0\n", "is damaged"),
+    ],
+)
+def test_a_damaged_file_is_named_and_the_rows_stay(chain: tuple[Ledger, list[Artifact]], name: str, content: str, message: str) -> None:
+    ledger, (_, mine, _) = chain
+    before = rows(ledger)
+    edits = {
+        "{MANIFEST without stage}": {key: value for key, value in mine.manifest.items() if key != "stage"},
+        "{MANIFEST made yesterday}": mine.manifest | {"created": "yesterday"},
+        "{MANIFEST of another key}": mine.manifest | {"key": "abc"},
+    }
+    (mine.path / name).write_text(json.dumps(edits[content]) if content in edits else content)
+    with pytest.raises(MathQuarryError, match=message) as error:
+        ledger.sync()
+    assert str(mine.path / name) in str(error.value)
+    assert rows(ledger) == before
+
+
+def test_a_damaged_run_file_is_named(chain: tuple[Ledger, list[Artifact]]) -> None:
+    ledger, _ = chain
+    before = rows(ledger)
+    path = ledger.store.run_path("r1")
+    path.write_text('{"id": "r1"}')
+    with pytest.raises(MathQuarryError, match="r1.json is damaged: it lacks"):
+        ledger.sync()
+    assert rows(ledger) == before
+
+
+def test_batches_do_not_change_what_is_written(chain: tuple[Ledger, list[Artifact]], monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, _ = chain
+    before = rows(ledger)
+    monkeypatch.setattr("data.ledger_rows.BATCH", 2)
+    ledger.sync()
+    assert rows(ledger) == before
+
+
+def test_recording_again_replaces_the_rows(chain: tuple[Ledger, list[Artifact]]) -> None:
+    ledger, (_, mine, _) = chain
+    before = rows(ledger)
+    ledger.record(mine)
+    assert rows(ledger) == before
+
+
+def test_catching_up_does_not_read_what_is_known(chain: tuple[Ledger, list[Artifact]]) -> None:
+    ledger, (_, mine, _) = chain
+    (mine.path / "manifest.json").write_text("damaged, and known already")
+    assert ledger.catch_up() == 0
+
+
+def test_a_run_that_was_retried_is_told_of_again(chain: tuple[Ledger, list[Artifact]]) -> None:
+    ledger, _ = chain
+    run = ledger.store.run("r1")
+    ledger.store.write_run(run | {"status": "completed", "ended": "2024-02-05T02:00:00+01:00"})
+    assert ledger.catch_up() == 1
+    assert ledger.query("select status, ended from runs") == [{"status": "completed", "ended": datetime(2024, 2, 5, 1)}]
+    assert ledger.query("select count(*) as stages from run_stages") == [{"stages": 1}]
+
+
+def test_the_newest_run_may_be_one_that_the_ledger_does_not_know_yet(chain: tuple[Ledger, list[Artifact]]) -> None:
+    ledger, _ = chain
+    run = ledger.store.run("r1")
+    assert ledger.newest_run() == "r1"
+    ledger.store.write_run(run | {"id": "r0", "started": "2024-02-06T00:00:00Z"})
+    assert ledger.newest_run() == "r0"
+    ledger.store.write_run(run | {"id": "r2", "started": "2024-02-04T00:00:00Z", "status": "completed"})
+    ledger.sync()
+    ledger.store.ledger_path.unlink()
+    assert ledger.newest_run() == "r0"
+
+
+def test_an_input_that_the_ledger_does_not_know_is_an_error_and_no_gap(chain: tuple[Ledger, list[Artifact]]) -> None:
+    ledger, (crawl, _, sft) = chain
+    with ledger.connect() as connection:
+        connection.execute("delete from artifacts where key = ?", [crawl.key])
+    with pytest.raises(MathQuarryError, match=f"no row for {crawl.key}.*ledger sync"):
+        ledger.lineage(sft.key)
+
+
+def test_a_ledger_made_before_there_were_indexes_gets_them(chain: tuple[Ledger, list[Artifact]]) -> None:
+    ledger, (crawl, mine, sft) = chain
+    with ledger.connect() as connection:
+        connection.execute("drop index inputs_by_key; drop index inputs_by_input")
+    assert ledger.descendants(crawl.key) == {mine.key, sft.key}
+    ledger.record(mine)
+    assert {row["index_name"] for row in ledger.query("select index_name from duckdb_indexes()")} == {"inputs_by_key", "inputs_by_input"}
+
+
+def test_the_listing_shows_the_newest_and_says_how_many_there_are(
+    chain: tuple[Ledger, list[Artifact]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger, (crawl, mine, sft) = chain
+
+    def listed(*arguments: str) -> list[str]:
+        assert main(["ledger", "ls", "--store", str(ledger.store.root), *arguments]) == 0
+        return [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+
+    assert listed() == listed("--limit", "0") == [crawl.key, mine.key, sft.key]
+    assert listed("--limit", "2") == [mine.key, sft.key, "(the"]
+    assert listed("--stage", "mine", "--limit", "1") == [mine.key]
+    assert listed("--runs") == ["r1"]

@@ -172,7 +172,11 @@ def test_a_remote_store_serves_another_host(tmp_path: Path, monkeypatch: pytest.
     assert fetched.reused
     assert (fetched.path / "page.txt").read_text() == "2 + 2 = 4"
     assert [manifest["key"] for _, manifest in there.manifests()] == [made.key]
+    assert list(there.manifests(without={made.key})) == []
     assert [run["id"] for run in there.runs()] == ["r1"]
+    assert there.run_names() == {"r1"}
+    with pytest.raises(MathQuarryError, match="r2.json does not exist"):
+        there.run("r2")
 
 
 def test_metrics_rewind_to_a_checkpoint_and_forget_a_line_cut_by_a_kill(tmp_path: Path) -> None:
