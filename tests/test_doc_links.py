@@ -153,7 +153,7 @@ def commands(text: str, program: str) -> Iterator[list[str]]:
         try:
             words = shlex.split(re.sub(r" \| ", "|", line), comments=True)
         except ValueError:  # a quotation that goes on in the next line
-            words = line.split(" #")[0].split()
+            words = [*re.split("[\"']", line)[0].split(), "..."]
         for at, word in enumerate(words):
             if word.rpartition("/")[2] == program:
                 rest = words[at + 1 :]
