@@ -29,12 +29,7 @@ test: $(READY)
 	$(PYTEST) $(SPREAD) -m "slow and not vllm and not serve and not browser and not faults"
 
 # Needs `make vllm`.
-test-# Questions to a ledger of a million artifacts, and rebuilding one: about ten minutes and 3 GB of disk.
-.PHONY: bench-ledger
-bench-ledger: $(READY)
-	$(BIN)/python -m tests.benchmarks.ledger --write
-
-vllm: $(READY)
+test-vllm: $(READY)
 	$(BIN)/python -m pytest -m vllm -q
 
 # Real services: a Docker engine, Postgres, Prefect's server and workers, Chromium. On Debian as root, prepare installs what is missing.
@@ -74,6 +69,11 @@ docs: $(READY)
 linkcheck: $(READY)
 	$(INSTALL) --group docs
 	$(SPHINX) -b linkcheck docs build/linkcheck
+
+# Questions to a ledger of a million artifacts, and rebuilding one: about ten minutes and 3 GB of disk.
+.PHONY: bench-ledger
+bench-ledger: $(READY)
+	$(BIN)/python -m tests.benchmarks.ledger --write
 
 # A GRPO step beside TRL's: about fifteen minutes on two quiet cores. Needs `make vllm smollm`.
 .PHONY: bench-grpo
