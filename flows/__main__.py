@@ -10,8 +10,7 @@ from typing import get_args
 
 from data.errors import MathQuarryError
 from flows.stages import STAGES
-from models.config import Compared
-from models.experiments import Experiment
+from models.experiments import Compared, Experiment
 from models.hardware import GPUS
 
 

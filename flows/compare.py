@@ -18,7 +18,8 @@ from flows.pipeline import Announce, Run, Trained, up_to_sft
 from flows.recipe import Recipe
 from flows.report import report_flow
 from flows.reward import reward_flow, reward_refresh_flow
-from models.config import METHODS, CompareConfig, Compared, GRPOConfig, Supervision
+from models.config import METHODS, CompareConfig, GRPOConfig, Supervision
+from models.experiments import Compared
 
 
 @flow(name="compare", flow_run_name="{recipe.name}-{compared}", validate_parameters=False)

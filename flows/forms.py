@@ -11,8 +11,8 @@ from pydantic import ConfigDict, Field
 from data.config import Config, Count
 from flows.recipe import Recipe, load_recipe
 from flows.stages import dependents
-from models.config import Compared, Method
-from models.experiments import Experiment
+from models.config import Method
+from models.experiments import Compared, Experiment
 
 RecipeName = Literal["1b", "paper-7b", "smollm", "tiny"]
 StageName = Literal[

@@ -15,8 +15,7 @@ from flows.plan import plan_lines
 from flows.recipe import Recipe
 from flows.server import embedded_server
 from flows.stages import STAGES
-from models.config import Compared
-from models.experiments import Experiment
+from models.experiments import Compared, Experiment
 
 if TYPE_CHECKING:
     from flows.pipeline import Run

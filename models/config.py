@@ -310,10 +310,6 @@ Method = Literal["sft", "rft", "online-rft", "dpo", "ppo", "grpo+os", "grpo+ps"]
 """A method of the comparison."""
 
 
-Compared = Literal["methods", "rewards"]
-"""`methods`: training methods, Figures 5 and 7; `rewards`: a reward model refreshed between iterations, and a frozen one, Figure 6."""
-
-
 class CompareConfig(Config):
     """Reinforcement learning side by side (paper section 5.2); everything else is as in sections `grpo`, `reward` and `refresh`."""
 

@@ -1,4 +1,4 @@
-"""Typed configs of the corpus experiments: what small pretraining runs say about data (paper sections 2.2 and 5.1)."""
+"""What can be compared, and the typed configs of the corpus experiments: what small runs say about data (paper sections 2.2 and 5.1)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from models.config import HeldOutText, LearningRate, MixSource
 
 Experiment = Literal["corpora", "code", "papers"]
 """`corpora`: Table 1 and Figure 3; `code`: code before mathematics, Tables 6 and 7; `papers`: arXiv only, Tables 8 and 9."""
+
+Compared = Literal["methods", "rewards"]
+"""`methods`: training methods, Figures 5 and 7; `rewards`: a reward model refreshed between iterations, and a frozen one, Figure 6."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 
