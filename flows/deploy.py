@@ -55,6 +55,7 @@ GPU_STAGES: tuple[Flow[..., Any], ...] = (
     harness_flow,
 )
 HEARTBEAT_AUTOMATION = "crash runs without a heartbeat"
+START_AUTOMATION = "crash runs that never start"
 SERVER_SECONDS = 180
 
 
@@ -75,6 +76,7 @@ class DeploySettings(BaseSettings):
     threads: int = Field(0, ge=0, description="Threads of a stage's arithmetic on the CPU; 0: one for each core.")
     processes: int = Field(4096, ge=64, description="Most processes and threads in a stage's container.")
     heartbeat_seconds: int = Field(30, ge=30, description="Time between the heartbeats of a run.")
+    start_seconds: int = Field(900, ge=60, description="Longest time from a worker's taking a run to its start.")
     reports_url: str = Field("", description="Where a browser finds the reports.")
 
 
@@ -85,9 +87,14 @@ def deploy(settings: DeploySettings) -> list[str]:
         _work_pool(client, CPU_POOL, "process", process_template(settings), limit=None)
         _work_pool(client, GPU_POOL, "docker", container_template(settings), limit=1 if settings.gpus else settings.stages_at_once)
         lines = [f"work pool {CPU_POOL}: processes", f"work pool {GPU_POOL}: {settings.stage_image}, {settings.gpus or 'no'} GPUs"]
-        lines += [_deploy(deployment) for deployment in deployments()]
-        _heartbeat_automation(client, settings.heartbeat_seconds)
-        return [*lines, f"automation: {HEARTBEAT_AUTOMATION}"]
+        ours = []
+        for deployment in deployments():
+            ours.append(f"prefect.deployment.{deployment.apply()}")
+            lines.append(f"deployment {deployment.flow_name}/{deployment.name} on {deployment.work_pool_name}")
+        for automation in automations(settings, ours):
+            _automation(automation)
+            lines.append(f"automation: {automation.name}")
+        return lines
 
 
 def deployments() -> list[RunnerDeployment]:
@@ -114,6 +121,49 @@ def deployments() -> list[RunnerDeployment]:
         *(_deployment(stage, CPU_POOL, parameters={"store": "/store"}, tags=["stage"]) for stage in CPU_STAGES),
         *(_deployment(stage, GPU_POOL, parameters={"store": "/store"}, tags=["stage", "model"]) for stage in GPU_STAGES),
     ]
+
+
+def automations(settings: DeploySettings, deployments: list[str]) -> list[Automation]:
+    """What notices a run whose worker died with it, which would else stay *Running* or *Pending* for ever.
+
+    `deployments` are the resource names of the deployments that are watched: runs of others on the same server may have no heartbeats.
+    """
+    return [
+        # The first heartbeat can be lost with its process, so the start counts too. Three, since one can be late on a busy host.
+        _silence(
+            HEARTBEAT_AUTOMATION,
+            deployments,
+            {"prefect.flow-run.Running", "prefect.flow-run.heartbeat"},
+            3 * settings.heartbeat_seconds,
+            "No heartbeat: the process or its host is gone. Retry resumes it.",
+        ),
+        _silence(
+            START_AUTOMATION,
+            deployments,
+            {"prefect.flow-run.Pending", "prefect.flow-run.Submitting"},
+            settings.start_seconds,
+            f"Not started {settings.start_seconds} seconds after a worker took it: the worker or its host is gone. Retry starts it again.",
+        ),
+    ]
+
+
+def _silence(name: str, deployments: list[str], after: set[str], seconds: int, message: str) -> Automation:
+    """Crash a run of which nothing more is heard for so long after one of these events."""
+    return Automation(
+        name=name,
+        description="A worker that dies with its run leaves the run as it was; this notices.",
+        trigger=EventTrigger(
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            match_related=ResourceSpecification({"prefect.resource.id": deployments}),
+            after=after,
+            expect={"prefect.flow-run.*"},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=seconds),
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=message)],
+    )
 
 
 def process_template(settings: DeploySettings) -> dict[str, Any]:
@@ -176,11 +226,6 @@ def _deployment(flow: Flow[..., Any], pool: str, **options: Any) -> RunnerDeploy
     )
 
 
-def _deploy(deployment: RunnerDeployment) -> str:
-    deployment.apply()
-    return f"deployment {deployment.flow_name}/{deployment.name} on {deployment.work_pool_name}"
-
-
 def _wait_for_server(client: SyncPrefectClient) -> None:
     deadline = time.monotonic() + SERVER_SECONDS
     while (error := client.api_healthcheck()) is not None:
@@ -202,24 +247,10 @@ def _work_pool(client: SyncPrefectClient, name: str, kind: str, template: dict[s
         client.update_work_pool(name, WorkPoolUpdate(base_job_template=template, concurrency_limit=limit))
 
 
-def _heartbeat_automation(client: SyncPrefectClient, frequency: int) -> None:
-    """Crash a run whose heartbeats stop. Three missed ones, since one can be late on a busy host."""
-    automation = Automation(
-        name=HEARTBEAT_AUTOMATION,
-        description="A worker that dies with its run leaves the run Running; this notices.",
-        trigger=EventTrigger(
-            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-            after={"prefect.flow-run.heartbeat"},
-            expect={"prefect.flow-run.*"},
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=3 * frequency),
-        ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="No heartbeat: the process or its host is gone. Retry resumes it.")],
-    )
+def _automation(automation: Automation) -> None:
+    """Create it, or bring the one of its name up to date."""
     try:
-        automation.id = cast(Automation, Automation.read(name=HEARTBEAT_AUTOMATION)).id
+        automation.id = cast(Automation, Automation.read(name=automation.name)).id
         automation.update()
     except (ValueError, ObjectNotFound):
         automation.create()

@@ -46,7 +46,18 @@ class ServedRun:
 
 
 @pytest.fixture(scope="session")
-def served_run(stack: Stack) -> ServedRun:
+def lost_runs(stack: Stack) -> dict[str, str]:
+    """State -> run in it of which nothing will be heard again, as when its host loses power. Noticing takes minutes, so it comes early."""
+    runs = {}
+    for state in ("RUNNING", "PENDING"):
+        later = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2099-01-01T00:00:00Z"}}
+        runs[state] = stack.trigger("problems", {"store": "/store", "config": {}}, state=later)
+        stack.api("POST", f"/flow_runs/{runs[state]}/set_state", {"state": {"type": state}, "force": True})
+    return runs
+
+
+@pytest.fixture(scope="session")
+def served_run(stack: Stack, lost_runs: dict[str, str]) -> ServedRun:
     """The small recipe, triggered and finished."""
     run_id = stack.trigger("pipeline", {"run": {"recipe": "tiny", "overrides": MINI}}, idempotency_key="small recipe")
     stack.finished(run_id)

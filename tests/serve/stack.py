@@ -109,6 +109,7 @@ class Stack:
             "MATHQUARRY_REPORTS_URL": f"http://127.0.0.1:{self.reports_port}",
             "MATHQUARRY_GPUS": "0",
             "MATHQUARRY_MEMORY": "3g",
+            "MATHQUARRY_START_SECONDS": "120",
             # The services take part of the cores, and threads that wait for each other make little of the rest.
             "MATHQUARRY_THREADS": "1",
             "MATHQUARRY_COMPOSE": "tests/serve/small-store.yaml" if self.small_store else "",

@@ -57,6 +57,12 @@ def test_a_killed_container_is_noticed_and_resumed(stack: Stack, served_run: Ser
     stack.verify()
 
 
+@pytest.mark.parametrize(("state", "reason"), [("RUNNING", "No heartbeat"), ("PENDING", "Not started")])
+def test_a_run_that_was_lost_with_its_host_is_noticed(stack: Stack, lost_runs: dict[str, str], state: str, reason: str) -> None:
+    """Before its first heartbeat, too."""
+    assert reason in stack.finished(lost_runs[state], "CRASHED")["state"]["message"]
+
+
 @pytest.mark.faults
 def test_one_pipeline_survives_what_happens_to_everything_around_it(stack: Stack) -> None:
     """Server, Postgres and worker restart, the pipeline's process is killed; each stage with a model still ran once."""
