@@ -32,6 +32,8 @@ SERVER_PATIENCE_SECONDS = 1800.0
 """How long the server may be away before a pipeline gives up; its children go on without it."""
 MOST_CRASHES = 2
 """How often a pipeline resumes a crashed stage by itself before it fails and waits for Retry."""
+CRASH_SECONDS = 15.0
+"""Time before that: some seconds after a process died its worker reports it once more, and a run resumed before then looks crashed again."""
 
 
 def run_stage(name: str, stage_flow: Flow[..., Produced], store: str, *arguments: Any, **options: Any) -> Produced:
@@ -75,6 +77,7 @@ def _child_run(name: str, deployment: str, key: str, parameters: dict[str, Any])
                     return child
                 crashes += 1
                 log.warning("%s crashed (%s); resuming it, %d of %d times", name, child.state.message, crashes, MOST_CRASHES)
+                time.sleep(CRASH_SECONDS)
                 _patiently(_resume, client, child.id)
             time.sleep(POLL_SECONDS)
 

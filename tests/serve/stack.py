@@ -183,6 +183,16 @@ class Stack:
         assert state is None or run["state"]["type"] == state, json.dumps(run["state"]) + self.logs(run_id)
         return run
 
+    def crashed(self, run_id: str) -> str:
+        """Message of a run whose process was killed, once its worker has done with it.
+
+        A worker reports the crash again some seconds after it was reported from inside, and that marks even a run that was retried before.
+        """
+        message = self.finished(run_id, "CRASHED")["state"]["message"]
+        done = {"event": {"name": ["prefect.worker.executed-flow-run"]}, "related": {"id": [f"prefect.flow-run.{run_id}"]}}
+        self.wait(lambda: self.api("POST", "/events/filter", {"filter": done})["total"], f"the worker's end of run {run_id}", 120)
+        return str(message)
+
     def in_state(self, run_id: str, name: str, state: str) -> dict[str, Any]:
         """The child run called `name` once it is in `state`."""
 

@@ -50,7 +50,7 @@ def test_a_killed_container_is_noticed_and_resumed(stack: Stack, served_run: Ser
     checkpointed(stack, run_id)
     started = time.monotonic()
     docker("kill", "--signal", "KILL", stage_container(stack.run(run_id)))
-    assert "137" in stack.finished(run_id, "CRASHED")["state"]["message"]
+    assert "137" in stack.crashed(run_id)
     print(f"noticed after {time.monotonic() - started:.1f} s")
     stack.retry(run_id)
     assert stack.finished(run_id)["run_count"] == 2
@@ -77,7 +77,7 @@ def test_one_pipeline_survives_what_happens_to_everything_around_it(stack: Stack
     docker("start", stack.container("docker-worker"))
     stack.in_state(run_id, "reward-0", "Running")
     kill_process(stack, run_id)
-    stack.finished(run_id, "CRASHED")
+    stack.crashed(run_id)
     stack.retry(run_id)
     stack.finished(run_id)
     counts = {name: run["run_count"] for name, run in stack.children(run_id).items() if run["work_pool_name"] == "gpu"}
@@ -106,7 +106,7 @@ def test_a_stage_out_of_memory_says_so_and_resumes_with_more(
 ) -> None:
     memory_limit("150m")
     run_id = stack.trigger("sft", fine_tuning(served_run, 3, seed=12))
-    assert "memory" in stack.finished(run_id, "CRASHED")["state"]["message"]
+    assert "memory" in stack.crashed(run_id)
     memory_limit("3g")
     stack.retry(run_id)
     stack.finished(run_id)
@@ -123,7 +123,7 @@ def test_a_locked_ledger_holds_up_no_stage_and_loses_no_row(stack: Stack, served
     try:
         run_id = stack.trigger("sft", fine_tuning(served_run, 2, seed=13))
         message = stack.finished(run_id)["state"]["message"]
-        assert "ledger" in stack.logs(run_id)
+        stack.wait(lambda: "ledger" in stack.logs(run_id), "the warning")
     finally:
         docker("exec", worker, "python", "-c", KILL_HOLDER)
         holder.wait()
