@@ -38,7 +38,9 @@ def open_run(page: Page, stack: Stack, run_id: str) -> None:
     page.goto(f"{stack.url}/v2/runs/flow-run/{run_id}")
 
 
-def test_a_run_is_started_by_its_form_fails_and_is_retried_to_its_end(page: Page, stack: Stack, served_run: ServedRun) -> None:
+def test_a_run_is_started_by_its_form_fails_and_is_retried_to_its_end(
+    page: Page, stack: Stack, lost_runs: dict[str, str], submitted: list[str]
+) -> None:
     page.goto(f"{stack.url}/v2/deployments/deployment/{stack.deployment('pipeline')['id']}")
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Custom run").click()
@@ -50,7 +52,7 @@ def test_a_run_is_started_by_its_form_fails_and_is_retried_to_its_end(page: Page
     page.get_by_text("Run Name").scroll_into_view_if_needed()
     shot(page, "form")
     page.get_by_role("button", name="Submit").click()
-    run_id = stack.wait(lambda: newest(stack, "pipeline", served_run.id), "the run that was submitted")
+    run_id = stack.wait(lambda: newest(stack, "pipeline"), "the run that was submitted")
 
     open_run(page, stack, run_id)
     broken = stack.wait(lambda: stack.children(run_id).get("pretrain", {}).get("infrastructure_pid"), "the container of pretrain")
@@ -69,17 +71,17 @@ def test_a_run_is_started_by_its_form_fails_and_is_retried_to_its_end(page: Page
     after = stack.children(run_id)
     assert {name for name in before if after[name]["infrastructure_pid"] != before[name]["infrastructure_pid"]} == {"pretrain"}
     assert {name for name, run in after.items() if run["run_count"] > 1} <= {"pretrain"}
-    assert stack.keys(run_id) == {**served_run.keys, "report": stack.keys(run_id)["report"]}
     press(page.get_by_role("tab", name="Subflow Runs"))
     page.get_by_text("evaluate-rl-1").first.wait_for()
     shot(page, "run")
+    submitted.append(run_id)
 
 
-def newest(stack: Stack, flow: str, other: str) -> str | None:
-    """Id of the newest top-level run of a flow, if it is another one."""
+def newest(stack: Stack, flow: str) -> str | None:
+    """Id of the newest run of a flow."""
     query = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC", "limit": 1}
     found = stack.api("POST", "/flow_runs/filter", query)
-    return found[0]["id"] if found and found[0]["id"] != other else None
+    return found[0]["id"] if found else None
 
 
 def test_a_person_judges_the_domains_in_the_form_of_a_suspended_run(page: Page, stack: Stack, served_run: ServedRun) -> None:
