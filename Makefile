@@ -16,32 +16,28 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python $(TORCH)
 # Dozens of processes import the same libraries: what Python compiled once is kept, also where the environment says otherwise.
 unexport PYTHONDONTWRITEBYTECODE
 # Tests share the cores as processes of one thread each, a file of tests in each.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=12
 SPREAD := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-vllm test-serve test-faults unit check docs vllm smollm lock sandbox images up down clean
+.PHONY: demo test test-vllm test-serve unit check docs vllm smollm lock sandbox images up down clean
 
 demo: $(READY)
 	$(BIN)/mathquarry run tiny --store $(STORE) --set seed=$(SEED)
 
 test: $(READY)
 	$(PYTEST) $(SPREAD) -m "not slow and not vllm"
-	$(PYTEST) $(SPREAD) -m "slow and not vllm and not serve and not browser and not faults"
+	$(PYTEST) $(SPREAD) -m "slow and not vllm and not serve and not browser"
 
 # Needs `make vllm`.
 test-vllm: $(READY)
 	$(BIN)/python -m pytest -m vllm -q
 
 # Real services: a Docker engine, Postgres, Prefect's server and workers, Chromium. On Debian as root, prepare installs what is missing.
+# About twenty minutes; with MATHQUARRY_TEST_RESTART_ENGINE=1, which says that the engine may be restarted, six more.
 test-serve: $(READY)
 	$(INSTALL) --group browser
 	tests/serve/prepare
-	$(BIN)/python -m pytest -m "(serve or browser) and not faults" -q
-
-# Restarts of everything, the Docker engine too where MATHQUARRY_TEST_RESTART_ENGINE=1 says that it may be: about twenty minutes.
-test-faults: $(READY)
-	tests/serve/prepare
-	$(BIN)/python -m pytest -m faults -q
+	$(PYTEST) -m "serve or browser"
 
 unit: $(READY)
 	$(PYTEST) $(SPREAD) -m "not slow and not vllm"

@@ -170,7 +170,8 @@ def process_template(settings: DeploySettings) -> dict[str, Any]:
     """Base job template of the `cpu` pool: a process in its worker's container, without job variables."""
     return {
         "variables": {"type": "object", "properties": {}, "additionalProperties": False},
-        "job_configuration": {"env": _environment(settings), "stream_output": True},
+        # With a command of its own a run needs no process that first works out where its code is: it is installed.
+        "job_configuration": {"env": _environment(settings), "stream_output": True, "command": "python -m prefect.engine"},
     }
 
 

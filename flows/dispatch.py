@@ -33,7 +33,7 @@ SERVER_PATIENCE_SECONDS = 1800.0
 MOST_CRASHES = 2
 """How often a pipeline resumes a crashed stage by itself before it fails and waits for Retry."""
 CRASH_SECONDS = 15.0
-"""Time before that: some seconds after a process died its worker reports it once more, and a run resumed before then looks crashed again."""
+"""Time before that: a worker reports a dead process again after some seconds, and a run resumed before then looks crashed."""
 
 
 def run_stage(name: str, stage_flow: Flow[..., Produced], store: str, *arguments: Any, **options: Any) -> Produced:

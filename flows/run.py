@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -74,7 +75,7 @@ def _embedded(recipe: Recipe, store_url: str, start: Callable[[str], Run]) -> Ru
     started = time.monotonic()
     # With PREFECT_API_URL set, the run shows in that server's UI; otherwise a server of its own comes and goes with it.
     shared = os.environ.get("PREFECT_API_URL")
-    with nullcontext(shared) if shared else embedded_server(store.root / "prefect"):
+    with nullcontext(shared) if shared else embedded_server(store.root / "prefect", meanwhile=_import_stages):
         from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
         # Heartbeats tell a shared server that a run is alive; without one, every flow would only wait a second for them.
@@ -87,6 +88,12 @@ def _embedded(recipe: Recipe, store_url: str, start: Callable[[str], Run]) -> Ru
     else:
         print(f"\n{len(run.produced) - reused} artifacts made, {reused} reused, in {_duration(seconds)}.")
     return run
+
+
+def _import_stages() -> None:
+    """Import what stages with a model need, which takes seconds too."""
+    for name in ("pretrain", "sft", "reward_stage", "rl.grpo", "evaluate"):
+        importlib.import_module(f"models.{name}")
 
 
 def _print_report(run: Run) -> None:

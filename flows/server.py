@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,8 +40,10 @@ QUIET = {
 
 
 @contextmanager
-def embedded_server(home: Path) -> Iterator[str]:
+def embedded_server(home: Path, meanwhile: Callable[[], None]) -> Iterator[str]:
     """Run a server with its database in `home`; yields its API URL and points this process at it. Call it before Prefect is imported.
+
+    `meanwhile` is called while the server starts, which takes seconds.
 
     Raises `MathQuarryError` when the server does not answer within two minutes.
     """
@@ -62,6 +64,7 @@ def embedded_server(home: Path) -> Iterator[str]:
             start_new_session=True,
         )
     try:
+        meanwhile()
         _wait_until_healthy(url, server, log)
         os.environ.update(settings, PREFECT_API_URL=url)
         yield url

@@ -15,7 +15,7 @@ from tests.e2e.command_line import CommandLine
 @pytest.fixture(scope="session")
 def command_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
     before = dict(os.environ)
-    with embedded_server(tmp_path_factory.mktemp("prefect")) as url:
+    with embedded_server(tmp_path_factory.mktemp("prefect"), meanwhile=lambda: None) as url:
         environment = {**os.environ, "PREFECT_API_URL": url, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "3600"}
         os.environ.clear()
         os.environ.update(before)

@@ -15,7 +15,7 @@ from tests.serve.stack import MINI, WITH_A_MODEL, Stack
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.faults,
+    pytest.mark.serve,
     pytest.mark.skipif(
         "MATHQUARRY_TEST_RESTART_ENGINE" not in os.environ, reason="restarts the engine; set MATHQUARRY_TEST_RESTART_ENGINE"
     ),

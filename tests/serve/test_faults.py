@@ -63,7 +63,6 @@ def test_a_run_that_was_lost_with_its_host_is_noticed(stack: Stack, lost_runs: d
     assert reason in stack.finished(lost_runs[state], "CRASHED")["state"]["message"]
 
 
-@pytest.mark.faults
 def test_one_pipeline_survives_what_happens_to_everything_around_it(stack: Stack) -> None:
     """Server, Postgres and worker restart, the pipeline's process is killed; each stage with a model still ran once."""
     run_id = stack.trigger("pipeline", {"run": {"recipe": "tiny", "seed": 1, "overrides": MINI}})
@@ -113,7 +112,6 @@ def test_a_stage_out_of_memory_says_so_and_resumes_with_more(
     stack.verify()
 
 
-@pytest.mark.faults
 def test_a_locked_ledger_holds_up_no_stage_and_loses_no_row(stack: Stack, served_run: ServedRun) -> None:
     worker = stack.container("cpu-worker")
     holding = "import duckdb, time; held = duckdb.connect('/store/ledger.duckdb'); print('held', flush=True); time.sleep(600)"
