@@ -233,6 +233,22 @@ class Stack:
         return docker("exec", self.container("cpu-worker"), "mathquarry", "ledger", "verify")
 
 
+KILL = """
+import os, pathlib, signal
+for entry in pathlib.Path('/proc').glob('[0-9]*'):
+    try:
+        if b'PREFECT__FLOW_RUN_ID={run_id}' in (entry / 'environ').read_bytes() and b'prefect.engine' in (entry / 'cmdline').read_bytes():
+            os.kill(int(entry.name), signal.SIGKILL)
+    except OSError:
+        pass
+"""
+
+
+def kill_process(container: str, run_id: str) -> None:
+    """kill -9 for the process of a run in a container."""
+    docker("exec", container, "python", "-c", KILL.format(run_id=run_id))
+
+
 def stage_container(run: dict[str, Any]) -> str:
     """Id of the container of a run in the `gpu` pool."""
     return re.split(r"[:/]", run["infrastructure_pid"])[-1]

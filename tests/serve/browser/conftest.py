@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 
 
-@pytest.fixture(scope="session")
+# A page that stays open draws, with a processor that the other tests need.
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+
+
+@pytest.fixture(scope="module")
 def page(stack: Stack) -> Iterator[Page]:
     playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright; `make test-serve` installs it")
     executable = shutil.which("chromium") or shutil.which("google-chrome")
@@ -25,7 +29,7 @@ def page(stack: Stack) -> Iterator[Page]:
         pytest.skip("needs Chromium; `make test-serve` installs it")
     SCREENSHOTS.mkdir(exist_ok=True)
     with playwright.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        browser = engine.chromium.launch(executable_path=executable, args=FLAGS)
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.set_default_timeout(60_000)
         page.goto(stack.url)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.serve.browser.conftest import SCREENSHOTS
 from tests.serve.conftest import ServedRun
-from tests.serve.stack import MINI, Stack, docker, stage_container
+from tests.serve.stack import MINI, Stack, docker, kill_process, stage_container
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -55,12 +55,12 @@ def test_a_run_is_started_by_its_form_fails_and_is_retried_to_its_end(
     run_id = stack.wait(lambda: newest(stack, "pipeline"), "the run that was submitted")
 
     open_run(page, stack, run_id)
-    broken = stack.wait(lambda: stack.children(run_id).get("pretrain", {}).get("infrastructure_pid"), "the container of pretrain")
-    docker("kill", "--signal", "KILL", stage_container({"infrastructure_pid": broken}))
+    broken = stack.in_state(run_id, "pretrain", "Running")
+    kill_process(stage_container(broken), broken["id"])
     page.get_by_text("Failed", exact=True).first.wait_for(timeout=120_000)
     press(page.get_by_role("combobox").filter(has_text="Oldest to newest"))
     page.get_by_role("option", name="Newest to oldest").click()
-    page.get_by_text("status code 137").first.wait_for()
+    page.get_by_text("SIGKILL").first.wait_for()
     shot(page, "failed")
     before = stack.children(run_id)
     assert before["pretrain"]["state"]["type"] == "CRASHED"
