@@ -245,8 +245,8 @@ for entry in pathlib.Path('/proc').glob('[0-9]*'):
 
 
 def kill_process(container: str, run_id: str) -> None:
-    """kill -9 for the process of a run in a container."""
-    docker("exec", container, "python", "-c", KILL.format(run_id=run_id))
+    """kill -9 for the process of a run in a container, which may end with it."""
+    docker("exec", container, "python", "-c", KILL.format(run_id=run_id), status=None)
 
 
 def stage_container(run: dict[str, Any]) -> str:
