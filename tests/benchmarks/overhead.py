@@ -3,8 +3,8 @@
     python -m tests.benchmarks.overhead [embedded] [served]
 
 The recipe is the small one of tests/serve. `served` starts the services of docker/compose.yaml (tests/serve/prepare first), or uses those
-that $MATHQUARRY_TEST_STACK names. A stage's overhead is the time from its child run's creation to its end, less what its artifact took: first
-until the run starts (queue, container, Prefect), then inside it (importing torch and transformers, publishing in the UI).
+that $MATHQUARRY_TEST_STACK names. A stage's overhead is the time from its child run's creation to its end, less what its artifact took:
+first until the run starts (queue, container, Prefect), then inside it (importing torch and transformers, publishing in the UI).
 """
 
 from __future__ import annotations
