@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 
 
-# A page that stays open draws, with a processor that the other tests need.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 
 
+# Not for the whole session: a page that stays open goes on drawing, with a processor that the other tests need.
 @pytest.fixture(scope="module")
 def page(stack: Stack) -> Iterator[Page]:
     playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright; `make test-serve` installs it")
