@@ -9,7 +9,7 @@ from flows.stage import ArtifactRef, stage_flow
 from tasks.stage import Produced
 
 
-@stage_flow("crawl")
+@stage_flow("crawl", tasks.crawl.crawl)
 def crawl_flow(store: str, config: CrawlConfig, problems: ArtifactRef, mode: BuildMode = "reuse") -> Produced:
     """Generate the mini-web, or register WARC files that are already here.
 

@@ -9,7 +9,7 @@ from flows.stage import ArtifactRef, stage_flow
 from tasks.stage import Produced
 
 
-@stage_flow("curate")
+@stage_flow("curate", tasks.curate.curate)
 def curate_flow(store: str, config: CurateConfig, problems: ArtifactRef, mode: BuildMode = "reuse") -> Produced:
     """Turn a `problems` artifact into fine-tuning examples.
 

@@ -2,7 +2,8 @@
 
 A pipeline that was started from a deployment runs its stages from theirs. Each is a child run with a key of the pipeline run's id and the
 stage's name, so a retried pipeline finds the children it had: finished ones are passed over, one that still runs is waited for, and one
-that failed is resumed as the same run. Only references travel; the artifacts are in the store.
+that failed is resumed as the same run. A stage whose artifact is in the store gets a child run too, which ends at once: it waits for
+no GPU and starts no container. Only references travel; the artifacts are in the store.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -20,12 +22,14 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.deployments import run_deployment
 from prefect.exceptions import PrefectHTTPStatusError
-from prefect.states import AwaitingRetry
+from prefect.states import AwaitingRetry, Completed
 from pydantic_core import to_jsonable_python
 
 from data.errors import MathQuarryError
-from flows.stage import produced_by
+from data.store import Store
+from flows.stage import find_artifact, message_of, produced_by
 from tasks.stage import Produced
+from tasks.ui import publish_stage, server_may_be_away
 
 POLL_SECONDS = 2.0
 SERVER_PATIENCE_SECONDS = 1800.0
@@ -34,6 +38,8 @@ MOST_CRASHES = 2
 """How often a pipeline resumes a crashed stage by itself before it fails and waits for Retry."""
 CRASH_SECONDS = 15.0
 """Time before that: a worker reports a dead process again after some seconds, and a run resumed before then looks crashed."""
+START_SECONDS = 60.0
+"""How far ahead a run is planned that is to end before a worker sees it. Workers look 10 s ahead."""
 
 
 def run_stage(name: str, stage_flow: Flow[..., Produced], store: str, *arguments: Any, **options: Any) -> Produced:
@@ -45,7 +51,8 @@ def run_stage(name: str, stage_flow: Flow[..., Produced], store: str, *arguments
     if context is None or context.flow_run is None or context.flow_run.deployment_id is None:
         return stage_flow.with_options(flow_run_name=name)(store, *arguments, **options)
     bound = inspect.signature(stage_flow.fn).bind(store, *arguments, **options)
-    child = _child_run(name, deployment_of(stage_flow), f"{context.flow_run.id}/{name}", to_jsonable_python(bound.arguments))
+    found = find_artifact(stage_flow, bound.arguments)
+    child = _child_run(name, deployment_of(stage_flow), f"{context.flow_run.id}/{name}", to_jsonable_python(bound.arguments), found)
     assert child.state is not None
     if not child.state.is_completed():
         raise MathQuarryError(
@@ -60,12 +67,19 @@ def deployment_of(stage_flow: Flow[..., Any]) -> str:
     return f"{stage_flow.name}/{stage_flow.name}"
 
 
-def _child_run(name: str, deployment: str, key: str, parameters: dict[str, Any]) -> FlowRun:
-    """Start, resume or find the child run of `key`, and wait until it has ended. A suspended run has not ended."""
+def _child_run(name: str, deployment: str, key: str, parameters: dict[str, Any], found: Produced | None) -> FlowRun:
+    """Start, resume or find the child run of `key`, and wait until it has ended. A suspended run has not ended.
+
+    With the artifact `found` already, a run that no worker has taken yet ends without one.
+    """
     log = get_run_logger()
-    started = _patiently(run_deployment, deployment, parameters=parameters, flow_run_name=name, idempotency_key=key, timeout=0)
+    options = {"scheduled_time": datetime.now(UTC) + timedelta(seconds=START_SECONDS)} if found else {}
+    started = _patiently(run_deployment, deployment, parameters=parameters, flow_run_name=name, idempotency_key=key, timeout=0, **options)
     with get_client(sync_client=True) as client:
-        _patiently(_resume, client, started.id)
+        if found is None:
+            _patiently(_resume, client, started.id)
+        elif _patiently(_end, client, started.id, message_of(found)):
+            _show(started, found, parameters["store"])
         state, crashes = None, 0
         while True:
             child: FlowRun = _patiently(client.read_flow_run, started.id)
@@ -92,6 +106,23 @@ def _resume(client: SyncPrefectClient, child_id: UUID) -> None:
     state = client.read_flow_run(child_id).state
     if state is not None and state.is_final() and not state.is_completed():
         client.set_flow_run_state(child_id, AwaitingRetry(message="Resumed by the pipeline."), force=True)
+
+
+def _end(client: SyncPrefectClient, child_id: UUID, message: str) -> bool:
+    """Complete a child that is not running and has not completed; returns whether it was one."""
+    state = client.read_flow_run(child_id).state
+    idle = state is not None and (state.is_scheduled() or (state.is_final() and not state.is_completed()))
+    if idle:
+        client.set_flow_run_state(child_id, Completed(message=message), force=True)
+    return idle
+
+
+def _show(child: FlowRun, found: Produced, store: str) -> None:
+    """Show what was found on the child's page, as a run of its own would have."""
+    context = FlowRunContext.get()
+    assert context is not None
+    with context.model_copy(update={"flow_run": child}), server_may_be_away():
+        publish_stage(Store(store).get(found.stage, found.key))
 
 
 def _patiently(request: Callable[..., Any], *arguments: Any, **options: Any) -> Any:

@@ -9,7 +9,7 @@ from models.config import EvaluateConfig
 from tasks.stage import Produced
 
 
-@stage_flow("evaluate")
+@stage_flow("evaluate", tasks.evaluate.evaluate)
 def evaluate_flow(store: str, config: EvaluateConfig, policy: ArtifactRef, problems: ArtifactRef, mode: BuildMode = "reuse") -> Produced:
     """Score a policy on the held-out questions of a `problems` artifact.
 

@@ -10,7 +10,7 @@ from models.config import GRPOConfig
 from tasks.stage import Produced
 
 
-@stage_flow("grpo")
+@stage_flow("grpo", tasks.grpo.grpo)
 def grpo_flow(
     store: str,
     config: GRPOConfig,

@@ -9,7 +9,7 @@ from models.config import HarnessConfig
 from tasks.stage import Produced
 
 
-@stage_flow("harness")
+@stage_flow("harness", tasks.harness.harness)
 def harness_flow(store: str, config: HarnessConfig, policy: ArtifactRef, mode: BuildMode = "reuse") -> Produced:
     """Score a policy on benchmarks of lm-evaluation-harness.
 

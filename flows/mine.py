@@ -11,7 +11,7 @@ from flows.stage import ArtifactRef, stage_flow
 from tasks.stage import Produced
 
 
-@stage_flow("mine")
+@stage_flow("mine", tasks.mine.mine)
 def mine_flow(store: str, config: MineConfig, crawl: ArtifactRef, problems: ArtifactRef, mode: BuildMode = "reuse") -> Produced:
     """Mine the corpus from a `crawl` artifact, decontaminated against a `problems` artifact.
 

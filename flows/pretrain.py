@@ -9,7 +9,7 @@ from models.config import PretrainConfig, PretrainedModel, ScratchModel
 from tasks.stage import Produced
 
 
-@stage_flow("pretrain")
+@stage_flow("pretrain", tasks.pretrain.pretrain)
 def pretrain_flow(
     store: str,
     model: ScratchModel | PretrainedModel,

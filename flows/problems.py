@@ -9,7 +9,7 @@ from flows.stage import stage_flow
 from tasks.stage import Produced
 
 
-@stage_flow("problems")
+@stage_flow("problems", tasks.problems.problems)
 def problems_flow(store: str, config: ProblemsConfig, mode: BuildMode = "reuse") -> Produced:
     """Load or generate the problem sets.
 

@@ -9,7 +9,7 @@ from models.config import RejectionConfig
 from tasks.stage import Produced
 
 
-@stage_flow("rejection")
+@stage_flow("rejection", tasks.rejection.rejection)
 def rejection_flow(
     store: str,
     config: RejectionConfig,

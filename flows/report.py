@@ -10,7 +10,7 @@ from flows.stage import ArtifactRef, stage_flow
 from tasks.stage import Produced
 
 
-@stage_flow("report")
+@stage_flow("report", tasks.report.report)
 def report_flow(store: str, run: dict[str, Any], stages: dict[str, ArtifactRef], mode: BuildMode = "reuse") -> Produced:
     """Write the report of a run.
 

@@ -9,7 +9,7 @@ from models.config import RefreshConfig, RewardConfig
 from tasks.stage import Produced
 
 
-@stage_flow("reward")
+@stage_flow("reward", tasks.reward.train_reward)
 def reward_flow(
     store: str, config: RewardConfig, start: ArtifactRef, policy: ArtifactRef, problems: ArtifactRef, mode: BuildMode = "reuse"
 ) -> Produced:
@@ -26,7 +26,7 @@ def reward_flow(
     return tasks.reward.train_reward(store, config, start, policy, problems, mode)
 
 
-@stage_flow("reward-refresh")
+@stage_flow("reward-refresh", tasks.reward.refresh_reward)
 def reward_refresh_flow(
     store: str,
     config: RewardConfig,

@@ -9,7 +9,7 @@ from models.config import SFTConfig
 from tasks.stage import Produced
 
 
-@stage_flow("sft")
+@stage_flow("sft", tasks.sft.sft)
 def sft_flow(
     store: str,
     config: SFTConfig,

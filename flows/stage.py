@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable
-from typing import Annotated, ParamSpec, cast
+from collections.abc import Callable, Mapping
+from contextvars import Context
+from typing import Annotated, Any, ParamSpec, cast
 
-from prefect import Flow, flow
+from prefect import Flow, Task, flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import Field
@@ -22,11 +23,13 @@ P = ParamSpec("P")
 ArtifactRef = Annotated[str, Field(pattern=r"^[a-z]+/[0-9a-f]{20}$", examples=["sft/0123456789abcdef0123"])]
 """Reference of an artifact, `stage/key`, as a stage's summary in the UI and `mathquarry ledger ls` show it."""
 
+_TASKS: dict[str, Task[..., Any]] = {}
+"""Name of a stage's flow -> its task, which takes the same arguments."""
 _MESSAGE = re.compile(r"(made|found) ([a-z]+)/([0-9a-f]{20})")
 
 
-def stage_flow(name: str) -> Callable[[Callable[P, Produced]], Flow[P, Produced]]:
-    """A flow that ends Completed with a message naming its artifact: "made sft/<key>".
+def stage_flow(name: str, task: Task[P, Any]) -> Callable[[Callable[P, Produced]], Flow[P, Produced]]:
+    """A flow around a stage's task that ends Completed with a message naming its artifact: "made sft/<key>".
 
     The message is all that a pipeline gets from a stage that ran elsewhere. It arrives with the state, so there is no state without it.
     """
@@ -35,15 +38,36 @@ def stage_flow(name: str) -> Callable[[Callable[P, Produced]], Flow[P, Produced]
         @functools.wraps(function)
         def run(*arguments: P.args, **keywords: P.kwargs) -> State[Produced]:
             produced = function(*arguments, **keywords)
-            return Completed(message=f"{'found' if produced.reused else 'made'} {produced.ref}", data=produced)
+            return Completed(message=message_of(produced), data=produced)
 
         # Prefect looks names up where `run` is defined, so the annotations are given to it resolved.
         run.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]
         run.__annotations__ = inspect.get_annotations(function, eval_str=True)
+        _TASKS[name] = task
         # Prefect hands the state's data to whoever calls the flow in this process.
         return flow(name=name)(cast(Callable[P, Produced], run))
 
     return decorate
+
+
+def message_of(produced: Produced) -> str:
+    """What a stage's last state says: the artifact, and whether it was made or found."""
+    return f"{'found' if produced.reused else 'made'} {produced.ref}"
+
+
+def find_artifact(stage_flow: Flow[..., Produced], arguments: Mapping[str, Any]) -> Produced | None:
+    """What the stage would find in the store, without running it; None when there is nothing, or when it is to be made again.
+
+    None also where only the stage's own container can tell: a source that is not here, or a library that is not installed here.
+    """
+    if arguments.get("mode") == "rebuild":
+        return None
+    try:
+        # In a context of its own, nothing of it is shown on the page of the run that asks.
+        found = Context().run(_TASKS[stage_flow.name].fn, **{**arguments, "mode": "require"})
+    except (MathQuarryError, ImportError):
+        return None
+    return cast(Produced, found)
 
 
 def produced_by(state: State, store_url: str) -> Produced:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from prefect import task
 
 from data.store import BuildMode
+from data.workspace import Workspace
 from models.config import EvaluateConfig
 from tasks.stage import Produced, produce
 
@@ -14,7 +18,11 @@ VERSION = 4
 @task(name="evaluate")
 def evaluate(store: str, config: EvaluateConfig, policy: str, problems: str, mode: BuildMode = "reuse") -> Produced:
     """Artifact: `scores.json` and every answer with its verdict."""
-    from models.evaluate import evaluate as score
+
+    def work(space: Workspace, inputs: dict[str, Path]) -> dict[str, Any]:
+        from models.evaluate import evaluate as score
+
+        return score(config, inputs["policy"] / "model", inputs["problems"], space)
 
     return produce(
         store,
@@ -22,6 +30,6 @@ def evaluate(store: str, config: EvaluateConfig, policy: str, problems: str, mod
         VERSION,
         {"evaluate": config},
         {"policy": policy, "problems": problems},
-        lambda space, inputs: score(config, inputs["policy"] / "model", inputs["problems"], space),
+        work,
         mode=mode,
     )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from prefect import task
 
 from data.store import BuildMode
+from data.workspace import Workspace
 from models.config import GRPOConfig
 from tasks.stage import Produced, produce
 
@@ -23,7 +27,12 @@ def grpo(
     mode: BuildMode = "reuse",
 ) -> Produced:
     """Artifact: the policy after this iteration, and every rollout. `reward` and `examples` are for methods that use them."""
-    from models.rl.grpo import grpo_iteration
+
+    def work(space: Workspace, folders: dict[str, Path]) -> dict[str, Any]:
+        from models.rl.grpo import grpo_iteration
+
+        judge = folders["reward"] / "model" if reward is not None else None
+        return grpo_iteration(config, folders["policy"] / "model", judge, folders["problems"], iteration, space, folders.get("examples"))
 
     inputs = {"policy": policy, "problems": problems}
     if reward is not None:
@@ -36,14 +45,6 @@ def grpo(
         VERSION,
         {"grpo": config, "iteration": iteration},
         inputs,
-        lambda space, folders: grpo_iteration(
-            config,
-            folders["policy"] / "model",
-            folders["reward"] / "model" if reward is not None else None,
-            folders["problems"],
-            iteration,
-            space,
-            folders.get("examples"),
-        ),
+        work,
         mode=mode,
     )

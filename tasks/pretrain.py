@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 
 from data.store import BuildMode
 from data.texts import GENERATED_PREFIX
+from data.workspace import Workspace
 from models.config import PretrainConfig, PretrainedModel, ScratchModel
 from tasks.stage import Produced, produce
 
@@ -25,7 +27,11 @@ def pretrain(
     mode: BuildMode = "reuse",
 ) -> Produced:
     """Artifact: the base model, trained on from the one `before` it where there is one."""
-    from models.pretrain import pretrain as train
+
+    def work(space: Workspace, inputs: dict[str, Path]) -> dict[str, Any]:
+        from models.pretrain import pretrain as train
+
+        return train(model, config, inputs["corpus"], inputs["problems"], space, inputs.get("before"))
 
     return produce(
         store,
@@ -33,7 +39,7 @@ def pretrain(
         VERSION,
         {"model": model, "pretrain": config},
         {"corpus": corpus, "problems": problems, **({"before": before} if before else {})},
-        lambda space, inputs: train(model, config, inputs["corpus"], inputs["problems"], space, inputs.get("before")),
+        work,
         sources=[*model_sources(model), *text_sources(config)],
         mode=mode,
     )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from prefect import task
 
 from data.store import BuildMode
+from data.workspace import Workspace
 from models.config import RefreshConfig, RewardConfig
 from tasks.stage import Produced, produce
 
@@ -14,7 +18,11 @@ VERSION = 4
 @task(name="train-reward")
 def train_reward(store: str, config: RewardConfig, start: str, policy: str, problems: str, mode: BuildMode = "reuse") -> Produced:
     """Artifact: the first reward model (weights from `start`) and the reward data sampled from `policy`."""
-    from models.reward_stage import train_reward as train
+
+    def work(space: Workspace, inputs: dict[str, Path]) -> dict[str, Any]:
+        from models.reward_stage import train_reward as train
+
+        return train(config, inputs["start"] / "model", inputs["policy"] / "model", inputs["problems"], space)
 
     return produce(
         store,
@@ -22,7 +30,7 @@ def train_reward(store: str, config: RewardConfig, start: str, policy: str, prob
         VERSION,
         {"reward": config},
         {"start": start, "policy": policy, "problems": problems},
-        lambda space, inputs: train(config, inputs["start"] / "model", inputs["policy"] / "model", inputs["problems"], space),
+        work,
         mode=mode,
     )
 
@@ -39,24 +47,20 @@ def refresh_reward(
     mode: BuildMode = "reuse",
 ) -> Produced:
     """Artifact: the newest reward model of `history` (oldest first), continued on samples of `policy` with replay."""
-    from models.reward_stage import refresh_reward as go_on
-
     roles = [f"reward-{index}" for index in range(len(history))]
+
+    def work(space: Workspace, inputs: dict[str, Path]) -> dict[str, Any]:
+        from models.reward_stage import refresh_reward as go_on
+
+        newest, earlier = inputs[roles[-1]] / "model", [inputs[role] for role in roles]
+        return go_on(config, refresh, newest, inputs["policy"] / "model", inputs["problems"], earlier, iteration, space)
+
     return produce(
         store,
         "reward",
         VERSION,
         {"reward": config, "refresh": refresh, "iteration": iteration},
         {"policy": policy, "problems": problems, **dict(zip(roles, history, strict=True))},
-        lambda space, inputs: go_on(
-            config,
-            refresh,
-            inputs[roles[-1]] / "model",
-            inputs["policy"] / "model",
-            inputs["problems"],
-            [inputs[role] for role in roles],
-            iteration,
-            space,
-        ),
+        work,
         mode=mode,
     )

@@ -77,14 +77,32 @@ def test_links_in_logs_and_terminals_open_on_the_host(stack: Stack) -> None:
         assert docker("exec", stack.container(service), "python", "-c", program) == stack.url
 
 
-def test_a_comparison_starts_from_the_policy_of_the_pipeline(stack: Stack, served_run: ServedRun) -> None:
+@pytest.fixture(scope="module")
+def comparison(stack: Stack, served_run: ServedRun) -> str:
+    """Id of a comparison's run. It begins where the pipeline's run was after fine-tuning."""
     form = {"recipe": "tiny", "methods": ["rft"], "seeds": [0], "steps": 1, "overrides": MINI}
     run_id = stack.trigger("compare", {"methods": form})
     stack.finished(run_id)
-    keys = stack.keys(run_id)
+    return run_id
+
+
+def test_a_comparison_starts_from_the_policy_of_the_pipeline(stack: Stack, served_run: ServedRun, comparison: str) -> None:
+    keys = stack.keys(comparison)
     assert {name: keys[name] for name in ("sft", "evaluate-sft")} == {name: served_run.keys[name] for name in ("sft", "evaluate-sft")}
-    assert stack.children(run_id)["grpo-rft-0"]["parameters"]["policy"] == served_run.reference("sft")
+    assert stack.children(comparison)["grpo-rft-0"]["parameters"]["policy"] == served_run.reference("sft")
     assert {"grpo-rft-0", "evaluate-rft-0", "report"} <= set(keys)
+
+
+def test_what_is_in_the_store_ends_at_once_without_a_process_and_shows_what_it_is(
+    stack: Stack, served_run: ServedRun, comparison: str
+) -> None:
+    children = stack.children(comparison)
+    started = {name for name, run in children.items() if run["infrastructure_pid"]}
+    assert started == {"grpo-rft-0", "evaluate-rft-0", "report"}
+    assert {run["state"]["message"].split()[0] for name, run in children.items() if name not in started} == {"found"}
+    shown = stack.api("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [children["sft"]["id"]]}}})
+    assert {"markdown", "table", "image"} <= {artifact["type"] for artifact in shown}
+    assert any(served_run.reference("sft") in artifact["data"] for artifact in shown if artifact["type"] == "markdown")
 
 
 def test_an_experiment_about_data_runs_from_its_form(stack: Stack, served_run: ServedRun) -> None:

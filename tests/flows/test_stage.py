@@ -1,0 +1,59 @@
+"""A pipeline looks a stage's artifact up by itself: where it runs there is no torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from data.config import CurateConfig
+from data.store import Identity, Store
+from flows.curate import curate_flow
+from flows.stage import find_artifact
+
+EVERY_MODEL_STAGE = """
+import sys
+
+sys.modules["torch"] = sys.modules["transformers"] = None
+
+from data.store import Identity, Store
+from flows import evaluate, grpo, pretrain, rejection, reward, sft
+from flows.recipe import load_recipe
+from flows.stage import _TASKS, find_artifact
+
+store, recipe = Store(sys.argv[1]), load_recipe("tiny", [])
+inputs = {stage: f"{stage}/{store.build(Identity(stage, 1, {}, {}, ()), lambda space: {}).key}" for stage in ("problems", "mine", "curate")}
+build = Store.build
+Store.build = lambda self, identity, work, **options: build(self, identity, lambda space: {}, **options)
+
+def made_then_found(flow, **arguments):
+    arguments = {"store": sys.argv[1], **arguments}
+    assert find_artifact(flow, arguments) is None, flow.name
+    made = _TASKS[flow.name].fn(**arguments)
+    found = find_artifact(flow, arguments)
+    assert found is not None and found.reused and found.ref == made.ref, flow.name
+    assert find_artifact(flow, {**arguments, "mode": "rebuild"}) is None
+    return made.ref
+
+problems, mine, examples = inputs["problems"], inputs["mine"], inputs["curate"]
+base = made_then_found(pretrain.pretrain_flow, model=recipe.model, config=recipe.pretrain, corpus=mine, problems=problems)
+policy = made_then_found(sft.sft_flow, config=recipe.sft, base=base, examples=examples)
+made_then_found(rejection.rejection_flow, config=recipe.rejection, policy=policy, problems=problems, examples=examples)
+made_then_found(evaluate.evaluate_flow, config=recipe.evaluate, policy=policy, problems=problems)
+judge = made_then_found(reward.reward_flow, config=recipe.reward, start=base, policy=policy, problems=problems)
+refresh = {"config": recipe.reward, "refresh": recipe.refresh, "history": [judge], "iteration": 1}
+made_then_found(reward.reward_refresh_flow, policy=policy, problems=problems, **refresh)
+made_then_found(grpo.grpo_flow, config=recipe.grpo, policy=policy, reward=judge, problems=problems, iteration=1)
+"""
+
+
+def test_every_stage_with_a_model_is_looked_up_without_its_libraries(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", EVERY_MODEL_STAGE, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_stage_whose_inputs_are_not_there_is_left_to_its_own_run(tmp_path: Path) -> None:
+    arguments = {"store": str(tmp_path), "config": CurateConfig(), "problems": f"problems/{'0' * 20}"}
+    assert find_artifact(curate_flow, arguments) is None
+    problems = Store(tmp_path).build(Identity("problems", 1, {}, {}, ()), lambda space: {})
+    assert find_artifact(curate_flow, {**arguments, "problems": f"problems/{problems.key}"}) is None
