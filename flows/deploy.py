@@ -188,6 +188,7 @@ def container_template(settings: DeploySettings) -> dict[str, Any]:
     return {
         "variables": {"type": "object", "properties": {}, "additionalProperties": False},
         "job_configuration": {
+            "command": "python -m flows.supervise",
             "image": settings.stage_image,
             "image_pull_policy": "IfNotPresent",
             "networks": [settings.network],
