@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=12
 SPREAD := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-vllm test-serve unit check docs vllm smollm lock sandbox images up down clean
+.PHONY: demo test test-vllm test-serve serve-ready unit check docs vllm smollm lock sandbox images up down clean
 
 demo: $(READY)
 	$(BIN)/mathquarry run tiny --store $(STORE) --set seed=$(SEED)
@@ -34,10 +34,12 @@ test-vllm: $(READY)
 
 # Real services: a Docker engine, Postgres, Prefect's server and workers, Chromium. On Debian as root, prepare installs what is missing.
 # About twenty minutes; with MATHQUARRY_TEST_RESTART_ENGINE=1, which says that the engine may be restarted, six more.
-test-serve: $(READY)
+test-serve: serve-ready
+	$(PYTEST) -m "serve or browser"
+
+serve-ready: $(READY)
 	$(INSTALL) --group browser
 	tests/serve/prepare
-	$(PYTEST) -m "serve or browser"
 
 unit: $(READY)
 	$(PYTEST) $(SPREAD) -m "not slow and not vllm"

@@ -1,60 +1,43 @@
-"""First process of a stage's container: runs Prefect's engine, and says so when the engine was killed.
+"""First process of a stage's container: runs Prefect's engine, cancels it when asked to, and tells the server when it was killed.
 
-A container that the kernel's memory limit or a `kill -9` empties ends faster than its worker looks, and its exit status can be lost; who
-stays behind inside can tell at once. Prefect's own command for this starts Python and Prefect twice more, seconds of every stage.
+Prefect's own command for this, `prefect flow-run execute`, takes one more process that first works out where the flow's code is. Here it is
+installed, and the stage starts seconds sooner. What is used of Prefect is not its public interface: it is pinned to one version.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
-import signal
-import subprocess
 import sys
-from collections.abc import Sequence
 from uuid import UUID
 
-ENGINE = (sys.executable, "-m", "prefect.engine")
+from prefect.client.orchestration import get_client
+from prefect.flows import load_flow_from_flow_run
+from prefect.runner._flow_run_executor import FlowRunExecutorContext
+from prefect.runner._starter_engine import EngineCommandStarter
 
 
-def supervise(run_id: str, command: Sequence[str] = ENGINE) -> int:
-    """Run `command`, the engine of a flow run, to its end; returns its exit status as a shell counts it.
+async def supervise(run_id: UUID, command: str | None = None) -> int:
+    """Execute a flow run by `command`, the engine, in a process of its own.
 
-    Where that is not 0, the run is reported as crashed, with the reason. A run that the engine has ended itself stays as it is.
+    Returns the container's exit status: 0 when the server knows how the run ended, else the engine's, for the worker outside to report.
     """
-    # Who stops the container signals every process in it. The engine decides what that means; a handler, unlike "ignore", is not inherited.
-    signal.signal(signal.SIGTERM, lambda number, frame: None)
-    status = subprocess.Popen(command).wait()
-    if status:
-        _report(UUID(run_id), status)
-    return status if status >= 0 else 128 - status
-
-
-def _report(run_id: UUID, status: int) -> None:
-    # Imported where it is needed: a stage that ends well does not wait for a second Prefect.
-    from prefect.client.orchestration import get_client
-    from prefect.exceptions import Abort
-    from prefect.states import Crashed
-    from prefect.utilities.engine import propose_state_sync
-
-    with get_client(sync_client=True) as client:
-        state = client.read_flow_run(run_id).state
-        if state is not None and state.is_final():
-            return
-        try:
-            propose_state_sync(client, Crashed(message=reason(status)), flow_run_id=run_id)
-        except Abort:
-            # The server knows better, for instance that the run has just been cancelled.
-            print("The server keeps the run's state.", file=sys.stderr)
-
-
-def reason(status: int) -> str:
-    """What an exit status says, for the run's page: negative for a signal, as `subprocess` counts."""
-    if status >= 0:
-        return f"The run's process ended with exit status {status}; its container's log has the reason."
-    name = signal.Signals(-status).name
-    cause = " If nobody did it, its memory limit did (MATHQUARRY_MEMORY)." if status == -signal.SIGKILL else ""
-    return f"The run's process was killed by {name} (exit status {128 - status}).{cause}"
+    async with FlowRunExecutorContext() as context:
+        run = await context.client.read_flow_run(run_id)
+        starter = EngineCommandStarter(command=command, control_channel=context.control_channel)
+        executor = context.create_executor(run, starter, resolve_flow=load_flow_from_flow_run, propose_submitting=False)
+        result = await executor.submit()
+    if result is None or not result.crash_unreported:
+        return 0
+    # A cancelled run's engine was killed too, by which time the server knows.
+    async with get_client() as client:
+        state = (await client.read_flow_run(run_id)).state
+    if state is not None and state.is_final():
+        return 0
+    status = result.status_code or 1
+    # A signal's counted as a shell does.
+    return status if status > 0 else 128 - status
 
 
 if __name__ == "__main__":
-    sys.exit(supervise(os.environ["PREFECT__FLOW_RUN_ID"]))
+    sys.exit(asyncio.run(supervise(UUID(os.environ["PREFECT__FLOW_RUN_ID"]))))
