@@ -33,10 +33,18 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @dataclass(frozen=True)
 class ServedRun:
-    """A finished pipeline run."""
+    """A finished pipeline run of the small recipe."""
 
     id: str
     keys: dict[str, str]
+    overrides: list[str]
+
+    @classmethod
+    def of(cls, stack: Stack, run_id: str) -> ServedRun:
+        """What is known of it afterwards."""
+        record = stack.record(run_id)
+        keys = {stage["name"]: stage["key"] for stage in record["stages"]}
+        return cls(run_id, keys, [*MINI, f"seed={record['config']['seed']}"])
 
     def reference(self, name: str) -> str:
         stage = next(
@@ -66,17 +74,17 @@ def submitted() -> list[str]:
 def served_run(stack: Stack, lost_runs: dict[str, str], submitted: list[str]) -> ServedRun:
     """The small recipe, finished: as a browser started it, or else triggered here."""
     if submitted:
-        return ServedRun(submitted[0], stack.keys(submitted[0]))
+        return ServedRun.of(stack, submitted[0])
     run_id = stack.trigger("pipeline", {"run": {"recipe": "tiny", "overrides": MINI}})
     stack.finished(run_id)
-    return ServedRun(run_id, stack.keys(run_id))
+    return ServedRun.of(stack, run_id)
 
 
 @pytest.fixture(scope="session")
-def embedded_keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def embedded_keys(served_run: ServedRun, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Name -> key of the same recipe run by the command line in one process."""
     store = Path(tmp_path_factory.mktemp("embedded"))
-    fields = [part for override in MINI for part in ("--set", override)]
+    fields = [part for override in served_run.overrides for part in ("--set", override)]
     done = subprocess.run([sys.executable, "-m", "flows", "run", "tiny", "--store", str(store), *fields], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return {stage["name"]: stage["key"] for stage in Store(store).runs()[-1]["stages"]}

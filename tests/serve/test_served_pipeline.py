@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.serve.conftest import ServedRun
-from tests.serve.stack import MINI, WITH_A_MODEL, Stack, docker, stage_container
+from tests.serve.stack import WITH_A_MODEL, Stack, docker, stage_container
 
 pytestmark = [pytest.mark.slow, pytest.mark.serve]
 
@@ -77,7 +77,7 @@ def test_links_in_logs_and_terminals_open_on_the_host(stack: Stack) -> None:
 @pytest.fixture(scope="module")
 def comparison(stack: Stack, served_run: ServedRun) -> str:
     """Id of a comparison's run. It begins where the pipeline's run was after fine-tuning."""
-    form = {"recipe": "tiny", "methods": ["rft"], "seeds": [0], "steps": 1, "overrides": MINI}
+    form = {"recipe": "tiny", "methods": ["rft"], "seeds": [0], "steps": 1, "overrides": served_run.overrides}
     run_id = stack.trigger("compare", {"methods": form})
     stack.finished(run_id)
     return run_id
@@ -104,7 +104,7 @@ def test_what_is_in_the_store_ends_at_once_without_a_process_and_shows_what_it_i
 
 def test_an_experiment_about_data_runs_from_its_form(stack: Stack, served_run: ServedRun) -> None:
     arms = 'ablate.papers.arms={mined = {parts = [{mix = [{name = "corpus", weight = 1.0}], total_tokens = 8192}]}}'
-    small = [*MINI, "ablate.papers.start=[]", arms, "ablate.held_out_steps=1", "ablate.fine_tune_steps=0"]
+    small = [*served_run.overrides, "ablate.papers.start=[]", arms, "ablate.held_out_steps=1", "ablate.fine_tune_steps=0"]
     run_id = stack.trigger("ablate", {"mixes": {"recipe": "tiny", "experiment": "papers", "seeds": [0], "overrides": small}})
     stack.finished(run_id)
     keys = stack.keys(run_id)
