@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,8 +24,15 @@ def command_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLi
 
 
 @pytest.fixture(scope="session")
-def finished_store(command_line: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store in which the small recipe ran from start to end without an interruption."""
-    store = tmp_path_factory.mktemp("finished") / "store"
-    command_line.run(*command_line.tiny(store))
+def finished_store(command_line: CommandLine, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A store in which the small recipe ran from start to end without an interruption: one for all processes of tests, who only read it."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "finished"
+    folder.mkdir(exist_ok=True)
+    store, done = folder / "store", folder / "done"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            command_line.run(*command_line.tiny(store))
+            done.touch()
     return store
