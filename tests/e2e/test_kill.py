@@ -15,6 +15,8 @@ pytestmark = pytest.mark.slow
 
 MEASURED_FILES = {"metrics.jsonl", "report.html"}
 """Files that hold times, which differ between any two runs."""
+REPEATED = {"evaluate-sft", "evaluate-rl-1", "grpo-2", "evaluate-rl-2"}
+"""Stages that do what an earlier one does, with other inputs; `reward-1` is a refresh, which is another thing than `reward-0`."""
 
 
 def contents(store: Path) -> dict[tuple[str, str], dict[str, str]]:
@@ -35,7 +37,7 @@ def test_killed_in_every_stage_the_run_ends_with_the_same_artifacts(
     record_property("seed", seed)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    stages = Store(finished_store).runs()[-1]["stages"]
+    stages = [stage for stage in Store(finished_store).runs()[-1]["stages"] if stage["name"] not in REPEATED]
     killed = []
     for stage in stages:
         process = command_line.start(*command_line.tiny(store))
