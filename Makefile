@@ -33,7 +33,7 @@ test-vllm: $(READY)
 	$(BIN)/python -m pytest -m vllm -q
 
 # Real services: a Docker engine, Postgres, Prefect's server and workers, Chromium. On Debian as root, prepare installs what is missing.
-# About twenty minutes; with MATHQUARRY_TEST_RESTART_ENGINE=1, which says that the engine may be restarted, six more.
+# About twenty minutes; with MATHQUARRY_TEST_RESTART_ENGINE=1, which says that the engine may be restarted, four more.
 test-serve: serve-ready
 	$(PYTEST) -m "serve or browser"
 
