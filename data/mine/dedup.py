@@ -17,36 +17,33 @@ from data.mine.hashing import gram_hashes, shingle_hashes
 Indices = NDArray[np.int64]
 Signatures = NDArray[np.uint32]
 
-# Shingles hashed at once by every function (8 bytes a product): little enough for the processor's caches.
-_BLOCK = 1024
+# Shingles hashed at once by every function (4 bytes a product): little enough for the processor's caches.
+_BLOCK = 4096
 
 
 def minhash(text: str, config: DedupConfig) -> Signatures:
     """MinHash signature of a text, shape (bands * rows,): for each hash function the least hash over the text's distinct n-grams.
 
-    A text shorter than an n-gram counts as one n-gram of all its tokens. Hash functions are multiply-shift (a * x +
-    b) >> 32 with odd a.
+    A text shorter than an n-gram counts as one n-gram of all its tokens. Hash functions are (a * x + b) mod 2**32 with odd a, where x is
+    the upper half of an n-gram's hash: of two texts of 10,000 n-grams, two different n-grams share it twice in a hundred pairs of texts.
     """
     hashes = shingle_hashes(text)
-    shingles = np.sort(gram_hashes(hashes, min(config.ngram, max(len(hashes), 1))))
-    shingles = shingles[np.r_[True, shingles[1:] != shingles[:-1]][: len(shingles)]]  # repeated ones would not change a minimum
+    # Repeated n-grams do not change a minimum, and taking them out costs more than hashing them.
+    shingles = (gram_hashes(hashes, min(config.ngram, max(len(hashes), 1))) >> np.uint64(32)).astype(np.uint32)
     factors, offsets = _hash_family(config.bands * config.rows)
-    if not len(shingles):
-        return np.full(len(factors), np.iinfo(np.uint32).max, dtype=np.uint32)
-    least = np.full(len(factors), np.iinfo(np.uint64).max, dtype=np.uint64)
+    least = np.full(len(factors), np.iinfo(np.uint32).max, dtype=np.uint32)
     for start in range(0, len(shingles), _BLOCK):
         hashed = factors[:, None] * shingles[start : start + _BLOCK]
         hashed += offsets[:, None]
         np.minimum(least, hashed.min(axis=1), out=least)
-    # The shift is monotone, so it may follow the minimum.
-    return (least >> np.uint64(32)).astype(np.uint32)
+    return least
 
 
 @lru_cache(maxsize=4)
-def _hash_family(count: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+def _hash_family(count: int) -> tuple[Signatures, Signatures]:
     draw = np.random.Generator(np.random.Philox(key=0x5EED))
-    factors = draw.integers(0, 2**64, size=count, dtype=np.uint64) | np.uint64(1)
-    return factors, draw.integers(0, 2**64, size=count, dtype=np.uint64)
+    factors = draw.integers(0, 2**32, size=count, dtype=np.uint32) | np.uint32(1)
+    return factors, draw.integers(0, 2**32, size=count, dtype=np.uint32)
 
 
 def similar_pairs(buckets: Iterable[Indices], signatures: Signatures, threshold: float) -> Indices:

@@ -1,13 +1,16 @@
 import random
+import re
 from pathlib import Path
 
 import fasttext
 import numpy as np
 import pytest
+from hypothesis import given, strategies
 
 from data.config import ClassifierConfig
 from data.errors import MathQuarryError
 from data.mine.classifier import Classifier, as_line, collapse, train, write_examples
+from data.mine.hashing import UNSPACED
 
 CONFIG = ClassifierConfig(dim=32, buckets=2000, learning_rate=0.5, epochs=10, min_count=1)
 MATHS, OTHER = ["theorem", "lemma", "proof", "integral", "prime"], ["coffee", "holiday", "football", "recipe", "weather"]
@@ -64,6 +67,19 @@ def test_text_cannot_smuggle_in_a_label_or_end_its_line(tmp_path: Path) -> None:
     assert "lemma" in model.get_words()
     assert as_line(r"So $x_{12}=\frac{1}{2}$, 求和") == r"so $ x _ { 0 } = \frac { 0 } { 0 } $ , 求 和"
     assert as_line("a __label__math\r\nb</s>") == "a _ _ label _ _ math b < / s >"
+
+
+def spelled_out(text: str) -> str:
+    """`as_line` step by step, as its description says."""
+    text = text.lower()
+    text = re.sub(r"[$^_{}()\[\]=+\-*/<>|,.;:!?\"'&#%~@`]", r" \g<0> ", text).replace("\\", " \\")
+    text = re.sub(f"[{UNSPACED}]", r" \g<0> ", re.sub(r"\d+", " 0 ", text))
+    return " ".join(text.split())
+
+
+@given(strategies.text(strategies.sampled_from(" \t\n\x0b\x85\u3000$\\{}_^-09٣aBΣİ求かñ\ud800")) | strategies.text())
+def test_a_line_is_the_same_as_one_made_symbol_by_symbol(text: str) -> None:
+    assert as_line(text) == spelled_out(text)
 
 
 def test_examples_are_mixed_and_complete_in_any_number_of_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
