@@ -14,17 +14,21 @@ import os
 import platform
 import shutil
 import statistics
+import subprocess
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.config import ClassifierConfig, MineConfig, SeedConfig, WorkersConfig
 from tests.benchmarks import copies, inputs, peers
-from tests.benchmarks.contest import Contestant, contest, run, speed_table
+from tests.benchmarks.contest import ROOT, Contestant, contest, run, speed_table
 from tests.benchmarks.formulas import kept_formulas, source_formulas
 from tests.benchmarks.plan import PLAN, Rates, plan_lines
 from tests.benchmarks.results import write_section
+
+EARLIER = "fc018db"
+"""The revision that careful extraction is timed beside: the last one before extraction was made faster."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,17 @@ class Bench:
 
     def contestant(self, label: str, peer: str, script: str, *arguments: str | Path) -> Contestant:
         """A side of a comparison that runs `script` in the environment of `peer`."""
-        return Contestant(label, peers.python_of(peer, self.environments), script, tuple(map(str, arguments)))
+        code = ROOT if peer == "mathquarry" else None
+        return Contestant(label, peers.python_of(peer, self.environments), script, tuple(map(str, arguments)), code)
+
+    def earlier(self, label: str, script: str, *arguments: str | Path) -> Contestant:
+        """A side that runs the code of revision `EARLIER` of this repository."""
+        code = self.folder / EARLIER
+        if not code.exists():
+            code.mkdir()
+            archive = subprocess.run(["git", "archive", EARLIER, "data"], cwd=ROOT, check=True, capture_output=True).stdout
+            subprocess.run(["tar", "-x", "-C", str(code)], input=archive, check=True)
+        return replace(self.contestant(label, "mathquarry", script, *arguments), code=code)
 
     def circumstances(self, name: str, systems: tuple[str, ...], repeats: int = 0) -> list[str]:
         """Command, machine, date, versions."""
@@ -65,7 +79,9 @@ def machine() -> str:
 def recall(bench: Bench) -> None:
     """The pass that sees every page: WARC -> text -> language -> classifier."""
     warc = bench.data / "web" / "sample.warc.gz"
-    model = inputs.train_classifier(inputs.read_sample(bench.data), inputs.read_labels(bench.data), bench.folder / "classifier")
+    sample = inputs.read_sample(bench.data)
+    model = inputs.train_classifier(sample, inputs.read_labels(bench.data), bench.folder / "classifier")
+    pages = inputs.write_pages(sample, bench.folder / "pages.jsonl")
     sides = [
         bench.contestant(label, peer, "recall.py", peer, warc, model, "0.5")
         for label, peer in (
@@ -73,9 +89,11 @@ def recall(bench: Bench) -> None:
             ("datatrove: WarcReader, Trafilatura, fastText filter", "datatrove"),
         )
     ]
+    sides.append(bench.contestant("resiliparse alone: main text of decoded pages", "resiliparse", "extract.py", "resiliparse", pages))
     outcomes = contest(sides, bench.repeats)
-    kept = ", ".join(f"{outcome.label.partition(',')[0].partition(':')[0]} {outcome.runs[0]['kept']:,}" for outcome in outcomes)
-    lines = [*bench.circumstances("recall", ("mathquarry", "datatrove")), *speed_table(outcomes, "pages")]
+    judged = [outcome for outcome in outcomes if "kept" in outcome.runs[0]]
+    kept = ", ".join(f"{outcome.label.partition(',')[0].partition(':')[0]} {outcome.runs[0]['kept']:,}" for outcome in judged)
+    lines = [*bench.circumstances("recall", ("mathquarry", "datatrove", "resiliparse")), *speed_table(outcomes, "pages")]
     why = "It was trained on text in lower case with symbols apart, and datatrove scores text as it is: the counts measure no quality."
     write_section("recall", [*lines, "", f"Of {outcomes[0].items:,} pages the same classifier kept: {kept}. {why}"])
 
@@ -102,6 +120,7 @@ def extraction(bench: Bench) -> None:
     """Careful extraction: HTML in memory -> text with formulas."""
     pages = inputs.write_pages(inputs.read_sample(bench.data), bench.folder / "pages.jsonl")
     sides = [bench.contestant(label, peer, "extract.py", name, pages) for label, (peer, name) in EXTRACTORS.items()]
+    sides.append(bench.earlier(f"MathQuarry at {EARLIER}, in this process", "extract.py", "mathquarry", pages))
     outcomes = contest(sides, bench.repeats)
     failed = [f"{outcome.label} failed on {outcome.runs[0]['failed']}" for outcome in outcomes if outcome.runs[0]["failed"]]
     lines = bench.circumstances("extraction", ("mathquarry", "openwebmath", "trafilatura", "resiliparse"))
@@ -135,10 +154,16 @@ def minhash(bench: Bench) -> None:
     """Signatures for near-duplicate removal: 14 bands of 8 rows over word 5-grams."""
     pairs = bench.folder / "pairs.json"
     documents = inputs.write_documents(inputs.read_sample(bench.data), bench.folder / "documents.jsonl", pairs)
-    names = {"MathQuarry": "mathquarry", "datasketch: MinHash.update_batch": "datasketch", "datatrove: MinhashDedupSignature": "datatrove"}
-    sides = [bench.contestant(label, peer, "minhash.py", peer, documents, pairs) for label, peer in names.items()]
+    names = {
+        "MathQuarry": ("mathquarry", "mathquarry"),
+        "rensa: RMinHash, MathQuarry's words": ("rensa", "rensa"),
+        "rensa: RMinHash, words between spaces": ("rensa", "rensa-spaces"),
+        "datasketch: MinHash.update_batch": ("datasketch", "datasketch"),
+        "datatrove: MinhashDedupSignature": ("datatrove", "datatrove"),
+    }
+    sides = [bench.contestant(label, peer, "minhash.py", name, documents, pairs) for label, (peer, name) in names.items()]
     outcomes = contest(sides, bench.repeats)
-    lines = [*bench.circumstances("minhash", tuple(names.values())), *speed_table(outcomes, "documents"), ""]
+    lines = [*bench.circumstances("minhash", ("mathquarry", "rensa", "datasketch", "datatrove")), *speed_table(outcomes, "documents"), ""]
     size = documents.stat().st_size / outcomes[0].items / 1000
     lines += [
         f"{outcomes[0].items:,} texts of {size:.1f} kB on average, 200 of them edited copies of others. Error of the estimated similarity "
@@ -146,9 +171,9 @@ def minhash(bench: Bench) -> None:
         "",
     ]
     lines += ["| | bias | root of mean square | expected of 112 hashes |", "|---|---:|---:|---:|"]
-    for label, peer in names.items():
-        errors = bench.folder / f"{peer}.json"
-        run(bench.contestant(label, peer, "minhash.py", peer, documents, pairs, errors))
+    for label, (peer, name) in names.items():
+        errors = bench.folder / f"{name}.json"
+        run(bench.contestant(label, peer, "minhash.py", name, documents, pairs, errors))
         found = json.loads(errors.read_text())
         bias = statistics.mean(estimate - true for estimate, true in found)
         rmse = math.sqrt(statistics.mean((estimate - true) ** 2 for estimate, true in found))

@@ -26,6 +26,8 @@ class Contestant:
     python: Path
     script: str
     arguments: tuple[str, ...]
+    code: Path | None = None
+    """The checkout whose MathQuarry this side runs; None for a peer."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ def run(contestant: Contestant, core: int | None = None) -> dict:
 
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
-    if "mathquarry" in contestant.label.lower():
-        environment["PYTHONPATH"] = str(ROOT)
+    if contestant.code is not None:
+        environment["PYTHONPATH"] = str(contestant.code)
     command = [str(contestant.python), str(CONTESTANTS / contestant.script), *contestant.arguments]
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, env=environment | threads, stdout=output, stderr=errors, preexec_fn=pin)
@@ -109,7 +111,8 @@ def speed_table(outcomes: Sequence[Outcome], what: str) -> list[str]:
     ]
     first = outcomes[0].per_cpu_second
     for place, outcome in enumerate(outcomes):
-        ratio = "" if place == 0 else f"{first / outcome.per_cpu_second:.1f}"
+        faster = first / outcome.per_cpu_second
+        ratio = "" if place == 0 else f"{faster:.1f}" if faster > 2 else f"{faster:.2f}"
         rates = f"{_rate(outcome.per_second)} | {_rate(outcome.per_cpu_second)}"
         lines.append(f"| {outcome.label} | {rates} | {ratio} | {outcome.peak_mib:,.0f} |")
     return lines

@@ -23,8 +23,20 @@ REQUIREMENTS = {
         "spacy==3.8.18",
     ],
     "datasketch": ["datasketch==2.0.0"],
+    "rensa": ["rensa==0.5.0"],
 }
-_SHOWN = ("datasketch", "datatrove", "fastwarc", "numpy", "openwebmath-text-extract", "resiliparse", "spacy", "trafilatura", "warcio")
+_SHOWN = (
+    "datasketch",
+    "datatrove",
+    "fastwarc",
+    "numpy",
+    "openwebmath-text-extract",
+    "rensa",
+    "resiliparse",
+    "spacy",
+    "trafilatura",
+    "warcio",
+)
 
 
 def python_of(peer: str, folder: Path) -> Path:

@@ -7,12 +7,14 @@ and the true one of the same library's own shingles.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 
 from clock import measured, read_lines
 
 BANDS, ROWS, NGRAM = 14, 8, 5
+_WORD = re.compile(r"[^\W\d_]+|\S")
 
 
 def mathquarry() -> tuple[Callable, Callable, Callable]:
@@ -31,14 +33,10 @@ def mathquarry() -> tuple[Callable, Callable, Callable]:
 
 def datasketch() -> tuple[Callable, Callable, Callable]:
     """Its vectorised `update_batch` and default hash, over shingles of the same words as MathQuarry's."""
-    import re
-
     from datasketch import MinHash
 
-    word = re.compile(r"[^\W\d_]+|\S")
-
     def shingles(text: str) -> set:
-        words = word.findall(text.lower())
+        words = _words(text)
         return {" ".join(words[start : start + NGRAM]).encode() for start in range(len(words) - NGRAM + 1)}
 
     def signature(text: str) -> MinHash:
@@ -47,6 +45,27 @@ def datasketch() -> tuple[Callable, Callable, Callable]:
         return sketch
 
     return signature, lambda a, b: a.jaccard(b), shingles
+
+
+def _words(text: str) -> list[str]:
+    """The words that MathQuarry's shingles are made of."""
+    return _WORD.findall(text.lower())
+
+
+def rensa(words: Callable[[str], list[str]] = _words) -> tuple[Callable, Callable, Callable]:
+    """Its full-set R-MinHash over shingles of `words`."""
+    from rensa import RMinHash
+
+    def joined(text: str) -> list[str]:
+        found = words(text)
+        return [" ".join(found[start : start + NGRAM]) for start in range(len(found) - NGRAM + 1)]
+
+    def signature(text: str) -> RMinHash:
+        sketch = RMinHash(BANDS * ROWS, 42)
+        sketch.update(joined(text))
+        return sketch
+
+    return signature, lambda a, b: a.jaccard(b), lambda text: set(joined(text))
 
 
 def datatrove() -> tuple[Callable, Callable, Callable]:
@@ -70,7 +89,14 @@ def datatrove() -> tuple[Callable, Callable, Callable]:
 def main(name: str, documents_path: str, pairs_path: str, errors_path: str | None = None) -> None:
     """Sign all documents."""
     texts = [record["text"] for record in read_lines(documents_path)]
-    signature, agreement, shingles = {"mathquarry": mathquarry, "datasketch": datasketch, "datatrove": datatrove}[name]()
+    systems = {
+        "mathquarry": mathquarry,
+        "rensa": rensa,
+        "rensa-spaces": lambda: rensa(str.split),
+        "datasketch": datasketch,
+        "datatrove": datatrove,
+    }
+    signature, agreement, shingles = systems[name]()
     signature("one two three four five six seven")
     result = {"items": len(texts)}
     with measured(result):
