@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class MathQuarryError(Exception):
     """Something the user can mend. The message names the file, field or value and the remedy; the command line prints it alone."""
+
+
+class BeingMade(MathQuarryError):
+    """Another process is making the artifact that was asked for. Waiting helps."""

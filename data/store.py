@@ -32,7 +32,7 @@ from typing import Any, Literal
 import fsspec
 
 from data.environment import Meter, Usage, environment
-from data.errors import MathQuarryError
+from data.errors import BeingMade, MathQuarryError
 from data.files import disk_error, file_digest, read_json, sync_path, write_json
 from data.sources import Source, code_revision
 from data.workspace import MetricLog, Progress, Workspace
@@ -159,8 +159,9 @@ class Store:
     ) -> Artifact:
         """Return the artifact of `identity`, calling `work` to make it where `mode` says so.
 
-        `work` gets an empty `out` folder and a `scratch` folder that keeps what an interrupted attempt left. Raises `MathQuarryError` when
-        another process is making the same artifact, or when the disk is full; then nothing is published and `scratch` is kept.
+        `work` gets an empty `out` folder and a `scratch` folder that keeps what an interrupted attempt left. Raises `BeingMade` when
+        another process is making the same artifact, and `MathQuarryError` when the disk is full; then nothing is published and `scratch` is
+        kept.
         """
         existing = self.find(identity.stage, identity.key)
         if existing is not None and mode != "rebuild":
@@ -305,7 +306,7 @@ class Store:
                 # The kernel drops the lock with the process, however that ends.
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise MathQuarryError(
+                raise BeingMade(
                     f"another process is making {identity.stage} {identity.key} in {self.root}. Wait for it, or stop it, and run again."
                 ) from None
             yield

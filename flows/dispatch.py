@@ -28,7 +28,7 @@ from pydantic_core import to_jsonable_python
 from data.errors import MathQuarryError
 from data.store import Store
 from flows.stage import find_artifact, message_of, produced_by
-from tasks.stage import Produced
+from tasks.stage import WAITING, Produced
 from tasks.ui import publish_stage, server_may_be_away
 
 POLL_SECONDS = 2.0
@@ -85,7 +85,8 @@ def _child_run(name: str, deployment: str, key: str, parameters: dict[str, Any],
             child: FlowRun = _patiently(client.read_flow_run, started.id)
             if child.state is not None and child.state.name != state:
                 state = child.state.name
-                log.info("%s: %s (flow run %s)", name, state, child.id)
+                reason = f": {child.state.message}" if state == WAITING else ""
+                log.info("%s: %s (flow run %s)%s", name, state, child.id, reason)
             if child.state is not None and child.state.is_final():
                 if not _worth_another_try(child.state) or crashes == MOST_CRASHES:
                     return child

@@ -5,6 +5,7 @@ Prefect's own temporary server outlives a parent that is killed with -9. This on
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import subprocess
@@ -48,30 +49,46 @@ def embedded_server(home: Path, meanwhile: Callable[[], None]) -> Iterator[str]:
     Raises `MathQuarryError` when the server does not answer within two minutes.
     """
     home.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/api"
-    settings = {**QUIET, "PREFECT_HOME": str(home)}
-    log = home / "server.log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "flows.server", str(port)],
-            env={**os.environ, **settings},
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    with (home / "lock").open("a") as lock:
+        # The first server in a folder makes its database, which two at once do not survive: each starts alone.
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another run to start its server in {home}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        url = f"http://127.0.0.1:{port}/api"
+        settings = {**QUIET, "PREFECT_HOME": str(home)}
+        log = home / f"server-{port}.log"
+        with log.open("wb") as output:
+            server = subprocess.Popen(
+                [sys.executable, "-m", "flows.server", str(port)],
+                env={**os.environ, **settings},
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        try:
+            meanwhile()
+            _wait_until_healthy(url, server, log)
+        except BaseException:
+            _stop(server)
+            raise
     try:
-        meanwhile()
-        _wait_until_healthy(url, server, log)
         os.environ.update(settings, PREFECT_API_URL=url)
         yield url
     finally:
-        assert server.stdin is not None
-        server.stdin.close()
-        server.wait(timeout=30)
+        _stop(server)
+        log.unlink(missing_ok=True)
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    assert server.stdin is not None
+    server.stdin.close()
+    server.wait(timeout=30)
 
 
 def _wait_until_healthy(url: str, server: subprocess.Popen[bytes], log: Path) -> None:

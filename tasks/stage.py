@@ -11,10 +11,13 @@ from typing import Any
 
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
+from prefect.states import Running
 
 from data.config import Config
-from data.errors import MathQuarryError
+from data.errors import BeingMade, MathQuarryError
 from data.ledger import Ledger
 from data.sources import Source, identify
 from data.store import Artifact, BuildMode, Identity, Store
@@ -27,6 +30,10 @@ UI_SECONDS = 5.0
 """Least time between two progress updates in the Prefect UI; each is a request to the server."""
 LOG_SECONDS = 30.0
 """Least time between two lines about the same work in the run's log."""
+LOCK_SECONDS = 2.0
+"""Time between two attempts to make what another process is making."""
+WAITING = "Waiting"
+"""Name of the state of a run that does so. Its type is that of a running one."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,13 @@ def produce(
     )
     folders = {role: artifact.path for role, artifact in artifacts.items()}
     progress = Progress([_UIProgress()] if FlowRunContext.get() else [])
-    artifact = store.build(identity, lambda space: work(space, folders), progress=progress, mode=mode)
+    turn = _Turn(f"{stage}/{identity.key}")
+
+    def work_in_turn(space: Workspace) -> dict[str, Any]:
+        turn.come()
+        return work(space, folders)
+
+    artifact = turn.take(lambda: store.build(identity, work_in_turn, progress=progress, mode=mode))
     _record(store, artifact)
     if FlowRunContext.get():
         with server_may_be_away():
@@ -93,6 +106,45 @@ def _record(store: Store, artifact: Artifact) -> None:
     except MathQuarryError as error:
         # The artifact is published and its manifest is the truth; a row that could not be written must not fail the stage.
         logger.warning("%s", error)
+
+
+class _Turn:
+    """Lets a run of a deployment wait while another run makes the same artifact, which it then mostly finds.
+
+    A run at a terminal does not wait: the person there is told, and decides.
+    """
+
+    def __init__(self, reference: str) -> None:
+        context = FlowRunContext.get()
+        run = context.flow_run if context else None
+        self._run = run if run is not None and run.deployment_id is not None else None
+        self._reason = f"another run is making {reference}; this one goes on when that has ended."
+        self._waiting = False
+
+    def take(self, build: Callable[[], Artifact]) -> Artifact:
+        """What `build` returns, called again until nothing else is making it."""
+        while True:
+            try:
+                return build()
+            except BeingMade:
+                if self._run is None:
+                    raise
+                if not self._waiting:
+                    self._waiting = True
+                    logger.warning("%s", self._reason)
+                    self._tell(Running(name=WAITING, message=self._reason))
+                time.sleep(LOCK_SECONDS)
+
+    def come(self) -> None:
+        """The wait, if there was one, is over, and the work is this run's."""
+        if self._waiting:
+            self._waiting = False
+            self._tell(Running())
+
+    def _tell(self, state: State[None]) -> None:
+        assert self._run is not None
+        with server_may_be_away(), get_client(sync_client=True) as client:
+            client.set_flow_run_state(self._run.id, state)
 
 
 class _UIProgress:
