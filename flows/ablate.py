@@ -71,8 +71,7 @@ def all_arms(run: Run, recipe: Recipe, experiment: Experiment) -> None:
             trained = train(f"{experiment}-{name}-{seed}", arm.corpus, arm.parts, seed, start)
             assert trained is not None, "an arm has a part"
             score(f"{experiment}-{name}-{seed}", trained, seed)
-    stages = {name: made.ref for name, made in run.produced.items()}
-    run.stage("report", report_flow, run.record("running"), stages)
+    run.stage("report", report_flow, run.record("running"), run.references)
 
 
 def part_config(config: PretrainConfig, ablation: AblateConfig, part: TrainingPart, seed: int) -> PretrainConfig:

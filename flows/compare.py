@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from prefect import flow
 
+from data.errors import MathQuarryError
 from data.report.iterations import BOTH, FROZEN, REFRESHED
 from flows.evaluate import evaluate_flow
 from flows.grpo import grpo_flow
@@ -32,13 +33,14 @@ def compare(recipe: Recipe, compared: Compared, store: str, announce: Announce) 
 
 
 def side_by_side(run: Run, recipe: Recipe, compared: Compared) -> None:
-    """Every stage of the comparison, in order."""
+    """Every stage of the comparison, in order. Raises `MathQuarryError` where reward models are compared that the recipe does not use."""
+    if compared == "rewards" and recipe.grpo.paradigm.reward != "model":
+        raise MathQuarryError(f'grpo.paradigm.reward is "{recipe.grpo.paradigm.reward}": a comparison of reward models needs "model".')
     trained = up_to_sft(run, recipe)
     run.stage("evaluate-sft", evaluate_flow, recipe.evaluate, trained.policy, trained.problems)
     start = trained.base if recipe.reward.initialise_from == "base" else trained.policy
     (_methods if compared == "methods" else _rewards)(run, recipe, trained, start)
-    stages = {name: made.ref for name, made in run.produced.items()}
-    run.stage("report", report_flow, run.record("running"), stages)
+    run.stage("report", report_flow, run.record("running"), run.references)
 
 
 def _methods(run: Run, recipe: Recipe, trained: Trained, start: str) -> None:

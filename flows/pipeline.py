@@ -24,16 +24,13 @@ from data.store import BuildMode, Store
 from flows.crawl import crawl_flow
 from flows.curate import curate_flow
 from flows.dispatch import run_stage
-from flows.evaluate import evaluate_flow
-from flows.grpo import grpo_flow
-from flows.harness import harness_flow
+from flows.iterate import iterate, score
 from flows.mine import mine_flow
 from flows.pretrain import pretrain_flow
 from flows.problems import problems_flow
 from flows.recipe import Recipe
 from flows.rejection import rejection_flow
 from flows.report import report_flow
-from flows.reward import reward_flow, reward_refresh_flow
 from flows.sft import sft_flow
 from flows.stages import STAGES, dependents
 from tasks.stage import Produced
@@ -79,6 +76,11 @@ class Run:
         self.announce(name, result)
         self.save("running")
         return result.ref
+
+    @property
+    def references(self) -> dict[str, str]:
+        """Name of each stage so far -> reference of its artifact."""
+        return {name: made.ref for name, made in self.produced.items()}
 
     def record(self, status: str) -> dict[str, Any]:
         """The run as it goes into the store and the ledger."""
@@ -149,29 +151,11 @@ def up_to_sft(run: Run, recipe: Recipe) -> Trained:
     return Trained(problems, base, examples, policy)
 
 
-def score(run: Run, recipe: Recipe, name: str, policy: str, problems: str) -> None:
-    """Score a policy on the held-out questions, and on the harness' benchmarks where the recipe names any."""
-    run.stage(f"evaluate-{name}", evaluate_flow, recipe.evaluate, policy, problems)
-    if recipe.harness.tasks:
-        run.stage(f"harness-{name}", harness_flow, recipe.harness, policy)
-
-
 def whole_path(run: Run, recipe: Recipe) -> None:
     """Every stage of the recipe, in order."""
-    # Algorithm 1 ends each iteration with the reward model's refresh. Here the refresh comes when the next iteration starts, which is the
-    # same order; after the last iteration there is none, since nothing would use it.
     trained = up_to_sft(run, recipe)
-    problems, base, policy = trained.problems, trained.base, trained.policy
-    score(run, recipe, "base", base, problems)
-    score(run, recipe, "sft", policy, problems)
-
-    start = base if recipe.reward.initialise_from == "base" else policy
-    rewards = [run.stage("reward-0", reward_flow, recipe.reward, start, policy, problems)]
-    for iteration in range(1, recipe.iterations + 1):
-        if iteration > 1 and recipe.refresh.enabled:
-            refresh = (recipe.reward, recipe.refresh, policy, problems, list(rewards), iteration - 1)
-            rewards.append(run.stage(f"reward-{iteration - 1}", reward_refresh_flow, *refresh))
-        policy = run.stage(f"grpo-{iteration}", grpo_flow, recipe.grpo, policy, rewards[-1], problems, iteration)
-        score(run, recipe, f"rl-{iteration}", policy, problems)
-    stages = {name: made.ref for name, made in run.produced.items()}
-    run.stage("report", report_flow, run.record("running"), stages)
+    score(run, recipe, "base", trained.base, trained.problems)
+    score(run, recipe, "sft", trained.policy, trained.problems)
+    made = {"problems": trained.problems, "pretrain": trained.base, "curate": trained.examples, "sft": trained.policy}
+    iterate(run, recipe, made, recipe.iterations)
+    run.stage("report", report_flow, run.record("running"), run.references)

@@ -18,13 +18,12 @@ from flows.ablate import all_arms
 from flows.compare import side_by_side
 from flows.crawl import crawl_flow
 from flows.forms import AblateForm, CompareForm, IterationForm, RunForm, SnapshotForm, served_store
-from flows.grpo import grpo_flow
+from flows.iterate import iterate, iterations_done
 from flows.mine import mine_flow
-from flows.pipeline import Run, run_id, score, whole_path
+from flows.pipeline import Run, run_id, whole_path
 from flows.problems import problems_flow
 from flows.recipe import Recipe, load_recipe, override_recipe
 from flows.report import report_flow
-from flows.reward import reward_refresh_flow
 from flows.run import accuracy
 from tasks.stage import Produced
 from tasks.ui import publish_run
@@ -93,11 +92,12 @@ def grpo_iteration_flow(go_on: IterationForm) -> State[None]:
 
 
 def newest_run(store: Store, recipe: str | None) -> dict[str, Any]:
-    """Record of the newest finished run with a reward model and a policy. Raises `MathQuarryError` when there is none."""
+    """Record of the newest finished run of a pipeline or of an iteration after one. Raises `MathQuarryError` when there is none."""
     found = Ledger(store).query(
         "select id from runs r where status = 'completed' and (recipe = ? or ? is null) "
         # A comparison has policies too, but no line of iterations to continue.
-        "and exists (select 1 from run_stages s where s.id = r.id and s.name = 'reward-0') order by ended desc limit 1",
+        "and exists (select 1 from run_stages s where s.id = r.id and regexp_full_match(s.name, 'reward-0|grpo-[0-9]+')) "
+        "order by ended desc limit 1",
         [recipe, recipe],
     )
     if not found:
@@ -107,17 +107,8 @@ def newest_run(store: Store, recipe: str | None) -> dict[str, Any]:
 
 def next_iteration(run: Run, recipe: Recipe) -> None:
     """The stages of the iteration after the newest one in `run.produced`."""
-    done = sum(name.startswith("grpo-") for name in run.produced)
-    iteration = done + 1
-    problems = run.produced["problems"].ref
-    policy = run.produced[f"grpo-{done}" if done else "sft"].ref
-    rewards = [run.produced[f"reward-{index}"].ref for index in range(max(done, 1))]
-    if done:
-        arguments = (recipe.reward, recipe.refresh, policy, problems, list(rewards), done)
-        rewards.append(run.stage(f"reward-{done}", reward_refresh_flow, *arguments))
-    policy = run.stage(f"grpo-{iteration}", grpo_flow, recipe.grpo, policy, rewards[-1], problems, iteration)
-    score(run, recipe, f"rl-{iteration}", policy, problems)
-    run.stage("report", report_flow, run.record("running"), {name: made.ref for name, made in run.produced.items()})
+    iterate(run, recipe, run.references, iterations_done(run.produced) + 1)
+    run.stage("report", report_flow, run.record("running"), run.references)
 
 
 @flow(name="mine-snapshots")
@@ -152,5 +143,5 @@ def _log(name: str, made: Produced | None) -> None:
 
 
 def _finished(run: Run) -> State[None]:
-    publish_run(run.id, {name: made.ref for name, made in run.produced.items()}, accuracy(run.produced))
+    publish_run(run.id, run.references, accuracy(run.produced))
     return Completed(message=f"run {run.id}: {run.produced['report'].ref}")

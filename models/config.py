@@ -230,6 +230,11 @@ class ParadigmConfig(Config):
         "advantage and a KL term in the loss (Eq. 21).",
     )
 
+    @property
+    def uses_reward_model(self) -> bool:
+        """Whether there has to be one: as the judge, or as what PPO's value model starts from."""
+        return self.reward == "model" or self.coefficient == "gae"
+
 
 METHODS: dict[str, ParadigmConfig] = {
     "sft": ParadigmConfig(data="examples", reward="none", coefficient="one"),

@@ -239,10 +239,12 @@ def estimate(
         yield planner.trained("sft-first", sft, sft.steps * sft.batch_tokens)
         yield planner.sampled("rejection", solutions, answer, answer)
     yield planner.trained("sft", sft, sft.steps * sft.batch_tokens)
-    yield planner.rewarded("reward-0", reward, reward.questions, reward.epochs)
+    judged = grpo.paradigm.uses_reward_model
+    if judged:
+        yield planner.rewarded("reward-0", reward, reward.questions, reward.epochs)
     for iteration in range(1, iterations + 1):
         yield planner.reinforced(f"grpo-{iteration}", grpo)
-        if iteration < iterations and refresh.enabled:
+        if iteration < iterations and refresh.enabled and judged:
             yield planner.rewarded(f"reward-{iteration}", reward, refresh.questions, refresh.epochs)
     tested = evaluate.questions or (problems.test if isinstance(problems, GeneratedProblems) else problems.test_limit)
     answer = SOLUTION_TOKENS_SHARE * evaluate.rollout.max_tokens
