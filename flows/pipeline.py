@@ -90,7 +90,7 @@ class Run:
             "started": self.started,
             "ended": None if status == "running" else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "status": status,
-            "config": self.recipe.model_dump(mode="json"),
+            "config": self.recipe.recorded(),
             "stages": [
                 {"name": name, "stage": made.stage, "key": made.key, "reused": made.reused, "seconds": made.seconds}
                 for name, made in self.produced.items()

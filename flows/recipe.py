@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 
 from data.config import Config, CrawlConfig, CurateConfig, MineConfig, Positive, ProblemsConfig, ProgramsConfig
 from data.errors import MathQuarryError
@@ -30,6 +30,13 @@ from models.config import (
     SFTConfig,
 )
 from models.experiments import AblateConfig
+
+PREFIX = "MATHQUARRY_"
+VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+Place = tuple[str | int, ...]
+"""Where a value is in a recipe: names of sections and fields, numbers of entries."""
+SANDBOXES: tuple[Place, ...] = (("rejection", "tools", "programs"), ("evaluate", "tools", "programs"), ("harness", "programs"))
+"""Sections that section `programs` is copied to."""
 
 
 class Recipe(Config):
@@ -57,6 +64,22 @@ class Recipe(Config):
     compare: CompareConfig = CompareConfig()
     ablate: AblateConfig = AblateConfig()
     programs: ProgramsConfig = Field(ProgramsConfig(), description="The sandbox of every section that names none of its own.")
+
+    _variables: dict[Place, str] = PrivateAttr(default_factory=dict)
+    """Place of each value that an environment variable filled in -> how it was written."""
+
+    def recorded(self) -> dict[str, Any]:
+        """The recipe as a run records it: where a variable was filled in, its name stands, not its value."""
+        values = self.model_dump(mode="json")
+        sandbox = values["programs"]
+        copies = [place for place in SANDBOXES if _at(values, place) == sandbox]
+        written = dict(self._variables)
+        for place, text in self._variables.items():
+            if place[0] == "programs":
+                written.update({(*copy, *place[1:]): text for copy in copies})
+        for (*before, last), text in written.items():
+            _at(values, tuple(before))[last] = text
+        return values
 
     @model_validator(mode="before")
     @classmethod
@@ -95,7 +118,8 @@ def recipe_names() -> list[str]:
 def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe by name or path, apply `section.field=value` overrides, and check it.
 
-    Values may use `${VARIABLE}` and `${VARIABLE:-default}`. Raises `MathQuarryError` naming the recipe and every field that is wrong.
+    Values may use `${MATHQUARRY_NAME}` and `${MATHQUARRY_NAME:-default}`; variables with another prefix are refused, since secrets are
+    among them. Raises `MathQuarryError` naming the recipe and every field that is wrong.
     """
     path = Path(name) if name.endswith(".toml") else Path(str(resources.files("flows").joinpath(f"recipes/{name}.toml")))
     if not path.is_file():
@@ -107,10 +131,7 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
     values.setdefault("name", path.stem)
     for override in overrides or []:
         _apply(values, override)
-    try:
-        return Recipe.model_validate(_expand(values, path))
-    except ValidationError as error:
-        raise MathQuarryError(_explain(name, error)) from None
+    return _filled(values, name)
 
 
 def override_recipe(values: Mapping[str, Any], overrides: list[str]) -> Recipe:
@@ -118,10 +139,18 @@ def override_recipe(values: Mapping[str, Any], overrides: list[str]) -> Recipe:
     changed = json.loads(json.dumps(values))
     for override in overrides:
         _apply(changed, override)
+    return _filled(changed, str(changed.get("name")))
+
+
+def _filled(values: dict[str, Any], name: str) -> Recipe:
+    """The recipe of these values, with variables filled in."""
+    variables: dict[Place, str] = {}
     try:
-        return Recipe.model_validate(changed)
+        recipe = Recipe.model_validate(_expand(values, name, (), variables))
     except ValidationError as error:
-        raise MathQuarryError(_explain(str(changed.get("name")), error)) from None
+        raise MathQuarryError(_explain(name, error)) from None
+    recipe._variables = variables
+    return recipe
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -140,19 +169,34 @@ def _apply(values: dict[str, Any], override: str) -> None:
     values[last] = value
 
 
-def _expand(value: Any, path: Path) -> Any:
+def _expand(value: Any, recipe: str, place: Place, variables: dict[Place, str]) -> Any:
+    """The value with variables filled in; `variables` gets the places where there were some."""
     if isinstance(value, Mapping):
-        return {key: _expand(entry, path) for key, entry in value.items()}
+        return {key: _expand(entry, recipe, (*place, key), variables) for key, entry in value.items()}
     if isinstance(value, list):
-        return [_expand(entry, path) for entry in value]
-    return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", lambda match: _variable(match, path), value) if isinstance(value, str) else value
+        return [_expand(entry, recipe, (*place, index), variables) for index, entry in enumerate(value)]
+    if not isinstance(value, str) or not (used := list(VARIABLE.finditer(value))):
+        return value
+    variables[place] = value
+    for match in used:
+        _check_variable(match, f"recipe {recipe}, {'.'.join(map(str, place))}")
+    return VARIABLE.sub(lambda match: os.environ.get(match[1], match[2]), value)
 
 
-def _variable(match: re.Match[str], path: Path) -> str:
-    value = os.environ.get(match[1], match[2])
-    if value is None:
-        raise MathQuarryError(f"{path} uses ${{{match[1]}}}, which is not set. Set the environment variable {match[1]}.")
-    return value
+def _check_variable(match: re.Match[str], where: str) -> None:
+    if not match[1].startswith(PREFIX):
+        raise MathQuarryError(
+            f"{where}: ${{{match[1]}}} is not filled in, since its value would be recorded. "
+            f"Only environment variables named {PREFIX}... are; set one of those to what a run may record."
+        )
+    if match[1] not in os.environ and match[2] is None:
+        raise MathQuarryError(f"{where}: ${{{match[1]}}} is not set. Set the environment variable {match[1]}.")
+
+
+def _at(values: Any, place: Place) -> Any:
+    for part in place:
+        values = values[part]
+    return values
 
 
 def _explain(name: str, error: ValidationError) -> str:

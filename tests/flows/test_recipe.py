@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from data.errors import MathQuarryError
-from flows.recipe import Recipe, load_recipe, recipe_names
+from flows.recipe import Recipe, load_recipe, override_recipe, recipe_names
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -71,14 +72,56 @@ def test_an_unknown_recipe_lists_the_known_ones() -> None:
 
 def test_variables_are_filled_in_or_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "own.toml"
-    path.write_text('[crawl.source]\nkind = "files"\nwarcs = ["${MQ_CRAWL}/a.warc", "${MQ_OTHER:-other}/b.warc"]\n')
-    monkeypatch.setenv("MQ_CRAWL", "somewhere")
+    path.write_text('[crawl.source]\nkind = "files"\nwarcs = ["${MATHQUARRY_CRAWL}/a.warc", "${MATHQUARRY_OTHER:-other}/b.warc"]\n')
+    monkeypatch.setenv("MATHQUARRY_CRAWL", "somewhere")
     recipe = load_recipe(str(path))
     assert recipe.name == "own"
     assert recipe.model_dump()["crawl"]["source"]["warcs"] == ["somewhere/a.warc", "other/b.warc"]
-    monkeypatch.delenv("MQ_CRAWL")
-    with pytest.raises(MathQuarryError, match="Set the environment variable MQ_CRAWL"):
+    monkeypatch.delenv("MATHQUARRY_CRAWL")
+    with pytest.raises(MathQuarryError, match="Set the environment variable MATHQUARRY_CRAWL"):
         load_recipe(str(path))
+
+
+def test_a_record_has_the_names_of_variables_and_gives_the_same_recipe_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MATHQUARRY_STEPS", "7")
+    monkeypatch.setenv("MATHQUARRY_TIME", "3.50")
+    monkeypatch.setenv("MATHQUARRY_WORDS", "words of this host")
+    written = {
+        "grpo.steps": "${MATHQUARRY_STEPS}",
+        "programs.seconds": "${MATHQUARRY_TIME}",
+        "description": "${MATHQUARRY_WORDS}",
+    }
+    recipe = load_recipe("tiny", [f"{field}={json.dumps(text)}" for field, text in written.items()])
+    assert (recipe.grpo.steps, recipe.evaluate.tools.programs.seconds, recipe.description) == (7, 3.5, "words of this host")
+    record = json.loads(json.dumps(recipe.recorded()))
+    assert (record["grpo"]["steps"], record["description"]) == ("${MATHQUARRY_STEPS}", "${MATHQUARRY_WORDS}")
+    assert "3.5" not in json.dumps([record["programs"], record["evaluate"]["tools"], record["rejection"]["tools"], record["harness"]])
+    assert override_recipe(record, []).model_dump() == recipe.model_dump()
+    assert override_recipe(record, []).recorded() == record
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "${SECRET_WORD}",
+        "a ${SECRET_WORD} b",
+        "${SECRET_WORD:-x}",
+        "${XMATHQUARRY_A}${SECRET_WORD}",
+        "${mathquarry_a}",
+        "${MATHQUARRYSECRET:-}",
+    ],
+)
+@pytest.mark.parametrize("field", ["name", "description", "mine.review", "crawl.source.nowhere"])
+def test_a_secret_of_the_environment_is_not_filled_in(text: str, field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SECRET_WORD", "XMATHQUARRY_A", "MATHQUARRYSECRET", "mathquarry_a"):
+        monkeypatch.setenv(name, "hunter2")
+    for load in (
+        lambda: load_recipe("tiny", [f"{field}={text}"]),
+        lambda: override_recipe(load_recipe("tiny").recorded(), [f"{field}={text}"]),
+    ):
+        with pytest.raises(MathQuarryError, match=r"is not filled in, since its value would be recorded") as refused:
+            load()
+        assert "hunter2" not in str(refused.value)
 
 
 def test_broken_toml_names_the_file(tmp_path: Path) -> None:
