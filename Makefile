@@ -101,7 +101,7 @@ lock: $(READY)
 
 # The image that a model's programs run in (docs/sandbox.md). BUILD_OPTIONS go to `docker build`.
 sandbox: $(READY)
-	docker build $(BUILD_OPTIONS) -f docker/sandbox.Dockerfile \
+	. docker/bases && docker build --build-arg BASE_IMAGE="$$BASE_IMAGE" $(BUILD_OPTIONS) -f docker/sandbox.Dockerfile \
 		-t $$($(BIN)/python -c "from data.programs.container import image_name; print(image_name())") .
 
 $(READY): pyproject.toml Makefile

@@ -1,28 +1,34 @@
 # The image of the stages with a model on NVIDIA GPUs: CUDA torch, vLLM, FlashAttention. The driver comes from the host through the NVIDIA
-# Container Toolkit. Layers go from what seldom changes to what often does. Build arguments: CUDA_VERSION, PACKAGE_INDEX.
+# Container Toolkit. Layers go from what seldom changes to what often does. Build arguments: CUDA_DEVEL_IMAGE
+# and CUDA_IMAGE (docker/images takes them from docker/bases), PACKAGE_INDEX.
 
-ARG CUDA_VERSION=13.0.1
+ARG CUDA_DEVEL_IMAGE=nvidia/cuda:13.0.1-devel-ubuntu24.04
+ARG CUDA_IMAGE=nvidia/cuda:13.0.1-base-ubuntu24.04
 
 # FlashAttention is compiled against the torch that it runs with; the compiler stays behind in this stage.
-FROM nvidia/cuda:${CUDA_VERSION}-devel-ubuntu24.04 AS flash-attention
+FROM ${CUDA_DEVEL_IMAGE} AS flash-attention
 ARG PACKAGE_INDEX=https://pypi.org/simple
 COPY docker/certificates/ /usr/local/share/ca-certificates/
+COPY docker/requirements/ /tmp/
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates g++ python3 python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/* \
     && update-ca-certificates \
     && python3 -m venv /opt/venv \
-    && /opt/venv/bin/pip install --no-cache-dir --index-url "$PACKAGE_INDEX" uv==0.13.8
-COPY docker/requirements/gpu.txt /tmp/requirements.txt
-RUN grep -E '^(torch|nvidia-|cuda-|triton|filelock|fsspec|jinja2|markupsafe|mpmath|networkx|numpy|setuptools|sympy|typing-extensions)' \
-    /tmp/requirements.txt >/tmp/torch.txt \
-    && /opt/venv/bin/uv pip install --python /opt/venv/bin/python --no-cache --no-deps --index-url "$PACKAGE_INDEX" \
-    -r /tmp/torch.txt ninja==1.13.2 packaging==26.3 psutil==7.2.2 einops==0.8.2 wheel==0.48.0
+    && /opt/venv/bin/pip install --no-cache-dir --require-hashes --index-url "$PACKAGE_INDEX" -r /tmp/build.txt
+# torch and what it needs: a package's line and, below it, its hashes.
+RUN awk '/^[^ ]/ { wanted = \
+    /^(torch|nvidia-|cuda-|triton|filelock|fsspec|jinja2|markupsafe|mpmath|networkx|numpy|setuptools|sympy|typing-extensions)/ } wanted' \
+    /tmp/gpu.txt >/tmp/needed.txt \
+    && /opt/venv/bin/uv pip install --python /opt/venv/bin/python --no-cache --no-deps --require-hashes --index-url "$PACKAGE_INDEX" \
+    -r /tmp/needed.txt \
+    && /opt/venv/bin/uv pip install --python /opt/venv/bin/python --no-cache --no-deps --require-hashes --index-url "$PACKAGE_INDEX" \
+    -r /tmp/flash-build.txt
 ENV TORCH_CUDA_ARCH_LIST="8.0;9.0;10.0" MAX_JOBS=8 FLASH_ATTENTION_FORCE_BUILD=TRUE
-RUN /opt/venv/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --index-url "$PACKAGE_INDEX" \
-    --wheel-dir /wheels flash-attn==2.8.3.post2
+RUN /opt/venv/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --require-hashes --index-url "$PACKAGE_INDEX" \
+    --wheel-dir /wheels -r /tmp/flash.txt
 
-FROM nvidia/cuda:${CUDA_VERSION}-base-ubuntu24.04 AS system
+FROM ${CUDA_IMAGE} AS system
 # A C compiler and Python's headers: Triton compiles its launchers when a kernel is first used.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates gcc libc6-dev python3 python3-dev python3-venv tini \
@@ -47,10 +53,11 @@ ENV PATH=/opt/venv/bin:$PATH \
 
 FROM system
 ARG PACKAGE_INDEX=https://pypi.org/simple
-RUN pip install --no-cache-dir --index-url "$PACKAGE_INDEX" uv==0.13.8 hatchling==1.33.0
+COPY docker/requirements/build.txt /tmp/build.txt
+RUN pip install --no-cache-dir --require-hashes --index-url "$PACKAGE_INDEX" -r /tmp/build.txt && rm /tmp/build.txt
 COPY docker/requirements/gpu.txt /tmp/requirements.txt
-RUN uv pip install --python /opt/venv/bin/python --no-cache --no-deps --index-url "$PACKAGE_INDEX" -r /tmp/requirements.txt \
-    && rm /tmp/requirements.txt
+RUN uv pip install --python /opt/venv/bin/python --no-cache --no-deps --require-hashes --index-url "$PACKAGE_INDEX" \
+    -r /tmp/requirements.txt && rm /tmp/requirements.txt
 COPY --from=flash-attention /wheels /tmp/wheels
 RUN uv pip install --python /opt/venv/bin/python --no-cache --no-deps /tmp/wheels/*.whl && rm -rf /tmp/wheels
 COPY pyproject.toml README.md /src/

@@ -1,6 +1,6 @@
 # The sandbox that a model's programs run in: Python, numpy, sympy and the service, nothing else. `make sandbox` builds it.
 # It is meant to run without a network, read-only, without capabilities: see data/programs/container.py for the whole command.
-# Build arguments choose other sources: BASE_IMAGE and PACKAGE_INDEX.
+# Build arguments choose other sources: BASE_IMAGE (docker/bases has the one that is pinned) and PACKAGE_INDEX.
 
 ARG BASE_IMAGE=debian:bookworm-slim
 
@@ -15,7 +15,7 @@ COPY docker/certificates/ /usr/local/share/ca-certificates/
 RUN update-ca-certificates 2>/dev/null
 ARG PACKAGE_INDEX=https://pypi.org/simple
 COPY docker/requirements/sandbox.txt /tmp/requirements.txt
-RUN PIP_CERT=/etc/ssl/certs/ca-certificates.crt pip install --no-cache-dir --no-deps --only-binary :all: --index-url "$PACKAGE_INDEX" \
+RUN PIP_CERT=/etc/ssl/certs/ca-certificates.crt pip install --no-cache-dir --no-deps --require-hashes --only-binary :all: --index-url "$PACKAGE_INDEX" \
     --target /opt/mathquarry -r /tmp/requirements.txt
 
 FROM system

@@ -1,12 +1,13 @@
 """Start a function on several ranks with torchrun's launcher, watch it, and bring back its result or the reason why it failed.
 
 The stage that asks for several processes stays a single process up to the point where it trains; there it calls `launch`. The job (the
-function and its arguments) lies in a folder of the stage's scratch. Where there are several machines, that folder is on a file system
-they share, and each of the others runs
+function and its arguments) lies in a private folder of this machine. Where there are several machines, it lies in the stage's scratch, on
+a file system they share, and each of the others runs, as the same user,
 
     python -m models.launch FOLDER
 
-which starts its ranks and ends with them. `launch` logs that command.
+which starts its ranks and ends with them. `launch` logs that command. Job and result are pickles, which can do anything when they are read:
+the folder is for its owner alone, and what somebody else could have written is not read.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import os
 import pickle
 import shutil
 import signal
+import stat
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -41,6 +44,7 @@ from models.config import RanksConfig
 
 logger = logging.getLogger("mathquarry")
 
+JOB, RESULT = "job.pickle", "result.pickle"
 POLL_SECONDS = 0.5
 """How often progress is passed on, and how often a rank looks whether the process that started it is still there."""
 
@@ -63,32 +67,64 @@ def launch(function: Callable[..., Any], arguments: Sequence[Any], config: Ranks
     The function must be importable by name, arguments and result picklable. Rank 0's progress reaches the listeners of `space`; the other
     ranks are silent. Raises `MathQuarryError`: the one that a rank raised, or one that says which rank ended and how.
     """
-    folder = (space.scratch / f"{name}-ranks").resolve()
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     job = _Job(function, tuple(arguments), config, space.out.resolve(), space.scratch.resolve(), space.metrics.path.resolve())
+    with _private_folder(space, name, config.nodes) as folder:
+        try:
+            _dump(job, folder / JOB)
+        except OSError as error:
+            raise MathQuarryError(f"cannot write {folder / JOB}: {error}. Free some space, then run again.") from error
+        if config.nodes > 1:
+            logger.info("on each of the other %d machines run: python -m models.launch %s", config.nodes - 1, folder)
+        with _relayed(folder / "progress.jsonl", space.progress.listeners):
+            _start(folder, config, name)
+        return _load(folder / RESULT)
+
+
+@contextmanager
+def _private_folder(space: Workspace, name: str, nodes: int) -> Iterator[Path]:
+    """An empty folder that only this user can open: of this machine, or in the scratch folder where other machines have to find it."""
+    if nodes == 1:
+        with tempfile.TemporaryDirectory(prefix=f"mathquarry-{name}-") as folder:
+            yield Path(folder).resolve()
+        return
+    shared = (space.scratch / f"{name}-ranks").resolve()
+    shutil.rmtree(shared, ignore_errors=True)
     try:
-        with (folder / "job.pickle").open("wb") as file:
-            pickle.dump(job, file)
+        shared.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        raise MathQuarryError(f"{shared} cannot be emptied. Is it somebody else's? Remove it, then run again.") from None
+    yield shared
+    shutil.rmtree(shared)
+
+
+def _dump(value: Any, path: Path) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
+        pickle.dump(value, file)
+
+
+def _load(path: Path) -> Any:
+    """What `_dump` wrote. Raises `MathQuarryError` when anybody but this user could have written it: a pickle runs what it says."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError as error:
-        raise MathQuarryError(f"cannot write {folder / 'job.pickle'}: {error}. Free some space, then run again.") from error
-    if config.nodes > 1:
-        logger.info("on each of the other %d machines run: python -m models.launch %s", config.nodes - 1, folder)
-    with _relayed(folder / "progress.jsonl", space.progress.listeners):
-        _start(folder, config)
-    with (folder / "result.pickle").open("rb") as file:
-        result = pickle.load(file)
-    shutil.rmtree(folder)
-    return result
+        raise MathQuarryError(f"{path} cannot be read: {error.strerror}. Name the folder that the first machine logged.") from None
+    with open(descriptor, "rb") as file:
+        for what, status in ((path, os.fstat(descriptor)), (path.parent, path.parent.stat())):
+            if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise MathQuarryError(
+                    f"{what} can be written by others than user {os.geteuid()} (owner {status.st_uid}, mode {status.st_mode & 0o777:o}) and "
+                    "is not read, since it could run anything. Run every machine's ranks as the same user."
+                )
+        return pickle.load(file)
 
 
-def _start(folder: Path, config: RanksConfig) -> None:
+def _start(folder: Path, config: RanksConfig, name: str) -> None:
     """This machine's ranks, until they end."""
     settings = LaunchConfig(
         min_nodes=config.nodes,
         max_nodes=config.nodes,
         nproc_per_node=config.processes,
-        run_id=folder.parent.name,
+        run_id=name,
         rdzv_backend="c10d",
         rdzv_endpoint=config.rendezvous or "localhost:0",
         max_restarts=0,
@@ -126,8 +162,7 @@ def _reason(folder: Path, failed: ChildFailedError) -> MathQuarryError:
 def _run_rank(folder: Path) -> None:
     """One rank's process."""
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    with (folder / "job.pickle").open("rb") as file:
-        job: _Job = pickle.load(file)
+    job: _Job = _load(folder / JOB)
     rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
     if torch.cuda.is_available():
         torch.cuda.set_device(local)
@@ -138,8 +173,7 @@ def _run_rank(folder: Path) -> None:
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         result = job.function(Workspace(job.out, job.scratch, progress, MetricLog(job.metrics)), *job.arguments)
         if rank == 0:
-            with (folder / "result.pickle").open("wb") as file:
-                pickle.dump(result, file)
+            _dump(result, folder / RESULT)
         if dist.is_initialized():  # vLLM ends the group when it is closed
             dist.barrier()
             dist.destroy_process_group()
@@ -210,8 +244,8 @@ def main(arguments: Sequence[str]) -> None:
     if "--rank" in arguments:
         _run_rank(folder)
         return
-    with (folder / "job.pickle").open("rb") as file:
-        _start(folder, pickle.load(file).config)
+    job: _Job = _load(folder / JOB)
+    _start(folder, job.config, folder.name.removesuffix("-ranks"))
 
 
 if __name__ == "__main__":

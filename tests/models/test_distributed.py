@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from pydantic import ValidationError
 from data.errors import MathQuarryError
 from data.workspace import Progress, Workspace
 from models.config import RanksConfig
-from models.launch import launch
+from models.launch import launch, main
 from tests.models.rank_faults import fail
 from tests.models.rank_work import learn
 
@@ -92,6 +94,35 @@ def test_a_second_machine_joins_by_the_rendezvous_address(tmp_path: Path) -> Non
         other.kill()
     expect_equal(two, learn(Workspace.at(tmp_path / "one")))
     assert len(two["held"]) == 2
+
+
+@pytest.mark.parametrize("loosened", ["job.pickle", "."])
+def test_a_job_that_others_can_write_is_not_unpickled(tmp_path: Path, loosened: str) -> None:
+    folder = tmp_path / "learn-ranks"
+    folder.mkdir(mode=0o700)
+    (folder / "job.pickle").write_bytes(pickle.dumps(Planted(str(tmp_path / "ran"))))
+    (folder / loosened).chmod(0o770)
+    with pytest.raises(MathQuarryError, match="can be written by others"):
+        main([str(folder)])
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_job_behind_a_link_is_not_unpickled(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(pickle.dumps(Planted(str(tmp_path / "ran"))))
+    (tmp_path / "job.pickle").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(MathQuarryError, match="cannot be read"):
+        main([str(tmp_path)])
+    assert not (tmp_path / "ran").exists()
+
+
+class Planted:
+    """A pickle that makes a file when it is read."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path(self.path),)
 
 
 def test_several_machines_need_an_address() -> None:
