@@ -111,9 +111,10 @@ def _load(path: Path) -> Any:
     with open(descriptor, "rb") as file:
         for what, status in ((path, os.fstat(descriptor)), (path.parent, path.parent.stat())):
             if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                whose = f"owner {status.st_uid}, mode {status.st_mode & 0o777:o}"
                 raise MathQuarryError(
-                    f"{what} can be written by others than user {os.geteuid()} (owner {status.st_uid}, mode {status.st_mode & 0o777:o}) and "
-                    "is not read, since it could run anything. Run every machine's ranks as the same user."
+                    f"{what} can be written by others than user {os.geteuid()} ({whose}) and is not read, "
+                    "since it could run anything. Run every machine's ranks as the same user."
                 )
         return pickle.load(file)
 

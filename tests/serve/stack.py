@@ -59,6 +59,9 @@ MINI = [
 WITH_A_MODEL = {"pretrain", "sft", "evaluate-base", "evaluate-sft", "reward-0", "grpo-1", "evaluate-rl-1"}
 """Its stages that run in containers of their own."""
 
+BASES = {"BASE_IMAGE": "debian:bookworm-slim", "POSTGRES_IMAGE": "postgres:17-bookworm"}
+"""The images that tests/serve/prepare begins with, by their tags: where no registry answers they have no digests."""
+
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -93,7 +96,7 @@ class Stack:
         return f"http://127.0.0.1:{self.port}"
 
     def compose(self, *arguments: str) -> str:
-        environment = {**os.environ, "MATHQUARRY_ENV": str(self.folder / "env")}
+        environment = {**os.environ, **BASES, "MATHQUARRY_ENV": str(self.folder / "env")}
         done = subprocess.run([REPOSITORY / "docker" / "up", *arguments], capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
