@@ -16,7 +16,7 @@ from data.config import ProgramsConfig
 from data.errors import MathQuarryError
 from data.programs.sandbox import Result
 from data.programs.service.limits import Limits
-from data.programs.service.wire import LENGTH, BrokenFrameError, content_length, pack, unpack
+from data.programs.service.wire import LENGTH, MAX_REPLY, BrokenFrameError, content_length, pack, unpack
 
 SLACK_SECONDS = 60.0
 """Waited beyond the time after which a healthy service has answered."""
@@ -101,7 +101,7 @@ class ServiceSession:
             return Result("", error=f"the program is too long: {error}")
         try:
             self._socket.sendall(request)
-            reply = unpack(self._read(content_length(self._read(LENGTH.size))))
+            reply = unpack(self._read(content_length(self._read(LENGTH.size), MAX_REPLY)))
         except (OSError, BrokenFrameError) as error:
             raise MathQuarryError(f"the sandbox at {self._address} failed: {error or type(error).__name__}. Start it again.") from None
         if "refused" in reply:

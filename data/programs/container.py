@@ -19,6 +19,7 @@ from data.config import ProgramsConfig
 from data.errors import MathQuarryError
 from data.programs.client import ServiceSandbox, limits
 from data.programs.process import ServiceProcess
+from data.programs.service.limits import SPARE
 
 SERVICE = Path(__file__).with_name("service")
 INSIDE = "/run/mathquarry"
@@ -26,9 +27,6 @@ INSIDE = "/run/mathquarry"
 USER = 65532
 SPARE_MIB = 512
 """Memory for the service itself and for what programs only touch for a moment."""
-PROCESSES = 16
-"""Beside one for each dialogue."""
-DESCRIPTORS_A_SESSION = 4
 
 
 @cache
@@ -91,8 +89,7 @@ def start_container(config: ProgramsConfig) -> ServiceSandbox:
 def options(config: ProgramsConfig) -> list[str]:
     """Options of `docker run` that make the enclosure."""
     memory = f"{config.memory_mib * config.running + SPARE_MIB}m"
-    processes = config.sessions + config.running + PROCESSES
-    descriptors = DESCRIPTORS_A_SESSION * processes
+    processes = config.sessions + config.running + SPARE
     taken = ["--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", f"--user={USER}:{USER}", "--ipc=none"]
     limited = [
         f"--memory={memory}",
@@ -100,8 +97,9 @@ def options(config: ProgramsConfig) -> list[str]:
         f"--pids-limit={processes}",
         f"--cpus={min(config.running, os.cpu_count() or 1)}",
     ]
-    limited += [f"--ulimit=nofile={descriptors}", "--ulimit=core=0", "--ulimit=fsize=0", "--ulimit=memlock=0"]
-    return [*taken, *limited, "--log-driver=none", "--hostname=sandbox"]
+    limited += [f"--ulimit=nofile={limits(config).descriptors}", "--ulimit=core=0", "--ulimit=fsize=0", "--ulimit=memlock=0"]
+    hidden = ["--tmpfs=/dev/pts:ro,size=4k"]  # a terminal can be had by reading /dev/ptmx alone, and the machine has few
+    return [*taken, *hidden, *limited, "--log-driver=none", "--hostname=sandbox"]
 
 
 def _docker(image: str) -> str:

@@ -79,7 +79,7 @@ def _enclosed(bubblewrap: str, arguments: list[str]) -> list[str]:
     """The command that runs this Python with `arguments`, in an enclosure that holds only what it needs."""
     python = Path(sys.executable).resolve()
     options = ["--unshare-all", "--unshare-user", "--uid", "65532", "--gid", "65532", "--hostname", "sandbox", "--cap-drop", "ALL"]
-    options += ["--new-session", "--dev-bind", os.devnull, os.devnull]
+    options += ["--new-session", "--die-with-parent", "--dev-bind", os.devnull, os.devnull]
     for path in (*SYSTEM_LIBRARIES, str(python), str(Path(sys.base_prefix) / "lib")):
         if os.path.islink(path):
             options += ["--symlink", os.readlink(path), path]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -27,17 +29,22 @@ class ServiceProcess:
         remedy: str,
     ) -> None:
         """Start and wait until the service is ready. Raises `MathQuarryError` with its last words and `remedy` when it does not start."""
-        with errors.open("wb") as stream:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stream,
-                env=environment,
-                pass_fds=descriptors,
-                cwd="/",
-                start_new_session=True,  # Ctrl-C is this process's affair
-            )
+        self._ended = threading.Event()
+
+        def start() -> subprocess.Popen[bytes]:
+            with errors.open("wb") as stream:
+                return subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=stream,
+                    env=environment,
+                    pass_fds=descriptors,
+                    cwd="/",
+                    start_new_session=True,  # Ctrl-C is this process's affair
+                )
+
+        self._process = _from_lasting_thread(start, self._ended)
         if _pipe(self._process.stdout).readline() != b"ready\n":
             self.end()
             words = "; ".join(errors.read_text(errors="replace").strip().splitlines()[-3:])
@@ -53,6 +60,23 @@ class ServiceProcess:
             self._process.kill()
             self._process.wait()
         _pipe(self._process.stdout).close()
+        self._ended.set()
+
+
+def _from_lasting_thread(start: Callable[[], subprocess.Popen[bytes]], ended: threading.Event) -> subprocess.Popen[bytes]:
+    """Start a process from a thread that lives as long: `bwrap --die-with-parent` dies with the *thread* that started it."""
+    started: Future[subprocess.Popen[bytes]] = Future()
+
+    def live() -> None:
+        try:
+            started.set_result(start())
+        except BaseException as error:
+            started.set_exception(error)
+            return
+        ended.wait()
+
+    threading.Thread(target=live, name="sandbox", daemon=True).start()
+    return started.result()
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:

@@ -45,6 +45,7 @@ def test_the_sandbox_of_the_services_is_enclosed_like_one_that_is_started_here()
         *(f"--security-opt={option.removesuffix(':true')}" for option in service["security_opt"]),
         f"--user={service['user']}",
         f"--ipc={service['ipc']}",
+        *(f"--tmpfs={option}" for option in service["tmpfs"]),
         f"--memory={service['mem_limit']}",
         f"--memory-swap={service['memswap_limit']}",
         f"--pids-limit={service['pids_limit']}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ def main(arguments: list[str]) -> None:
     """Fork the fork server off, wait until it is ready, then listen."""
     limits, with_parent = Limits.from_json(arguments[0]), arguments[1] == "--with-parent"
     os.umask(0)
+    _raise_descriptors(limits.descriptors)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
         ours.close()
@@ -31,6 +33,15 @@ def main(arguments: list[str]) -> None:
     if ours.recv(64) != forkserver.READY:
         sys.exit(1)  # it has said why
     asyncio.run(server.serve(ours, _listener(*arguments[-2:]), limits, with_parent))
+
+
+def _raise_descriptors(needed: int) -> None:
+    """Many systems give a process 1,024 descriptors unless it asks for more. Ends the process when it may not have as many as needed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        sys.exit(f"{needed} open files are needed, and the system allows {hard} (`ulimit -Hn`): lower programs.sessions")
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _fork_server(channel: socket.socket, limits: Limits) -> NoReturn:

@@ -1,8 +1,8 @@
 """What a worker takes from itself, for good, before it runs a program.
 
 The enclosure (container or bubblewrap) keeps programs away from the machine. This keeps them away from the service and from each other,
-and leaves little of the kernel to attack: a list of system calls that computing needs, and nothing else. No process, thread, socket,
-signal to others, file opened for writing, or execution of another program; what is refused fails with "Operation not permitted".
+and leaves little of the kernel to attack: a list of system calls that computing needs, each with the arguments that it needs
+(`calls`), and nothing else. No process, thread, socket, signal to others, file opened for writing, or execution of another program.
 
 1. seccomp, by libseccomp (https://github.com/seccomp/libseccomp);
 2. not dumpable: no core file, no ptrace, and /proc/PID of service and workers belongs to root;
@@ -17,41 +17,19 @@ import os
 import resource
 import signal
 
+from .calls import CONDITIONS, PLAIN, Only
+
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 
 OPEN_FILES = 64
 
-ALLOWED = """
-    read readv pread64 write writev pwrite64 lseek close close_range dup dup2 dup3 pipe pipe2 fcntl poll ppoll select pselect6
-    fstat stat lstat newfstatat statx access faccessat faccessat2 getdents64 readlink readlinkat getcwd chdir umask
-    munmap mprotect mremap brk madvise
-    rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending sigaltstack pause alarm setitimer getitimer restart_syscall
-    clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time times
-    getpid getppid gettid getuid geteuid getgid getegid getgroups getpgrp getpgid getsid getrusage getrlimit getcpu
-    sched_getaffinity sched_yield uname sysinfo getrandom futex set_robust_list rseq exit exit_group
-"""
-"""System calls that a program may make whatever their arguments."""
-
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
-_EQUAL, _MASKED_EQUAL = 4, 7
+_MASKED_EQUAL = 7
 _OPTIMIZE = 8
-_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_MAP_SHARED = 1
-_TCGETS = 0x5401
 
 
 class _Comparison(ctypes.Structure):
     _fields_ = (("argument", ctypes.c_uint), ("operator", ctypes.c_int), ("first", ctypes.c_uint64), ("second", ctypes.c_uint64))
-
-
-CONDITIONS: list[tuple[str, list[tuple[int, int, int, int]]]] = [
-    # (argument, operator, mask or value, value)
-    ("open", [(1, _MASKED_EQUAL, _WRITES, 0)]),
-    ("openat", [(2, _MASKED_EQUAL, _WRITES, 0)]),
-    ("mmap", [(3, _MASKED_EQUAL, _MAP_SHARED, 0)]),  # memory that is shared would not count as the program's own
-    ("prlimit64", [(0, _EQUAL, 0, 0), (2, _EQUAL, 0, 0)]),  # read one's own limits, set nobody's
-    ("ioctl", [(1, _EQUAL, _TCGETS, 0)]),  # isatty
-]
 
 
 class Filter:
@@ -69,16 +47,17 @@ class Filter:
         if not self._context:
             raise OSError("seccomp_init failed")
         _check(self._lib.seccomp_attr_set(self._context, _OPTIMIZE, 2), "seccomp_attr_set")
-        for name in ALLOWED.split():
+        for name in PLAIN.split():
             self._allow(name, [])
-        for name, comparisons in CONDITIONS:
-            self._allow(name, comparisons)
+        for name, conditions in CONDITIONS:
+            self._allow(name, conditions)
 
-    def _allow(self, name: str, comparisons: list[tuple[int, int, int, int]]) -> None:
+    def _allow(self, name: str, conditions: list[Only]) -> None:
         number = self._lib.seccomp_syscall_resolve_name(name.encode())
         if number < 0:
             return  # this machine's kind of processor has no such call
-        array = (_Comparison * len(comparisons))(*(_Comparison(*comparison) for comparison in comparisons))
+        comparisons = [_Comparison(only.argument, _MASKED_EQUAL, only.mask, only.value) for only in conditions]
+        array = (_Comparison * len(comparisons))(*comparisons)
         _check(self._lib.seccomp_rule_add_array(self._context, _ALLOW, number, len(comparisons), array), name)
 
     def load(self) -> None:

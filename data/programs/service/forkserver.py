@@ -1,7 +1,8 @@
 """The process that workers are forked from: numpy and sympy are imported once, so a worker costs milliseconds.
 
 On its socket (SOCK_SEQPACKET): the server asks for a worker with one message that carries two file descriptors, the worker's control
-socket and its output; the answer is `forked PID` with a pidfd. When a worker has ended and was waited for, `exited PID STATUS`.
+socket and its output; the answer is `forked PID` with a pidfd, or `failed ERRNO`. When a worker has ended and was waited for, it tells
+`exited PID STATUS`.
 """
 
 from __future__ import annotations
@@ -43,12 +44,17 @@ def _fork(channel: socket.socket, selector: selectors.BaseSelector, rules: Filte
     message, descriptors, _, _ = socket.recv_fds(channel, 64, 2)
     if not message:
         os._exit(0)
-    pid = os.fork()
-    if pid == 0:
-        _become_worker(descriptors[0], descriptors[1], rules, limits)
-    for descriptor in descriptors:
-        os.close(descriptor)
-    pidfd = os.pidfd_open(pid)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _become_worker(descriptors[0], descriptors[1], rules, limits)
+        pidfd = os.pidfd_open(pid)
+    except OSError as error:  # no process or no descriptor left: that worker's misfortune alone
+        channel.send(b"failed %d" % (error.errno or 0))
+        return
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
     selector.register(pidfd, selectors.EVENT_READ, pid)
     socket.send_fds(channel, [b"forked %d" % pid], [pidfd])
 

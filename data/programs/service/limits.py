@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+SPARE = 16
+"""Processes, and so many times four descriptors, beside those of the dialogues."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -27,6 +30,21 @@ class Limits:
     def flood_bytes(self) -> int:
         """A program that prints this much is killed."""
         return 256 * self.output_bytes
+
+    @property
+    def reply_bytes(self) -> int:
+        """Most that a worker may answer: value and error, in ASCII JSON, which takes up to 12 bytes for a character."""
+        return 24 * self.value_characters + 4096
+
+    @property
+    def result_bytes(self) -> int:
+        """Most that the service answers: what was printed, up to 6 bytes for each, and value and error."""
+        return 6 * self.output_bytes + self.reply_bytes
+
+    @property
+    def descriptors(self) -> int:
+        """Most that server and fork server have open: four for each dialogue, and a few."""
+        return 4 * (self.sessions + self.running + SPARE)
 
     def to_json(self) -> str:
         """For the service's command line."""

@@ -1,8 +1,9 @@
 """The service's front: connections in, programs to workers, limits kept, results out.
 
-One connection is one dialogue. A request is `{"program": str, "keep": bool}`; the reply `{"stdout", "value", "error", "timed_out",
-"killed", "truncated"}` or `{"refused": str}`. Blocks of a dialogue share a worker as long as `keep` is true; otherwise the worker is gone
-before the reply is sent. A worker that was killed takes the dialogue's variables with it, and the next block starts with none.
+One connection is one dialogue. A request is `{"program": str, "keep": bool}` (with `"health": true` it waits for no turn); the reply
+`{"stdout", "value", "error", "timed_out", "killed", "truncated"}` or `{"refused": str}`. Blocks of a dialogue share a worker as long as
+`keep` is true; otherwise the worker is gone before the reply is sent. A worker that was killed takes the dialogue's variables
+with it, and the next block starts with none.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from .limits import Limits
 from .wire import LENGTH, BrokenFrameError, content_length, pack, unpack
 
 CHUNK = 1 << 16
+PLACE_SECONDS = 1.0
+"""How long a new dialogue waits for one of `Limits.sessions` to end."""
 
 
 class ForkServer:
@@ -35,16 +38,18 @@ class ForkServer:
             self._ask()
 
     async def fork(self) -> Worker:
-        """A worker that has run nothing."""
+        """A worker that has run nothing. Raises `OSError` when the system has no process or no descriptor for it."""
         self._ask()
         return await self._reserve.popleft()
 
     def _ask(self) -> None:
         control, their_control = socket.socketpair()
         output, their_output = os.pipe()
-        socket.send_fds(self._channel, [b"fork"], [their_control.fileno(), their_output])
-        their_control.close()
-        os.close(their_output)
+        try:
+            socket.send_fds(self._channel, [b"fork"], [their_control.fileno(), their_output])
+        finally:
+            their_control.close()
+            os.close(their_output)
         forked: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
         self._asked.append((forked, control, output))
         self._reserve.append(forked)
@@ -58,6 +63,11 @@ class ForkServer:
             forked, control, output = self._asked.popleft()
             self._workers[int(pid)] = worker = Worker(descriptors[0], control, output, self._limits)
             forked.set_result(worker)
+        elif kind == b"failed":
+            forked, control, output = self._asked.popleft()
+            control.close()
+            os.close(output)
+            forked.set_exception(OSError(int(pid), os.strerror(int(pid))))
         else:
             self._workers.pop(int(pid)).exited.set_result(int(status[0]))
 
@@ -71,6 +81,7 @@ class Worker:
         self._printed_bytes = 0
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.ended = False
+        self._closed = False
         control.setblocking(False)
         os.set_blocking(output, False)
 
@@ -83,20 +94,19 @@ class Worker:
         timed_out = False
         loop.add_reader(self._output, self._on_output)
         try:
-            reply = await asyncio.wait_for(self._ask(program), self._limits.seconds)
-            value, error = _text(reply, "value"), _text(reply, "error")
+            value, error = await asyncio.wait_for(self._ask(program), self._limits.seconds)
             self._signal(signal.SIGSTOP)  # nothing runs between blocks
         except TimeoutError:
             timed_out = True
             await self._kill()
             error = f"TimeoutError: stopped after {self._limits.seconds:g} seconds"
-        except (BrokenFrameError, OSError):
-            error = f"the program's process {_ending(await self._kill())}"
+        except (BrokenFrameError, OSError) as broken:
+            error = _ending(await self._kill(), broken if isinstance(broken, _BadReplyError) else None)
         finally:
             loop.remove_reader(self._output)
         self._on_output()  # what it wrote before it replied or ended is in the pipe by now
-        if self.exited.done():
-            self._close()
+        if self.ended or self.exited.done():
+            await self.end()
         return {
             "stdout": self._printed.decode("utf-8", "replace"),
             "value": value,
@@ -107,26 +117,49 @@ class Worker:
         }
 
     async def end(self) -> None:
-        """Kill it if it is alive; returns when it is gone."""
-        if not self.ended:
+        """Kill it if it is alive; returns when it is gone and its descriptors are closed."""
+        if self._closed:
+            return
+        try:
             await self._kill()
+        finally:
             self._close()
 
-    async def _ask(self, program: str) -> dict[str, Any]:
+    async def _ask(self, program: str) -> tuple[str | None, str | None]:
+        """Value and error. Raises `BrokenFrameError` for a reply that is none, or longer than allowed, and `OSError`."""
         loop = asyncio.get_running_loop()
         self._signal(signal.SIGCONT)
         await loop.sock_sendall(self._control, pack({"program": program}))
         head = await self._receive(LENGTH.size)
-        return unpack(await self._receive(content_length(head)))
+        try:
+            length = content_length(head, self._limits.reply_bytes)
+        except BrokenFrameError as error:
+            raise _BadReplyError(str(error)) from None
+        content = await self._receive(length)
+        try:
+            reply = unpack(content)
+        except BrokenFrameError as error:
+            raise _BadReplyError(str(error)) from None
+        return self._text(reply, "value"), self._text(reply, "error")
+
+    def _text(self, reply: dict[str, Any], name: str) -> str | None:
+        value = reply.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise _BadReplyError(f"{name} is no text")
+        if len(value) > self._limits.value_characters:
+            raise _BadReplyError(f"{name} has {len(value)} characters; at most {self._limits.value_characters} are allowed")
+        return value
 
     async def _receive(self, count: int) -> bytes:
-        content = b""
+        content = bytearray()
         while len(content) < count:
             part = await asyncio.get_running_loop().sock_recv(self._control, count - len(content))
             if not part:
                 raise BrokenFrameError("it ended")
             content += part
-        return content
+        return bytes(content)
 
     def _on_output(self) -> None:
         try:
@@ -153,9 +186,14 @@ class Worker:
             signal.pidfd_send_signal(self._pidfd, number)
 
     def _close(self) -> None:
+        self._closed = True  # a descriptor's number is soon another worker's
         self._control.close()
         os.close(self._output)
         os.close(self._pidfd)
+
+
+class _BadReplyError(BrokenFrameError):
+    """The worker answered, but not what a worker answers: the program has written on the descriptor itself."""
 
 
 class Server:
@@ -164,7 +202,8 @@ class Server:
     def __init__(self, forks: ForkServer, limits: Limits) -> None:
         self._forks, self._limits = forks, limits
         self._turns = asyncio.Semaphore(limits.running)
-        self._sessions = 0
+        self._places = asyncio.Semaphore(limits.sessions)
+        self._examined = asyncio.Semaphore(1)
 
     async def serve(self, listener: socket.socket) -> None:
         """Serve for ever."""
@@ -175,29 +214,45 @@ class Server:
 
     async def _dialogue(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         worker: Worker | None = None
-        self._sessions += 1
+        place: asyncio.Semaphore | None = None
         try:
             while True:
                 head = await reader.readexactly(LENGTH.size)
                 request = unpack(await reader.readexactly(content_length(head)))
-                if self._sessions > self._limits.sessions:
-                    writer.write(pack({"refused": f"{self._limits.sessions} dialogues are open, which is the limit"}))
-                    return
-                async with self._turns:
-                    if worker is None or worker.ended:
-                        worker = await self._forks.fork()
-                    result = await worker.run(request["program"])
-                    if not request["keep"]:
+                health = request.get("health") is True  # neither waits for a turn nor takes a place
+                if place is None and not health:
+                    place = await self._place()
+                    if place is None:
+                        writer.write(pack({"refused": f"{self._limits.sessions} dialogues are open, which is the limit"}))
+                        return
+                async with self._examined if health else self._turns:
+                    try:
+                        if worker is None or worker.ended:
+                            worker = await self._forks.fork()
+                        result = await worker.run(request["program"])
+                    except OSError as error:
+                        result = _lost(error)
+                    if worker is not None and not request["keep"]:
                         await worker.end()
-                writer.write(pack(result))
+                writer.write(pack(result, self._limits.result_bytes))
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client is done
         finally:
-            self._sessions -= 1
-            if worker is not None:
-                await worker.end()
-            writer.close()
+            try:
+                if worker is not None:
+                    await worker.end()
+            finally:
+                if place is not None:
+                    place.release()  # only now: there are never more workers than dialogues and those in reserve
+                writer.close()
+
+    async def _place(self) -> asyncio.Semaphore | None:
+        """A dialogue's place; none when all are taken. Waits a little, since one that was just closed may not be gone yet."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._places.acquire(), PLACE_SECONDS)
+            return self._places
+        return None
 
 
 async def serve(channel: socket.socket, listener: socket.socket, limits: Limits, with_parent: bool) -> None:
@@ -207,14 +262,19 @@ async def serve(channel: socket.socket, listener: socket.socket, limits: Limits,
     await Server(ForkServer(channel, limits), limits).serve(listener)
 
 
-def _text(reply: dict[str, Any], name: str) -> str | None:
-    value = reply.get(name)
-    if value is not None and not isinstance(value, str):
-        raise BrokenFrameError(f"{name} is no text")
-    return value
+def _lost(error: OSError) -> dict[str, Any]:
+    """The result of a block whose process could not be had."""
+    return {"stdout": "", "value": None, "error": f"the program got no process: {error}", "killed": True}
 
 
-def _ending(status: int) -> str:
+def _ending(status: int, broken: BrokenFrameError | None) -> str:
+    """What is said of a process that did not answer, with the exit status that it left."""
+    if broken is not None:
+        return f"the program's process was killed for its reply: {broken}"
     if status >= 0:
-        return f"exited with status {status}"
-    return f"was killed by {signal.Signals(-status).name}"
+        return f"the program's process exited with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:  # real-time signals have no names
+        name = f"signal {-status}"
+    return f"the program's process was killed by {name}"

@@ -9,26 +9,28 @@ from typing import Any
 LENGTH = struct.Struct("<I")
 
 MAX_FRAME = 1 << 20
-"""Bytes; a longer program is refused, a longer reply counts as broken."""
+"""Bytes of a request; a longer program is refused."""
+MAX_REPLY = 1 << 22
+"""Bytes of a result: `Limits.result_bytes` of the largest limits that a config allows."""
 
 
 class BrokenFrameError(ValueError):
     """Bytes that are no frame of this protocol."""
 
 
-def pack(value: Any) -> bytes:
-    """`value` as a frame. Raises `BrokenFrameError` when it is too long."""
+def pack(value: Any, most: int = MAX_FRAME) -> bytes:
+    """`value` as a frame. Raises `BrokenFrameError` when it has more than `most` bytes."""
     content = json.dumps(value).encode()
-    if len(content) > MAX_FRAME:
-        raise BrokenFrameError(f"a message of {len(content)} bytes; at most {MAX_FRAME} are allowed")
+    if len(content) > most:
+        raise BrokenFrameError(f"a message of {len(content)} bytes; at most {most} are allowed")
     return LENGTH.pack(len(content)) + content
 
 
-def content_length(head: bytes) -> int:
-    """Bytes that follow a frame's first four. Raises `BrokenFrameError` when they are too many."""
+def content_length(head: bytes, most: int = MAX_FRAME) -> int:
+    """Bytes that follow a frame's first four. Raises `BrokenFrameError` when they are more than `most`."""
     (length,) = LENGTH.unpack(head)
-    if length > MAX_FRAME:
-        raise BrokenFrameError(f"a message announces {length} bytes; at most {MAX_FRAME} are allowed")
+    if length > most:
+        raise BrokenFrameError(f"a message announces {length} bytes; at most {most} are allowed")
     return int(length)
 
 

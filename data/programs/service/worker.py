@@ -13,7 +13,7 @@ import traceback
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from .wire import LENGTH, pack, unpack
+from .wire import LENGTH, MAX_REPLY, pack, unpack
 
 CONTROL = 3
 """File descriptor that blocks come from and replies go to."""
@@ -27,7 +27,7 @@ def serve(value_characters: int) -> NoReturn:
         while head := _read(LENGTH.size):
             request = unpack(_read(*LENGTH.unpack(head)))
             value, error = run_block(request["program"], namespace)
-            _write(pack({"value": _cut(value, value_characters), "error": _cut(error, value_characters)}))
+            _write(pack({"value": _cut(value, value_characters), "error": _cut(error, value_characters)}, MAX_REPLY))
     finally:
         os._exit(0)
 

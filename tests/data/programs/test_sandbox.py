@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import socket
 import subprocess
 import sys
@@ -16,10 +19,11 @@ from data.config import ProgramsConfig
 from data.errors import MathQuarryError
 from data.programs import container, local
 from data.programs.arithmetic import ArithmeticSandbox
-from data.programs.client import ServiceSandbox
+from data.programs.client import ServiceSandbox, ServiceSession
 from data.programs.sandbox import Result, make_sandbox
+from data.programs.service import health
 from tests.conftest import REPOSITORY
-from tests.data.programs.conftest import CONFIG, start
+from tests.data.programs.conftest import CONFIG, inside, start
 
 
 def test_a_program_gives_what_it_prints_and_the_value_of_its_last_line(sandbox: ServiceSandbox) -> None:
@@ -165,6 +169,53 @@ def test_a_running_service_is_used_and_left_running(sandbox: ServiceSandbox) -> 
     with make_sandbox(ProgramsConfig(sandbox="service", socket=str(sandbox.address))) as other:
         assert other.run("1 + 1").value == "2"
     assert sandbox.run("1 + 1").value == "2"
+
+
+def worker_of(sandbox: ServiceSandbox, session: ServiceSession) -> int:
+    """The host's id of a dialogue's process."""
+    inner = session.run("import os\nos.getpid()").value
+    for pid in inside(sandbox):
+        status = Path(f"/proc/{pid}/status").read_text()
+        if next(line for line in status.splitlines() if line.startswith("NSpid")).split()[-1] == inner:
+            return pid
+    raise AssertionError(f"no process {inner}")
+
+
+@pytest.mark.bubblewrap
+def test_a_process_that_dies_by_any_signal_leaves_the_service_as_it_was() -> None:
+    with start("local") as sandbox:
+        service = min(pid for pid in inside(sandbox) if "--descriptor" in Path(f"/proc/{pid}/cmdline").read_text())
+        sandbox.run("1")
+        children = [pid for pid in inside(sandbox) if b"python" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]]
+        opened = {pid: len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in {service, *children[:2]}}
+        for number in [signal.SIGRTMIN + 6, signal.SIGRTMAX, signal.SIGSEGV, signal.SIGKILL] * 5:
+            with sandbox.session() as session:
+                session.run("x = 1")
+                os.kill(worker_of(sandbox, session), number)
+                result = session.run("x")
+                assert result.killed
+                assert re.search(r"was killed by (signal \d+|SIG\w+)", result.error or ""), result
+                assert session.run("1 + 1").value == "2"
+        sandbox.run("1")
+        for pid, count in opened.items():
+            if Path(f"/proc/{pid}").exists():
+                # A worker in reserve may be on its way; what 20 deaths would leave is far more.
+                assert len(list(Path(f"/proc/{pid}/fd").iterdir())) <= count + 8
+
+
+def test_the_health_check_runs_a_program_even_when_every_turn_is_taken(sandbox: ServiceSandbox, tmp_path: Path) -> None:
+    busy = [threading.Thread(target=sandbox.run, args=("import time\ntime.sleep(1)",)) for _ in range(CONFIG.running)]
+    for thread in busy:
+        thread.start()
+    health.check(str(sandbox.address))
+    for thread in busy:
+        thread.join()
+    with socket.socket(socket.AF_UNIX) as deaf, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(health, "SECONDS", 0.2)
+        deaf.bind(str(tmp_path / "socket"))
+        deaf.listen()
+        with pytest.raises(TimeoutError):
+            health.check(str(tmp_path / "socket"))
 
 
 HOLDER = """
