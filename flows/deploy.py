@@ -66,6 +66,7 @@ class DeploySettings(BaseSettings):
 
     stage_image: str = Field(description="Image of the stages with a model, with its tag.")
     network: str = Field("mathquarry", description="Docker network that the stages share with the server.")
+    internet_network: str = Field("", description="Docker network with a way out, which the stages join too where there is one.")
     store_volume: str = Field("mathquarry-store", description="Volume, or folder of the host, that is mounted as /store.")
     sandbox_volume: str = Field("mathquarry-sandbox", description="Volume with the socket of the sandbox for programs.")
     data_volume: str = Field("mathquarry-data", description="Volume, or folder of the host, that is mounted read-only as /data.")
@@ -190,8 +191,8 @@ def container_template(settings: DeploySettings) -> dict[str, Any]:
         "job_configuration": {
             "command": "python -m flows.supervise",
             "image": settings.stage_image,
-            "image_pull_policy": "IfNotPresent",
-            "networks": [settings.network],
+            "image_pull_policy": "Never",
+            "networks": [settings.network, *([settings.internet_network] if settings.internet_network else [])],
             "volumes": [f"{settings.store_volume}:/store", f"{settings.data_volume}:/data:ro", f"{settings.sandbox_volume}:{INSIDE}:ro"],
             "mem_limit": settings.memory,
             "privileged": False,

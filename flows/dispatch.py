@@ -38,6 +38,8 @@ MOST_CRASHES = 2
 """How often a pipeline resumes a crashed stage by itself before it fails and waits for Retry."""
 CRASH_SECONDS = 15.0
 """Time before that: a worker reports a dead process again after some seconds, and a run resumed before then looks crashed."""
+HOPELESS = ("137", "SIGKILL", "make images", "make up")
+"""Words of crashes that would come again: a memory limit that was met, or what a person has to mend on the host first."""
 START_SECONDS = 60.0
 """How far ahead a run is planned that is to end before a worker sees it. Workers look 10 s ahead."""
 
@@ -98,8 +100,8 @@ def _child_run(name: str, deployment: str, key: str, parameters: dict[str, Any],
 
 
 def _worth_another_try(state: State) -> bool:
-    """Whether a run was lost to something around it: the server away when it started, say. A killed one has likely met its memory limit."""
-    return state.is_crashed() and not any(word in (state.message or "") for word in ("137", "SIGKILL"))
+    """Whether a run was lost to something around it that has passed: the server away when it started, say."""
+    return state.is_crashed() and not any(word in (state.message or "") for word in HOPELESS)
 
 
 def _resume(client: SyncPrefectClient, child_id: UUID) -> None:

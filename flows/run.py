@@ -78,6 +78,10 @@ def _embedded(recipe: Recipe, store_url: str, start: Callable[[str], Run]) -> Ru
     with nullcontext(shared) if shared else embedded_server(store.root / "prefect", meanwhile=_import_stages):
         from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
+        from flows.inputs import check_inputs
+
+        check_inputs(recipe)
+
         # Heartbeats tell a shared server that a run is alive; without one, every flow would only wait a second for them.
         with nullcontext() if shared else temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             run = start(url)

@@ -18,6 +18,7 @@ from flows.ablate import all_arms
 from flows.compare import side_by_side
 from flows.crawl import crawl_flow
 from flows.forms import AblateForm, CompareForm, IterationForm, RunForm, SnapshotForm, served_store
+from flows.inputs import check_inputs
 from flows.iterate import iterate, iterations_done
 from flows.mine import mine_flow
 from flows.pipeline import Run, run_id, whole_path
@@ -37,6 +38,7 @@ def served_pipeline(run: RunForm) -> State[None]:
         run: What to run.
     """
     recipe = run.resolve(review=run_id())
+    check_inputs(recipe)
     record = Run(served_store(), recipe, run.first_stage, run.rebuilt, _log)
     with record.recorded():
         whole_path(record, recipe)
@@ -51,6 +53,7 @@ def served_compare(methods: CompareForm) -> State[None]:
         methods: What to compare.
     """
     recipe = methods.resolve()
+    check_inputs(recipe)
     record = Run(served_store(), recipe, None, frozenset(), _log)
     with record.recorded():
         side_by_side(record, recipe, methods.compared)
@@ -65,6 +68,7 @@ def served_ablate(mixes: AblateForm) -> State[None]:
         mixes: What to train on.
     """
     recipe = mixes.resolve()
+    check_inputs(recipe)
     record = Run(served_store(), recipe, None, frozenset(), _log)
     with record.recorded():
         all_arms(record, recipe, mixes.experiment)

@@ -62,15 +62,84 @@ def test_a_stage_has_the_rights_its_pool_says(stack: Stack, served_run: ServedRu
     container = json.loads(docker("inspect", name))[0]
     host = container["HostConfig"]
     assert (host["Privileged"], host["CapDrop"], host["SecurityOpt"]) == (False, ["ALL"], ["no-new-privileges"])
-    assert {mount["Destination"]: mount["RW"] for mount in container["Mounts"]} == {
-        "/store": True,
-        "/data": False,
-        "/run/mathquarry": False,
-    }
+    writable = {mount["Destination"]: mount["RW"] for mount in container["Mounts"]}
+    assert [place for place, allowed in writable.items() if allowed] == ["/store"]
+    assert {"/data", "/run/mathquarry", "/store/runs", "/store/artifacts/pretrain", "/store/artifacts/curate"} <= set(writable)
+    said = docker("exec", name, "python", "-c", REACHING, status=None).splitlines()
+    assert said == ["server reached", "host not reached", "outside not reached", "input cannot be written", "work can be written"]
     assert list(container["NetworkSettings"]["Networks"]) == [f"{stack.name}-stages"]
     assert container["Config"]["User"] == "mathquarry"
     stack.api("POST", f"/flow_runs/{run_id}/set_state", {"state": {"type": "CANCELLING"}})
     stack.finished(run_id, "CANCELLED")
+
+
+REACHING = """
+import pathlib, socket
+
+def reaches(address):
+    try:
+        socket.create_connection(address, 2)
+        return True
+    except OSError:
+        return False
+
+lines = pathlib.Path("/proc/net/route").read_text().splitlines()[1:]
+gateways = [socket.inet_ntoa(bytes.fromhex(line.split()[2])[::-1]) for line in lines if int(line.split()[2], 16)]
+print("server", "reached" if reaches(("server", 4200)) else "not reached")
+# A port that is closed answers too, where there is somebody to answer.
+def answers(host):
+    try:
+        socket.create_connection((host, 9), 2)
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return True
+
+print("host", "reached" if any(map(answers, [*gateways, "host.docker.internal"])) else "not reached")
+print("outside", "reached" if answers("192.0.2.1") or reaches(("1.1.1.1", 53)) else "not reached")
+target = next(pathlib.Path("/store/artifacts/pretrain").iterdir()) / "manifest.json"
+for name, file in (("input", target), ("work", pathlib.Path("/store/work/probe"))):
+    try:
+        file.open("a").close()
+        print(name, "can be written")
+    except OSError:
+        print(name, "cannot be written")
+"""
+
+
+def test_a_pool_that_was_changed_starts_no_other_container(stack: Stack, served_run: ServedRun) -> None:
+    usual = stack.api("GET", "/work_pools/gpu")["base_job_template"]
+    parameters = {"store": "/store", "config": {}, "base": served_run.reference("pretrain"), "examples": served_run.reference("curate")}
+    try:
+        changed = {**usual["job_configuration"], "volumes": ["/:/host"], "privileged": True}
+        stack.api("PATCH", "/work_pools/gpu", {"base_job_template": {**usual, "job_configuration": changed}})
+        run_id = stack.trigger("sft", parameters)
+        run = stack.finished(run_id, "CRASHED")
+    finally:
+        stack.api("PATCH", "/work_pools/gpu", {"base_job_template": usual})
+    assert "asks for another volumes, privileged than the settings of this host allow" in run["state"]["message"]
+    assert "Traceback" not in stack.logs(run_id)
+    assert not run["infrastructure_pid"]
+
+
+def test_a_missing_image_is_said_with_what_to_do(stack: Stack, served_run: ServedRun) -> None:
+    image = stack.api("GET", "/work_pools/gpu")["base_job_template"]["job_configuration"]["image"]
+    docker("tag", image, "mathquarry-test:aside")
+    docker("rmi", image)
+    try:
+        run_id = stack.trigger("pipeline", {"run": {"recipe": "tiny", "seed": 9, "overrides": [*served_run.overrides[:-1], "seed=9"]}})
+        message = stack.finished(run_id, "FAILED")["state"]["message"]
+    finally:
+        docker("tag", "mathquarry-test:aside", image)
+        docker("rmi", "mathquarry-test:aside")
+    assert f"Image {image} is not on the host. Run `make images` there" in message
+
+
+def test_data_that_is_not_there_is_said_before_a_container_starts(stack: Stack) -> None:
+    run_id = stack.trigger("pipeline", {"run": {"recipe": "smollm"}})
+    assert "/data/problems/gsm8k-train.jsonl.gz" in stack.finished(run_id, "FAILED")["state"]["message"]
+    assert stack.children(run_id) == {}
 
 
 def test_secrets_are_not_in_images_logs_manifests_or_the_ledger(stack: Stack, served_run: ServedRun) -> None:
