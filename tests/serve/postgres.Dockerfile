@@ -5,6 +5,6 @@ RUN apt-get update && apt-get install -y --no-install-recommends postgresql && r
 COPY postgres-entrypoint.sh /
 # With a locale of ASCII, initdb makes databases that cannot hold what Prefect's server writes, and events are lost.
 ENV LANG=C.UTF-8 PATH=/usr/lib/postgresql/15/bin:$PATH PGDATA=/var/lib/postgresql/data
-RUN install -d -o postgres -g postgres "$PGDATA"
+RUN install -d -o postgres -g postgres "$PGDATA" && install -d -o postgres -g postgres -m 3777 /run/postgresql
 USER postgres
 ENTRYPOINT ["sh", "/postgres-entrypoint.sh"]
