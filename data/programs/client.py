@@ -5,7 +5,9 @@ The service is ours, but what it passes on is not: replies are read with a deadl
 
 from __future__ import annotations
 
+import logging
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +17,18 @@ from typing import Any, Self
 from data.config import ProgramsConfig
 from data.errors import MathQuarryError
 from data.programs.sandbox import Result
+from data.programs.service import health
 from data.programs.service.limits import Limits
 from data.programs.service.wire import LENGTH, MAX_REPLY, BrokenFrameError, content_length, pack, unpack
+
+logger = logging.getLogger(__name__)
 
 SLACK_SECONDS = 60.0
 """Waited beyond the time after which a healthy service has answered."""
 RETRY_SECONDS = 0.02
 """Between two attempts to reach a service that others are calling too."""
+RETURN_SECONDS = 30.0
+"""How long a service that somebody else keeps running may take to come back."""
 
 
 def limits(config: ProgramsConfig) -> Limits:
@@ -36,13 +43,27 @@ def limits(config: ProgramsConfig) -> Limits:
     )
 
 
-class ServiceSandbox:
-    """A `Sandbox` at a Unix socket."""
+Started = tuple[Path, Callable[[], None]]
+"""Where a service listens, and what ends it."""
 
-    def __init__(self, address: Path, config: ProgramsConfig, end: Callable[[], None] | None = None) -> None:
-        """`end` is called once by `close`. The limits are those the service was started with; `config` only tells how long to wait."""
+
+class ServiceSandbox:
+    """A `Sandbox` at a Unix socket.
+
+    When the service itself breaks while a program runs, that is the program's outcome (`killed`), and the service is started again.
+    """
+
+    def __init__(
+        self, address: Path, config: ProgramsConfig, start: Callable[[], Started] | None = None, *, end: Callable[[], None] | None = None
+    ):
+        """`start` starts a service again, `end` ends the one at `address`; a service that somebody else started has neither.
+
+        The limits are those the service was started with; `config` only tells how long to wait.
+        """
         self.address = address
-        self._end = end
+        self._start, self._end = start, end
+        self._mending = threading.Lock()
+        self._starts, self._closed, self._reached = 0, False, False
         # Every other dialogue may have a block in the queue before ours, each as long as allowed.
         self._patience = config.seconds * (2 + config.sessions / config.running) + SLACK_SECONDS
 
@@ -53,13 +74,66 @@ class ServiceSandbox:
 
     def session(self) -> ServiceSession:
         """See `Sandbox.session`."""
-        return ServiceSession(self.address, self._patience)
+        return ServiceSession(self)
 
     def close(self) -> None:
         """See `Sandbox.close`. A service that somebody else started goes on."""
+        self._closed = True
         end, self._end = self._end, None
         if end is not None:
             end()
+
+    def connect(self) -> tuple[socket.socket, int]:
+        """A connection, and which start of the service it leads to. Raises `MathQuarryError` when nobody answers and cannot be made to."""
+        starts = self._starts
+        try:
+            connection = _connect(self.address, self._patience)
+        except OSError as error:
+            if self._start is None and not self._reached:
+                raise MathQuarryError(f"no sandbox answers at {self.address} ({error}). Start it, or see programs.sandbox.") from None
+            self.mend(starts, error)
+            starts = self._starts
+            try:
+                connection = _connect(self.address, self._patience)
+            except OSError as again:
+                raise MathQuarryError(f"no sandbox answers at {self.address} ({again}). Start it again.") from None
+        self._reached = True
+        return connection, starts
+
+    def mend(self, starts: int, error: Exception) -> None:
+        """See that there is a service after `error` on a connection to the one of so many `starts`; start it again if it is broken.
+
+        Raises `MathQuarryError` when there is none to be had.
+        """
+        with self._mending:
+            if self._closed:
+                raise MathQuarryError(f"the sandbox at {self.address} was closed while a program ran.")
+            if starts != self._starts or (not isinstance(error, TimeoutError) and self._works()):
+                return
+            words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            if self._start is None:
+                end = time.monotonic() + RETURN_SECONDS
+                while time.monotonic() < end:
+                    time.sleep(RETURN_SECONDS / 30)
+                    if self._works():
+                        return
+                raise MathQuarryError(f"the sandbox at {self.address} failed ({words}) and did not come back. Start it again.")
+            logger.warning("the sandbox failed (%s): it is started again.", words)
+            if self._end is not None:
+                self._end()
+            self._end = None
+            try:
+                self.address, self._end = self._start()
+            except MathQuarryError as again:
+                raise MathQuarryError(f"the sandbox failed ({words}) and cannot be started again: {again}") from None
+            self._starts += 1
+
+    def _works(self) -> bool:
+        try:
+            health.check(str(self.address))
+        except (OSError, ValueError):
+            return False
+        return True
 
     def __enter__(self) -> Self:
         return self
@@ -68,30 +142,33 @@ class ServiceSandbox:
         self.close()
 
 
+def _connect(address: Path, patience: float) -> socket.socket:
+    """Wait while the service has more callers than it has greeted: a Unix socket turns those away at once, whatever its timeout."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(patience)
+    end = time.monotonic() + patience
+    while True:
+        try:
+            connection.connect(str(address))
+            return connection
+        except BlockingIOError:
+            if time.monotonic() > end:
+                connection.close()
+                raise
+            time.sleep(RETRY_SECONDS)
+        except OSError:
+            connection.close()
+            raise
+
+
 class ServiceSession:
     """A `Session` on a connection of its own."""
 
-    def __init__(self, address: Path, patience: float) -> None:
-        self._address = address
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(patience)
-        try:
-            self._connect(patience)
-        except OSError as error:
-            self._socket.close()
-            raise MathQuarryError(f"no sandbox answers at {address} ({error}). Start it, or see programs.sandbox.") from None
-
-    def _connect(self, patience: float) -> None:
-        """Wait while the service has more callers than it has greeted: a Unix socket turns those away at once, whatever its timeout."""
-        end = time.monotonic() + patience
-        while True:
-            try:
-                self._socket.connect(str(self._address))
-                return
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(RETRY_SECONDS)
+    def __init__(self, sandbox: ServiceSandbox) -> None:
+        """Raises `MathQuarryError` when there is no service."""
+        self._sandbox = sandbox
+        self._socket, self._starts = sandbox.connect()
+        self._broken = False
 
     def run(self, program: str, *, keep: bool = True) -> Result:
         """See `Session.run`. Without `keep` the dialogue's variables are forgotten afterwards, and nothing of it is left running."""
@@ -99,11 +176,17 @@ class ServiceSession:
             request = pack({"program": program, "keep": keep})
         except BrokenFrameError as error:
             return Result("", error=f"the program is too long: {error}")
+        if self._broken:
+            self._socket, self._starts = self._sandbox.connect()
+            self._broken = False
         try:
             self._socket.sendall(request)
             reply = unpack(self._read(content_length(self._read(LENGTH.size), MAX_REPLY)))
         except (OSError, BrokenFrameError) as error:
-            raise MathQuarryError(f"the sandbox at {self._address} failed: {error or type(error).__name__}. Start it again.") from None
+            self._socket.close()
+            self._broken = True
+            self._sandbox.mend(self._starts, error)
+            return Result("", error="the program's process was lost: the sandbox broke while it ran", killed=True)
         if "refused" in reply:
             raise MathQuarryError(f"the sandbox refused a dialogue: {reply['refused']}. Raise programs.sessions, or open fewer.")
         return _result(reply)

@@ -12,12 +12,12 @@ import os
 import shutil
 import subprocess
 import tempfile
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from data.config import ProgramsConfig
 from data.errors import MathQuarryError
-from data.programs.client import ServiceSandbox, limits
+from data.programs.client import ServiceSandbox, Started, limits
 from data.programs.process import ServiceProcess
 from data.programs.service.limits import SPARE
 
@@ -59,7 +59,12 @@ def start_container(config: ProgramsConfig) -> ServiceSandbox:
     Raises `MathQuarryError` when there is no Docker, no image, or the container does not start, with what it said.
     """
     image = config.image or image_name()
-    docker = _docker(image)
+    start = partial(_start, config, image, _docker(image))
+    address, end = start()
+    return ServiceSandbox(address, config, start, end=end)
+
+
+def _start(config: ProgramsConfig, image: str, docker: str) -> Started:
     folder = tempfile.TemporaryDirectory(prefix="mathquarry-sandbox-")  # only this user gets past it
     shared = Path(folder.name) / "run"
     shared.mkdir()
@@ -83,7 +88,7 @@ def start_container(config: ProgramsConfig) -> ServiceSandbox:
         process.end()
         folder.cleanup()
 
-    return ServiceSandbox(shared / "socket", config, end)
+    return shared / "socket", end
 
 
 def options(config: ProgramsConfig) -> list[str]:

@@ -16,12 +16,13 @@ import shutil
 import socket
 import sys
 import tempfile
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from data.config import ProgramsConfig
 from data.errors import MathQuarryError
-from data.programs.client import ServiceSandbox, limits
+from data.programs.client import ServiceSandbox, Started, limits
 from data.programs.process import ServiceProcess
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,12 @@ def start_local(config: ProgramsConfig) -> ServiceSandbox:
             "Install it (Debian: apt install bubblewrap), set programs.sandbox to `container`, or, knowing that programs could read "
             "every file that you can read, set programs.unsafe to true."
         )
+    start = partial(_start, config, None if config.unsafe else bubblewrap)
+    address, end = start()
+    return ServiceSandbox(address, config, start, end=end)
+
+
+def _start(config: ProgramsConfig, bubblewrap: str | None) -> Started:
     folder = tempfile.TemporaryDirectory(prefix="mathquarry-sandbox-")
     address = Path(folder.name) / "socket"
     with socket.socket(socket.AF_UNIX) as listener:
@@ -60,7 +67,7 @@ def start_local(config: ProgramsConfig) -> ServiceSandbox:
         listener.listen(BACKLOG)
         arguments = ["-m", "service", limits(config).to_json(), "--with-parent", "--descriptor", str(listener.fileno())]
         process = ServiceProcess(
-            _enclosed(bubblewrap, arguments) if bubblewrap and not config.unsafe else [sys.executable, "-BPs", *arguments],
+            _enclosed(bubblewrap, arguments) if bubblewrap else [sys.executable, "-BPs", *arguments],
             Path(folder.name) / "errors",
             environment={**ENVIRONMENT, "PYTHONPATH": str(SERVICE.parent)},
             descriptors=[listener.fileno()],
@@ -72,7 +79,7 @@ def start_local(config: ProgramsConfig) -> ServiceSandbox:
         process.end()
         folder.cleanup()
 
-    return ServiceSandbox(address, config, end)
+    return address, end
 
 
 def _enclosed(bubblewrap: str, arguments: list[str]) -> list[str]:

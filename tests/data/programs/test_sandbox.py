@@ -17,9 +17,9 @@ import pytest
 
 from data.config import ProgramsConfig
 from data.errors import MathQuarryError
-from data.programs import container, local
+from data.programs import client, container, local
 from data.programs.arithmetic import ArithmeticSandbox
-from data.programs.client import ServiceSandbox, ServiceSession
+from data.programs.client import ServiceSandbox, ServiceSession, Started
 from data.programs.sandbox import Result, make_sandbox
 from data.programs.service import health
 from tests.conftest import REPOSITORY
@@ -171,6 +171,9 @@ def test_a_running_service_is_used_and_left_running(sandbox: ServiceSandbox) -> 
     assert sandbox.run("1 + 1").value == "2"
 
 
+LOST = "the program's process was lost: the sandbox broke while it ran"
+
+
 def worker_of(sandbox: ServiceSandbox, session: ServiceSession) -> int:
     """The host's id of a dialogue's process."""
     inner = session.run("import os\nos.getpid()").value
@@ -201,6 +204,47 @@ def test_a_process_that_dies_by_any_signal_leaves_the_service_as_it_was() -> Non
             if Path(f"/proc/{pid}").exists():
                 # A worker in reserve may be on its way; what 20 deaths would leave is far more.
                 assert len(list(Path(f"/proc/{pid}/fd").iterdir())) <= count + 8
+
+
+def test_a_service_that_breaks_is_an_outcome_of_the_program_and_is_started_again(
+    sandbox: ServiceSandbox, request: pytest.FixtureRequest
+) -> None:
+    if os.getuid() != 0 and "container" in request.node.name:
+        pytest.skip("only root may kill the container's processes")
+    before = inside(sandbox)
+    with start(request.node.callspec.params["sandbox"]) as other, other.session() as session, other.session() as idle:
+        idle.run("x = 1")
+        session.run("x = 1")
+        services = inside(other) - before
+        kill = threading.Timer(0.5, lambda: [os.kill(pid, signal.SIGKILL) for pid in services if Path(f"/proc/{pid}").exists()])
+        kill.start()
+        result = session.run("while True:\n    pass")
+        assert (result.killed, result.timed_out, result.error) == (True, False, LOST)
+        assert session.run("1 + 1").value == "2"  # a new service, and the dialogue goes on in it
+        assert idle.run("x").error in (LOST, "NameError: name 'x' is not defined")
+        assert other.run("6 * 7").value == "42"
+    with pytest.raises(MathQuarryError):
+        session.run("1")
+
+
+def test_only_a_service_that_cannot_be_started_again_stops_those_who_use_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "RETURN_SECONDS", 0.1)
+
+    def no_more() -> Started:
+        raise MathQuarryError("there is no image.")
+
+    for again, message in ((no_more, "cannot be started again: there is no image"), (None, "did not come back")):
+        with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(1) as pool:
+            address = tmp_path / f"socket-{again is None}"
+            listener.bind(str(address))
+            listener.listen()
+            with ServiceSandbox(address, CONFIG, again).session() as session:
+                answer = pool.submit(session.run, "1")
+                connection, _ = listener.accept()
+                listener.close()
+                connection.close()
+                with pytest.raises(MathQuarryError, match=message):
+                    answer.result(timeout=30)
 
 
 def test_the_health_check_runs_a_program_even_when_every_turn_is_taken(sandbox: ServiceSandbox, tmp_path: Path) -> None:
