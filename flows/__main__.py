@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from pathlib import Path
@@ -24,13 +25,29 @@ def main(arguments: list[str] | None = None) -> int:
     except MathQuarryError as error:
         print(f"mathquarry: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # whoever read our output, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # whoever read our output, `head` say, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        where = error.filename2 or error.filename or "a file"
+        print(
+            f"mathquarry: {where}: {error.strerror}. Choose a store that this user may write (--store), or ask for the right.",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print("\nmathquarry: stopped. Run the same command again to go on from the last checkpoint.", file=sys.stderr)
         return 130
     return 0
+
+
+def _count(text: str) -> int:
+    """A whole number that is not negative, for argparse."""
+    if not text.isdecimal() or len(text) > 18:
+        raise argparse.ArgumentTypeError(f"{text[:40]} is no whole number from 0 on")
+    return int(text)
 
 
 def command_parser() -> argparse.ArgumentParser:
@@ -98,7 +115,7 @@ def command_parser() -> argparse.ArgumentParser:
         commands, "domains", "Print a corpus' domain table, greatest expected gain first, or write an annotation file from it."
     )
     domains.add_argument("artifact", nargs="?", default="mine", help="key of a corpus or its beginning (default: the newest corpus)")
-    domains.add_argument("--limit", type=int, default=40, metavar="N", help="hosts to print (default: %(default)s)")
+    domains.add_argument("--limit", type=_count, default=40, metavar="N", help="hosts to print (default: %(default)s)")
     domains.add_argument(
         "--toml", metavar="FILE", help="write the paths of mathematical domains to an annotation file, or add new ones to it, instead"
     )
@@ -110,7 +127,7 @@ def command_parser() -> argparse.ArgumentParser:
     listing = command(ledger, "ls", "List artifacts, or runs.")
     listing.add_argument("--stage", choices=list(STAGES), help="only this stage")
     listing.add_argument("--runs", action="store_true", help="list runs instead")
-    listing.add_argument("--limit", type=int, default=100, metavar="N", help="the newest N (default: %(default)s; 0: all)")
+    listing.add_argument("--limit", type=_count, default=100, metavar="N", help="the newest N (default: %(default)s; 0: all)")
     listing.set_defaults(run=_ledger("list_artifacts"))
     for name, purpose in (("show", "Show one artifact."), ("lineage", "Show what made an artifact, down to files, config and code.")):
         one = command(ledger, name, purpose)
@@ -121,7 +138,7 @@ def command_parser() -> argparse.ArgumentParser:
     one.add_argument("-o", "--output", metavar="FILE.svg", help="write the graph as a picture instead")
     sql = command(ledger, "sql", "Ask with SQL; the views are listed in docs/ledger.md. Nothing can be written.")
     sql.add_argument("query", help='for example "select stage, count(*) from artifacts group by stage"')
-    sql.add_argument("--limit", type=int, default=100, metavar="N", help="rows to print (default: %(default)s; 0: all)")
+    sql.add_argument("--limit", type=_count, default=100, metavar="N", help="rows to print (default: %(default)s; 0: all)")
     sql.add_argument("--json", action="store_true", help="print a JSON object a row")
     sql.set_defaults(run=_ledger("sql"))
     affected = command(ledger, "affected", "List every artifact that holds something, or was made from one that does.")
@@ -133,7 +150,7 @@ def command_parser() -> argparse.ArgumentParser:
     command(ledger, "sync", "Rebuild the ledger from the artifacts' manifests.").set_defaults(run=_ledger("sync"))
     command(ledger, "verify", "Check every artifact's files against its manifest.").set_defaults(run=_ledger("verify"))
     gc = command(ledger, "gc", "Find artifacts that no recorded run uses, and what interrupted work left.")
-    gc.add_argument("--keep-runs", type=int, metavar="N", help="count only the newest N runs as using artifacts")
+    gc.add_argument("--keep-runs", type=_count, metavar="N", help="count only the newest N runs as using artifacts")
     gc.add_argument("--delete", action="store_true", help="delete them (default: only list them)")
     gc.set_defaults(run=_ledger("collect_garbage"))
     return parser

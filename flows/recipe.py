@@ -8,6 +8,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from datetime import date, time
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from models.config import (
 from models.experiments import AblateConfig
 
 PREFIX = "MATHQUARRY_"
+DEPTH = 20
+"""Sections and lists within each other, in a recipe."""
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 Place = tuple[str | int, ...]
 """Where a value is in a recipe: names of sections and fields, numbers of entries."""
@@ -126,8 +129,17 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
         raise MathQuarryError(f"there is no recipe {name}. Known recipes: {', '.join(recipe_names())}; or give the path of a .toml file.")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
+        _check_values(values, name)
     except tomllib.TOMLDecodeError as error:
         raise MathQuarryError(f"{path} is not TOML: {error}.") from None
+    except UnicodeDecodeError as error:
+        raise MathQuarryError(f"{path} is not UTF-8 (byte {error.start}: {error.reason}). Save it as UTF-8.") from None
+    except RecursionError:
+        raise MathQuarryError(f"{path} is nested too deep: a recipe has sections and values, and few levels.") from None
+    except ValueError as error:  # a whole number of more than 4,300 digits
+        raise MathQuarryError(f"{path} has a value that cannot be read: {error}.") from None
+    except OSError as error:
+        raise MathQuarryError(f"{path} cannot be read: {error.strerror or error}.") from None
     values.setdefault("name", path.stem)
     for override in overrides or []:
         _apply(values, override)
@@ -161,12 +173,31 @@ def _apply(values: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
+    except (RecursionError, ValueError) as error:
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise MathQuarryError(f"--set {field}: the value cannot be read: {reason}.") from None
+    _check_values(value, f"--set {field}")
     *sections, last = field.strip().split(".")
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
             raise MathQuarryError(f"--set {override}: {section} is a value, not a section.")
     values[last] = value
+
+
+def _check_values(value: Any, where: str, depth: int = 0) -> None:
+    """Raises `MathQuarryError` for what TOML allows and a recorded config, which is JSON in a database, cannot hold."""
+    if isinstance(value, (Mapping, list)):
+        if depth == DEPTH:
+            raise MathQuarryError(f"{where} is nested more than {DEPTH} deep.")
+        for part in value.values() if isinstance(value, Mapping) else value:
+            _check_values(part, where, depth + 1)
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        raise MathQuarryError(f"{where} has a whole number of more than 64 bits. No setting is that large.")
+    elif isinstance(value, (date, time)):
+        raise MathQuarryError(f"{where} has a date or a time: {value}. Put it in quotes.")
+    elif isinstance(value, str) and not value.isascii() and value.encode("utf-8", "replace").decode() != value:
+        raise MathQuarryError(f"{where} has bytes that are not UTF-8.")  # from the command line, where they come as surrogates
 
 
 def _expand(value: Any, recipe: str, place: Place, variables: dict[Place, str]) -> Any:

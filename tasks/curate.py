@@ -8,7 +8,7 @@ from data.config import CurateConfig
 from data.store import BuildMode
 from tasks.stage import Produced, produce
 
-VERSION = 2
+VERSION = 3
 
 
 @task(name="curate")

@@ -8,7 +8,7 @@ from data.config import ProblemFiles, ProblemsConfig
 from data.store import BuildMode
 from tasks.stage import Produced, produce
 
-VERSION = 2
+VERSION = 3
 
 
 @task(name="problems")

@@ -55,6 +55,8 @@ def read_labels(path: Path) -> dict[int, bool]:
     """
     labels: dict[int, bool] = {}
     for record in read_records(str(path)):
+        if record.fault:
+            raise MathQuarryError(f"{record.place} cannot be used: {record.fault}.")
         label, url = record.fields.get("label"), str(record.fields.get("url") or "")
         address = parse_address(url)
         if address is None or not (isinstance(label, bool) or label in _POSITIVE | _NEGATIVE):

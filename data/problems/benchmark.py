@@ -17,13 +17,16 @@ SOLUTION_FIELDS = ("solution", "informal_proof", "equation")
 def load(path: str) -> list[Problem]:
     """Problems of any JSONL file (may be gzipped) or `hf://owner/name:config:split` that has a question in a field of a usual name.
 
-    A chat record (`messages`) asks with its user's messages. The answer may be empty where the file gives none. Raises
+    A chat record (`messages`) asks with its user's messages. The answer may be empty where the file gives none, and so is the question of a
+    record that cannot be used (`Record.fault`). Raises
     `MathQuarryError` naming file and line for a record without question, and for an empty file.
     """
     return [_problem(record) for record in read_records(path)]
 
 
 def _problem(record: Record) -> Problem:
+    if record.fault:
+        return Problem(record.id, "", "", source=record.origin)
     question = _first(record.fields, QUESTION_FIELDS) or _asked(record.fields.get("messages"))
     if not question:
         raise MathQuarryError(f"{record.place}: no question in any of the fields {', '.join(QUESTION_FIELDS)}, messages.")

@@ -21,13 +21,14 @@ TRAIN, TEST, BENCHMARKS = "train.jsonl", "test.jsonl", "benchmarks.jsonl"
 """Files of the artifact. Each holds `Problem` records; only the last may be empty."""
 DROPPED = "dropped.jsonl"
 """One line a problem left out: {"id", "split", "reason"}."""
-DropReason = Literal["held-out", "no-answer"]
+DropReason = Literal["held-out", "no-answer", "unreadable"]
 
 
 def build_problems(config: ProblemsConfig, space: Workspace) -> dict[str, int]:
     """Write train.jsonl, test.jsonl, benchmarks.jsonl and dropped.jsonl; returns counts.
 
-    A training problem whose question is also held out, or stands in a benchmark, is dropped, and so is a problem without answer. Raises
+    A training problem whose question is also held out, or stands in a benchmark, is dropped, and so is a problem without answer, and
+    one whose record cannot be used (too deep, half a surrogate pair, a number of thousands of digits). Raises
     `MathQuarryError` for a file that cannot be read, for a training file named as a test split, and when no problem is left.
     """
     if isinstance(config.source, GeneratedProblems):
@@ -36,8 +37,11 @@ def build_problems(config: ProblemsConfig, space: Workspace) -> dict[str, int]:
         train, test = _from_files(config.source)
     benchmarks = _load_all((path, benchmark.load) for path in config.benchmarks)
 
-    dropped: list[dict[str, str]] = []
-    held_out = {question_key(problem) for problem in [*test, *benchmarks]}
+    dropped: list[dict[str, str]] = [
+        {"id": problem.id, "split": "benchmarks", "reason": "unreadable"} for problem in benchmarks if not problem.question
+    ]
+    benchmarks = [problem for problem in benchmarks if problem.question]
+    held_out = {question_key(problem) for problem in [*test, *benchmarks] if problem.question}
     train = _keep("train", train, held_out, dropped)
     test = _keep("test", test, set(), dropped)
     if isinstance(config.source, ProblemFiles):
@@ -58,7 +62,9 @@ def _keep(split: str, problems: list[Problem], held_out: set[str], dropped: list
     kept: list[Problem] = []
     for problem in problems:
         reason: DropReason | None = None
-        if not problem.answer:
+        if not problem.question:
+            reason = "unreadable"
+        elif not problem.answer:
             reason = "no-answer"
         elif question_key(problem) in held_out:
             reason = "held-out"

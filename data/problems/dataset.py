@@ -36,9 +36,12 @@ class Dataset:
     def load(self, path: str) -> list[Problem]:
         """Problems of a file (JSON lines or JSON, may be gzipped) or `hf://owner/name:config:split`.
 
-        Raises `MathQuarryError` naming file and line for a bad record, and for a file without problems of this set.
+        A record that cannot be used (`Record.fault`) becomes a problem without question, for the stage to drop and count. Raises
+        `MathQuarryError` naming file and line for a bad record, and for a file without problems of this set.
         """
-        problems = [problem for record in read_records(path) if (problem := self.read(record)) is not None]
+        records = read_records(path)
+        read = (Problem(record.id, "", "", source=self.name) if record.fault else self.read(record) for record in records)
+        problems = [problem for problem in read if problem is not None]
         if not problems:
             raise MathQuarryError(f"{path} holds no problems of {self.name}.")
         return problems

@@ -43,7 +43,7 @@ def read_problems(path: Path) -> list[Problem]:
             for number, line in enumerate(file, 1):
                 try:
                     problems.append(Problem(**json.loads(line)))
-                except (json.JSONDecodeError, TypeError) as error:
+                except (ValueError, TypeError, RecursionError) as error:
                     raise MathQuarryError(f"{path}, line {number} is not a problem record: {error}.") from None
     except FileNotFoundError:
         raise MathQuarryError(f"{path} does not exist.") from None

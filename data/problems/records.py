@@ -7,12 +7,17 @@ import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from data.errors import MathQuarryError
 
 HUB = "hf://"
+DIGITS = 4300
+"""Digits of the longest whole number that is read, which is Python's own limit."""
+DEPTH = 100
+"""Lists and objects within each other, of a record that is used."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class Record:
     """Its line, or its row + 1 on the hub."""
     place: str
     """File and line, for messages."""
+    fault: str = ""
+    """Why the record cannot be used although it is JSON: it is nested too deep, holds half a surrogate pair, or a number without end."""
 
     @property
     def id(self) -> str:
@@ -43,8 +50,10 @@ class Record:
     def value(self, field: str) -> str:
         """A field that must be a number or a string that is not blank, as text. Raises `MathQuarryError` as `text` does."""
         found = self.fields.get(field)
-        if isinstance(found, (int, float)) and not isinstance(found, bool):
-            return str(int(found)) if float(found).is_integer() else str(found)
+        if isinstance(found, int) and not isinstance(found, bool):
+            return str(found)
+        if isinstance(found, float):
+            return str(int(found)) if found.is_integer() else str(found)
         return self.text(field).strip()
 
     def with_fields(self, **fields: Any) -> Record:
@@ -94,7 +103,7 @@ def _file_records(path: Path) -> Iterator[Record]:
 
 def _document_records(text: str, origin: str, path: Path) -> Iterator[Record]:
     """Objects of a `.json` file: a list of them, or one after the other. A record's number is its place among them."""
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(parse_int=_whole_number)
     start = len(text) - len(text.lstrip())
     number = 0
     while start < len(text):
@@ -103,24 +112,51 @@ def _document_records(text: str, origin: str, path: Path) -> Iterator[Record]:
             value, end = decoder.raw_decode(text, start)
         except json.JSONDecodeError as error:
             raise MathQuarryError(f"{path}, line {error.lineno} is not JSON: {error.msg}.") from None
+        except RecursionError:
+            raise MathQuarryError(f"{path}, from line {line} on, is nested too deep to be read.") from None
         for fields in value if isinstance(value, list) else [value]:
             number += 1
             place = f"{path}, record {number}" if isinstance(value, list) else f"{path}, line {line}"
             if not isinstance(fields, dict):
                 raise MathQuarryError(f"{place} is not a JSON object.")
-            yield Record(fields, origin, number, place)
+            yield Record(fields, origin, number, place, _fault(fields))
         start = end + len(text[end:]) - len(text[end:].lstrip())
 
 
 def _parse(line: str, origin: str, number: int, path: Path) -> Record:
     place = f"{path}, line {number}"
     try:
-        fields = json.loads(line)
+        fields = json.loads(line, parse_int=_whole_number)
+    except RecursionError:
+        return Record({}, origin, number, place, "it is nested too deep")
     except json.JSONDecodeError as error:
         raise MathQuarryError(f"{place} is not JSON: {error}. Problem files hold one JSON object a line.") from None
     if not isinstance(fields, dict):
         raise MathQuarryError(f"{place} is not a JSON object. Problem files hold one JSON object a line.")
-    return Record(fields, origin, number, place)
+    return Record(fields, origin, number, place, _fault(fields))
+
+
+class _EndlessNumber(str):
+    """The digits of a whole number that Python does not read."""
+
+
+def _whole_number(digits: str) -> int | _EndlessNumber:
+    return int(digits) if len(digits) <= DIGITS else _EndlessNumber(digits)
+
+
+def _fault(value: Any, depth: int = 0) -> str:
+    """Why a value out of a JSON file cannot be used, or nothing."""
+    if isinstance(value, _EndlessNumber):
+        return f"a number has {len(value):,} digits; at most {DIGITS:,} are read"
+    if isinstance(value, str):
+        # Only surrogates cannot be encoded.
+        return "" if value.isascii() or value.encode("utf-8", "replace").decode() == value else "it holds half a surrogate pair"
+    if not isinstance(value, (list, dict)):
+        return ""
+    if depth == DEPTH:
+        return "it is nested too deep"
+    parts = chain(value, value.values()) if isinstance(value, dict) else value
+    return next(filter(None, (_fault(part, depth + 1) for part in parts)), "")
 
 
 def _hub_parts(path: str) -> tuple[str, str, str]:

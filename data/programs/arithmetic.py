@@ -13,6 +13,7 @@ Departures from Python, all on purpose:
 from __future__ import annotations
 
 import ast
+import math
 import operator
 from collections.abc import Callable
 from fractions import Fraction
@@ -84,7 +85,8 @@ def run_program(source: str, values: dict[str, Fraction] | None = None) -> str:
 def python_output(source: str) -> str:
     """What Python itself prints for a program that `run_program` accepts: 48/2 is `24.0`, 0.1+0.2 is `0.30000000000000004`.
 
-    The model sees such outputs from the sandbox, so it learns from such outputs. Raises `ProgramError` as `run_program` does.
+    The model sees such outputs from the sandbox, so it learns from such outputs. Raises `ProgramError` as `run_program` does,
+    and where floats fail and fractions do not: by dividing by zero, or with a result that is complex, infinite or no number.
     """
     run_program(source)
     values: dict[str, int | float] = {}
@@ -110,7 +112,13 @@ def _in_floats(node: ast.expr, values: dict[str, int | float]) -> int | float:
             return -value if isinstance(op, ast.USub) else value
         case ast.BinOp(left=left, op=op, right=right):
             apply = _PYTHON_OPERATORS[type(op)]
-            return apply(_in_floats(left, values), _in_floats(right, values))
+            try:
+                value = apply(_in_floats(left, values), _in_floats(right, values))
+            except (ZeroDivisionError, OverflowError) as error:  # 1/(1+1e-20-1) divides by zero in floats, and only there
+                raise ProgramError(f"line {node.lineno}: {error} in `{ast.unparse(node)}`") from None
+            if isinstance(value, complex) or not math.isfinite(value):
+                raise ProgramError(f"line {node.lineno}: `{ast.unparse(node)}` is {value} in floats")
+            return value
     raise _refused(node)
 
 

@@ -19,14 +19,16 @@ from data.problems.build import TRAIN
 from data.problems.generated import SOURCE as GENERATED
 from data.problems.math import SOURCE as MATH
 from data.problems.problem import Problem, read_problems
-from data.programs.arithmetic import ProgramError
+from data.programs.arithmetic import ProgramError, python_output
 from data.programs.calculator import AnswerDiffersError, verified_program
 from data.solutions.example import Example, Segment, write_examples
 from data.solutions.formats import chain_of_thought, program_of_thought, tool_integrated, with_wrong_last_step
 from data.workspace import Workspace
 
 EXAMPLES, DROPPED = "examples.jsonl", "dropped.jsonl"
-DropReason = Literal["no-solution", "answer-not-boxed", "no-calculation", "answer-not-a-number", "program-differs-from-answer"]
+DropReason = Literal[
+    "no-solution", "answer-not-boxed", "no-calculation", "answer-not-a-number", "program-differs-from-answer", "fails-in-python"
+]
 FORMATS: tuple[SolutionFormat, ...] = get_args(SolutionFormat)
 
 
@@ -93,6 +95,10 @@ def _solution(problem: Problem, format: SolutionFormat, wrong: bool) -> list[Seg
         raise _Dropped("answer-not-a-number", str(error)) from None
     if program is None:
         raise _Dropped("no-calculation")
+    try:
+        python_output(program)
+    except ProgramError as error:  # it was checked in fractions, and Python has floats
+        raise _Dropped("fails-in-python", str(error)) from None
     return program_of_thought(program) if format == "pot" else tool_integrated(problem, program)
 
 

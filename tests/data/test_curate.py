@@ -173,3 +173,22 @@ def test_gsm8k_and_math_curate_with_nearly_every_chain_of_thought(shared_data, t
         for example in read_examples(space.out / "examples.jsonl"):
             assert "<<" not in example.text
             assert "####" not in example.text
+
+
+@pytest.mark.parametrize(
+    ("calculation", "answer"),
+    [
+        ("1/(1+0.00000000000000000001-1)", "100000000000000000000"),
+        ("5//(1+0.00000000000000000001-1)", "500000000000000000000"),
+        ("7*(1+0.00000000000000000001-1)**(-1)", "700000000000000000000"),
+        ("(-2)**(0.1*3*10/3)", "-2"),
+    ],
+)
+def test_a_calculation_that_fails_in_floats_drops_the_programs_and_not_the_stage(tmp_path, calculation, answer):
+    evil = Problem("e-1", f"What is {calculation}?", answer, f"It is <<{calculation}={answer}>> {answer}", "en", "gsm8k")
+    examples, dropped, summary = run(tmp_path, [evil, NATALIA])
+    assert [(example.problem_id, example.format) for example in examples if example.format != "cot"] == [("w-1", "pot"), ("w-1", "tool")]
+    assert {(drop["id"], drop["format"], drop["reason"]) for drop in dropped} == {
+        ("e-1", format, "fails-in-python") for format in ("pot", "tool")
+    }
+    assert summary["dropped_fails-in-python"] == 2

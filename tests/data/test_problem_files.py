@@ -225,3 +225,42 @@ def test_every_shared_benchmark_reads(shared_data):
     for path in paths:
         problems = benchmark.load(str(path))
         assert all(problem.question for problem in problems), path
+
+
+HOSTILE = {
+    "half a surrogate pair": '{"question": "x \\ud800 y", "answer": "a\\n#### 2"}',
+    "half a pair in the answer": '{"question": "x", "answer": "a\\n#### \\udfff"}',
+    "half a pair in a name": '{"question": "x", "answer": "#### 2", "\\ud800": 1}',
+    "half a pair, deep down": '{"question": "x", "answer": "#### 2", "more": [{"a": ["\\udc00"]}]}',
+    "brackets": "[" * 100_000,
+    "a deep object": '{"question": ' + "[" * 3000 + "]" * 3000 + "}",
+    "just deep enough to be read": '{"question": "q", "answer": "#### 2", "more": ' + "[" * 400 + "]" * 400 + "}",
+    "5,000 digits": '{"question": "q", "answer": ' + "9" * 5000 + "}",
+    "5,000 digits, negative, in a field that is not used": '{"question": "q", "answer": "#### 2", "id": -' + "9" * 5000 + "}",
+}
+
+
+@pytest.mark.parametrize("line", HOSTILE.values(), ids=HOSTILE)
+def test_a_record_that_cannot_be_used_is_dropped_and_counted(tmp_path, line):
+    good = [word_problem(number) for number in (1, 2)]
+    paths = [write(tmp_path / f"{name}.jsonl", [problem]) for name, problem in zip(("train", "test"), good, strict=True)]
+    for path in [*paths, str(tmp_path / "benchmark.jsonl")]:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    config = files(paths[:1], paths[1:]).model_copy(update={"benchmarks": [str(tmp_path / "benchmark.jsonl")]})
+    space = Workspace.at(tmp_path / "out")
+    summary = build_problems(config, space)
+    assert (summary["train"], summary["test"], summary["benchmarks"]) == (1, 1, 0)
+    assert summary["dropped_unreadable"] == 3
+    dropped = [json.loads(record) for record in (space.out / "dropped.jsonl").read_text().splitlines()]
+    assert {(record["id"], record["split"], record["reason"]) for record in dropped} == {
+        ("train-2", "train", "unreadable"),
+        ("test-2", "test", "unreadable"),
+        ("benchmark-1", "benchmarks", "unreadable"),
+    }
+
+
+def test_a_json_document_that_is_too_deep_is_one_clear_error(tmp_path):
+    (tmp_path / "train.json").write_text("[" * 100_000)
+    with pytest.raises(MathQuarryError, match="train.json, from line 1 on, is nested too deep"):
+        gsm8k.load(str(tmp_path / "train.json"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from data.errors import MathQuarryError
+from flows.__main__ import main
 from flows.recipe import Recipe, load_recipe, override_recipe, recipe_names
 
 
@@ -129,6 +131,56 @@ def test_broken_toml_names_the_file(tmp_path: Path) -> None:
     path.write_text("[crawl")
     with pytest.raises(MathQuarryError, match=r"own\.toml is not TOML"):
         load_recipe(str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'name = "\xe9"', "is not UTF-8"),
+        ('name = "x"'.encode("utf-16"), "is not UTF-8"),
+        (b"x = " + b"[" * 100_000, "nested too deep"),
+        (b"x = " + b"[" * 100 + b"]" * 100, "nested more than 20 deep"),
+        (b"[" + b".".join([b"a"] * 3000) + b"]\nx = 1", "nested"),
+        (b"seed = " + b"9" * 5000, "4300 digits"),
+        (b"seed = " + b"9" * 400, "more than 64 bits"),
+        (b"seed = 0x" + b"f" * 5000, "more than 64 bits"),
+        (b"name = 1979-05-27", "has a date"),
+        (b"\0", "is not TOML"),
+    ],
+)
+def test_a_hostile_recipe_is_one_clear_error(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "hostile.toml"
+    path.write_bytes(content)
+    with pytest.raises(MathQuarryError, match=f"hostile.toml.*{message}"):
+        load_recipe(str(path))
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "9" * 30, "[" * 3000, "[" * 50 + "]" * 50, "\udcff"])
+def test_a_hostile_override_is_one_clear_error_that_names_the_field(value: str) -> None:
+    with pytest.raises(MathQuarryError, match="--set seed"):
+        load_recipe("tiny", [f"seed={value}"])
+
+
+@pytest.mark.parametrize("value", ["-5", "1.5", "9" * 5000, "x", ""])
+@pytest.mark.parametrize("command", [["ledger", "ls", "--limit"], ["ledger", "sql", "select 1", "--limit"], ["domains", "--limit"]])
+def test_a_count_that_is_none_is_refused_before_anything_runs(
+    command: list[str], value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command, value, "--store", str(tmp_path / "store")])
+    assert ended.value.code == 2
+    assert "no whole number from 0 on" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/sys, where nobody may make a folder, is Linux's")
+@pytest.mark.parametrize("command", [["ledger", "sync"], ["run", "tiny"]])
+def test_a_store_that_may_not_be_written_is_one_line(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """/sys refuses folders to everybody, the superuser included."""
+    assert main([*command, "--store", "/sys/mathquarry"]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert line.startswith("mathquarry: /sys/mathquarry")
+    assert "(--store)" in line
 
 
 def test_every_field_has_a_description() -> None:
