@@ -66,7 +66,8 @@ class ProblemFiles(Config):
     kind: Literal["files"] = "files"
     dataset: ProblemSet = Field("gsm8k", description="How to read files that name no set of their own.")
     train: list[str] = Field(
-        description="Training problems: files (JSONL or JSON, may be gzipped) or `hf://owner/name:config:split`, each of `dataset`, or of "
+        description="Training problems: files (JSONL or JSON, may be gzipped) or `hf://owner/name[@revision]:config:split`, "
+        "each of `dataset`, or of "
         "another set as `SET=PATH`; `SET=hub` is that set's own split on the hub."
     )
     test: list[str] = Field(description="Held-out problems, named in the same ways; never trained on.")

@@ -31,7 +31,7 @@ def read_documents(path: str, seed: int, skip: int = 0, column: str = "text", be
     """Texts of a source in shuffled order, after the first `skip`.
 
     `path` is a file, a glob or an fsspec URL (`hf://datasets/owner/name/*.jsonl.zst` too) of JSONL, which may be compressed, or Parquet;
-    or a data set on the hub, `hf://owner/name[:config[:split]]`. Its texts are in `column`. `generated:KIND[:SEED]` are those of
+    or a data set on the hub, `hf://owner/name[@revision][:config[:split]]`. Its texts are in `column`. `generated:KIND[:SEED]` are those of
     `data.texts`. With `best_tokens`, files are Parquet with columns `score` and `tokens` too, and only the best documents of so many
     tokens are read, at least one; equal scores go together. Raises `MathQuarryError` when nothing is there, when a file cannot be read or
     when it has no such column.
@@ -126,8 +126,9 @@ def _json_texts(files: fsspec.AbstractFileSystem, name: str, column: str) -> Ite
 def _hub_texts(path: str, column: str) -> Iterator[str]:
     """Texts of a data set on the Hugging Face hub, streamed."""
     name, config, split = [*path.removeprefix(HUB_PREFIX).split(":"), "", ""][:3]
+    name, _, revision = name.partition("@")
     try:
-        for record in load_dataset(name, config or None, split=split or "train", streaming=True):
+        for record in load_dataset(name, config or None, split=split or "train", revision=revision or None, streaming=True):
             if column not in record:
                 raise MathQuarryError(f"{path} has no column `{column}`, only {', '.join(sorted(record))}.")
             yield record[column] or ""

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import duckdb
 
+from data.clock import believed, believed_column
 from data.errors import MathQuarryError
 from data.ledger_rows import DEFINITIONS, INDEXES, TABLES, Rows, rows_of_artifacts, rows_of_runs, utc
 from data.store import Artifact, Store
@@ -118,7 +119,7 @@ class Ledger:
         begun = {row["id"]: row["started"] for row in over}
         names = self.store.run_names()
         begun |= {name: utc(self.store.run(name)["started"]) for name in names - begun.keys()}
-        return max(names, key=lambda name: begun[name], default=None)
+        return max(names, key=lambda name: believed(begun[name]), default=None)
 
     def resolve(self, name: str) -> dict[str, Any]:
         """The artifact row that `name` means: a key or its beginning, a name in the newest run that has it (`grpo-2`), or a stage.
@@ -133,10 +134,10 @@ class Ledger:
             fit
             or self.query(
                 "select s.key from run_stages s join runs r using (id) where (s.name = ? or s.stage = ?) "
-                "and s.key in (select key from artifacts) order by r.started desc, s.position desc limit 1",
+                f"and s.key in (select key from artifacts) order by {believed_column('r.started')} desc, s.position desc limit 1",
                 [name, name],
             )
-            or self.query("select key from artifacts where stage = ? order by created desc limit 1", [name])
+            or self.query(f"select key from artifacts where stage = ? order by {believed_column('created')} desc limit 1", [name])
         )
         if not fit:
             raise MathQuarryError(

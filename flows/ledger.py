@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from data.clock import believed_column
 from data.errors import MathQuarryError
 from data.files import atomic_path
 from data.ledger import Ledger
@@ -33,7 +34,7 @@ def list_artifacts(options: argparse.Namespace) -> None:
 
 def _newest(ledger: Ledger, columns: str, rows: str, time: str, limit: int) -> list[dict[str, Any]]:
     """The newest rows, up to `limit` or (0) all, oldest first."""
-    return ledger.query(f"select {columns} from {rows} order by {time} desc" + (f" limit {limit}" if limit else ""))[::-1]
+    return ledger.query(f"select {columns} from {rows} order by {believed_column(time)} desc" + (f" limit {limit}" if limit else ""))[::-1]
 
 
 def show(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data.clock import believed_column
 from data.errors import MathQuarryError
 from data.files import atomic_path
 from data.ledger import Ledger
@@ -96,7 +97,7 @@ def _names_in_newest_run_with(ledger: Ledger, key: str) -> dict[str, str]:
     """Key -> name of every artifact of the newest run that has this one; nothing where no run has it."""
     rows = ledger.query(
         "select key, name from run_stages where id = (select r.id from runs r join run_stages s using (id) where s.key = ? "
-        "order by r.started desc limit 1) order by position desc",
+        f"order by {believed_column('r.started')} desc limit 1) order by position desc",
         [key],
     )
     return {row["key"]: row["name"] for row in rows}  # an artifact with two names goes by the first
@@ -115,7 +116,7 @@ def _named(ledger: Ledger, rows: Sequence[Record], in_run: dict[str, str]) -> di
     """Artifact rows by name: in the run at hand, else in the newest run that has them, else by stage; with the key where that is taken."""
     by_key = {row["key"]: row for row in rows}
     elsewhere = ledger.query(
-        "select s.key, arg_max(s.name, r.started) as name from run_stages s join runs r using (id) "
+        f"select s.key, arg_max(s.name, {believed_column('r.started')}) as name from run_stages s join runs r using (id) "
         "where s.key in (select unnest(?::varchar[])) group by s.key",
         [list(by_key.keys() - in_run.keys())],
     )

@@ -10,6 +10,7 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from data.clock import believed_column
 from data.config import CrawlConfig, CrawlFiles
 from data.errors import MathQuarryError
 from data.ledger import Ledger
@@ -101,7 +102,7 @@ def newest_run(store: Store, recipe: str | None) -> dict[str, Any]:
         "select id from runs r where status = 'completed' and (recipe = ? or ? is null) "
         # A comparison has policies too, but no line of iterations to continue.
         "and exists (select 1 from run_stages s where s.id = r.id and regexp_full_match(s.name, 'reward-0|grpo-[0-9]+')) "
-        "order by ended desc limit 1",
+        f"order by {believed_column('ended')} desc limit 1",
         [recipe, recipe],
     )
     if not found:

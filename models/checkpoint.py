@@ -84,13 +84,22 @@ def load_start(model: PretrainedModel) -> tuple[PreTrainedModel, PreTrainedToken
     return policy, tokenizer, "own" if model.chat_template == "own" else "paper"
 
 
+def pinned(name: Path | str) -> tuple[Path | str, str]:
+    """A hub name and its revision, out of `owner/name@revision`; a folder, or a name without one, is at `main`."""
+    if isinstance(name, str) and "@" in name and not Path(name).exists():
+        hub, _, revision = name.rpartition("@")
+        return hub, revision or "main"
+    return name, "main"
+
+
 def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint folder or hub name, with a padding token (EOS where it has none).
 
     Raises `MathQuarryError` when there is none, or when it has no EOS, without which no answer could end.
     """
+    name, revision = pinned(folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
     except LOAD_ERRORS as error:
         raise MathQuarryError(f"cannot load a tokenizer from {folder}: {_first_line(error)}") from error
     return _with_padding(tokenizer, str(folder))
@@ -123,7 +132,9 @@ def new_reward_model(policy_folder: Path, seed: int) -> PreTrainedModel:
     config.classifier_dropout = 0.0
     try:
         with _quiet(), torch.random.fork_rng(devices=[]):
-            model = AutoModelForTokenClassification.from_pretrained(policy_folder, config=config, dtype=torch.float32)
+            model = AutoModelForTokenClassification.from_pretrained(
+                policy_folder, config=config, dtype=torch.float32, trust_remote_code=False
+            )
         head = cast(nn.Linear, model.score)
     except (*LOAD_ERRORS, AttributeError) as error:
         raise MathQuarryError(f"cannot put a reward head on {policy_folder}: {_first_line(error)}") from error
@@ -190,9 +201,10 @@ def _is_tied(model: PreTrainedModel) -> bool:
 def _load(factory: Any, source: Path | str, dtype: torch.dtype) -> PreTrainedModel:
     """Load with `factory`, refusing other architectures and folders that lack some of the weights."""
     _architecture(source, factory)
+    name, revision = pinned(source)
     try:
         with _quiet():
-            model, info = factory.from_pretrained(source, dtype=dtype, output_loading_info=True)
+            model, info = factory.from_pretrained(name, revision=revision, dtype=dtype, output_loading_info=True, trust_remote_code=False)
     except LOAD_ERRORS as error:
         raise MathQuarryError(f"cannot load the model in {source}: {_first_line(error)}") from error
     missing = sorted(info["missing_keys"])
@@ -205,8 +217,9 @@ def _load(factory: Any, source: Path | str, dtype: torch.dtype) -> PreTrainedMod
 
 def _architecture(source: Path | str, factory: Any) -> PreTrainedConfig:
     """The config of a checkpoint, if its architecture is one of the factory's."""
+    name, revision = pinned(source)
     try:
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     except LOAD_ERRORS as error:
         raise MathQuarryError(
             f"{source} is no model checkpoint: {_first_line(error)} Give a folder with config.json and weights, a model's name on the hub, "
@@ -244,8 +257,8 @@ def _load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         raise MathQuarryError(f"model.path: {path} does not exist.")
     try:
         with _quiet():
-            quantised = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+            quantised = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
     except LOAD_ERRORS as error:
         raise MathQuarryError(f"cannot load {path}: {_first_line(error)} (Reading GGUF needs `pip install gguf`.)") from error
     # The quantisation entry would mark the dequantised weights as untrainable and unsavable.

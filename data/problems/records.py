@@ -64,6 +64,8 @@ class Record:
 def read_records(path: str) -> list[Record]:
     """All records of a file or of `hf://owner/name:config:split` (the config may be empty), blank lines left out.
 
+    `hf://owner/name@revision:config:split` is a data set at that commit, tag or branch.
+
     Raises `MathQuarryError` naming the file, and the line where one is at fault, when it is missing, cut short, not JSON or empty.
     """
     records = list(_hub_records(path) if path.startswith(HUB) else _file_records(Path(path)))
@@ -76,6 +78,7 @@ def set_name(path: str) -> str:
     """Name of a problem set: `gsm8k-train` for `/a/gsm8k-train.jsonl.gz`, `gsm8k-main-train` for `hf://openai/gsm8k:main:train`."""
     if path.startswith(HUB):
         name, config, split = _hub_parts(path)
+        name = name.partition("@")[0]
         return "-".join(part for part in (name.rstrip("/").rsplit("/", 1)[-1], config, split) if part)
     return Path(path).name.split(".")[0] or Path(path).name
 
@@ -168,11 +171,12 @@ def _hub_parts(path: str) -> tuple[str, str, str]:
 
 def _hub_records(path: str) -> Iterator[Record]:
     name, config, split = _hub_parts(path)
+    name, _, revision = name.partition("@")
     # Takes a second to import, and local files do without it.
     import datasets
 
     try:
-        rows = datasets.load_dataset(name, config or None, split=split)
+        rows = datasets.load_dataset(name, config or None, split=split, revision=revision or None)
     except Exception as error:  # the library raises its own, the hub client's and the network's errors alike
         raise MathQuarryError(f"cannot load {path}: {type(error).__name__}: {error}") from error
     for row, fields in enumerate(rows):

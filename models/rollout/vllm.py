@@ -93,11 +93,14 @@ class VLLMEngine:
                 "kv_cache_memory_bytes": int(config.kv_cache_gib * 2**30),
                 "block_size": CPU_BLOCK_TOKENS,
                 "enable_chunked_prefill": False,
-                "max_num_batched_tokens": max(PREFILL_TOKENS, context_limit(AutoConfig.from_pretrained(model_dir)) or 0),
+                "max_num_batched_tokens": max(
+                    PREFILL_TOKENS, context_limit(AutoConfig.from_pretrained(model_dir, trust_remote_code=False)) or 0
+                ),
             }
         try:
             self._llm = LLM(
                 model=str(model_dir),
+                trust_remote_code=False,
                 skip_tokenizer_init=True,
                 max_model_len=-1,  # as much of the model's context as fits in the cache
                 max_num_seqs=config.batch_outputs,
@@ -287,8 +290,10 @@ def _untied(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _end_tokens(model_dir: Path) -> list[int]:
-    generation = GenerationConfig.from_pretrained(model_dir) if (model_dir / "generation_config.json").exists() else None
-    return end_tokens(AutoConfig.from_pretrained(model_dir), generation)
+    generation = (
+        GenerationConfig.from_pretrained(model_dir, trust_remote_code=False) if (model_dir / "generation_config.json").exists() else None
+    )
+    return end_tokens(AutoConfig.from_pretrained(model_dir, trust_remote_code=False), generation)
 
 
 def _require_head(model_dir: Path) -> None:
@@ -300,5 +305,5 @@ def _require_head(model_dir: Path) -> None:
             names = set(file.keys())
     else:
         raise MathQuarryError(f"{model_dir} holds no model.safetensors; vLLM needs a checkpoint folder that a stage has written.")
-    if HEAD not in names and AutoConfig.from_pretrained(model_dir).tie_word_embeddings:
+    if HEAD not in names and AutoConfig.from_pretrained(model_dir, trust_remote_code=False).tie_word_embeddings:
         raise MathQuarryError(f"{model_dir} has tied embeddings and no {HEAD} of its own. Save it once more with models.checkpoint.save.")

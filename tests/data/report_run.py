@@ -105,7 +105,7 @@ def make_run(folder: Path, hostile: str = "", better: float = 0.0, **rl: int) ->
         {"name": artifact.name, "stage": artifact.stage, "key": artifact.key, "reused": artifact.name == "crawl"} for artifact in made
     ]
     config = {"name": "tiny", "description": "the whole path " + hostile, "grpo": {"kl_coef": 0.04, "iterations": 2}, "sft": {"steps": 250}}
-    started = "2031-05-04T10:11:12Z"
+    started = "2021-05-04T10:11:12Z"
     run = {"id": "20310504-101112-a1b2c3", "recipe": "tiny", "started": started, "status": "running", "stages": stages, "config": config}
     return run, made
 
@@ -377,7 +377,7 @@ def in_store(folder: Path, artifacts: Sequence[ReportArtifact], *runs: dict[str,
             "key": key,
             "stage": artifact.stage,
             "version": 1,
-            "created": "2031-05-04T10:11:12Z",
+            "created": "2021-05-04T10:11:12Z",
             "seconds": artifact.seconds,
             "files": [],
             "config": artifact.config,

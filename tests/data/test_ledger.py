@@ -260,6 +260,32 @@ def test_a_ledger_made_before_there_were_indexes_gets_them(chain: tuple[Ledger, 
     assert {row["index_name"] for row in ledger.query("select index_name from duckdb_indexes()")} == {"inputs_by_key", "inputs_by_input"}
 
 
+def test_a_clock_that_was_wrong_once_does_not_make_a_run_the_newest_for_ever(
+    chain: tuple[Ledger, list[Artifact]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger, (crawl, mine, sft) = chain
+    for name, year, key, status in (("wrong", "2099", crawl.key, "completed"), ("later", "2024", mine.key, "completed")):
+        when = f"{year}-06-01T00:00:00Z"
+        run = {"id": name, "recipe": "tiny", "started": when, "ended": when, "status": status, "config": {}}
+        run["stages"] = [{"name": "grpo-1", "stage": "grpo", "key": key, "reused": False}]
+        ledger.store.write_run(run)
+        if name == "wrong":
+            assert ledger.newest_run() == "r1", "read from its file"
+        ledger.catch_up()
+    assert ledger.newest_run() == "later"
+    assert ledger.resolve("grpo-1")["key"] == mine.key
+    main(["ledger", "ls", "--runs", "--store", str(ledger.store.root)])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "tiny" in line]
+    assert [line.split()[0] for line in lines] == ["wrong", "r1", "later"]
+    manifest = sft.path / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"created": "2099-01-01T00:00:00.000000Z"}))
+    newer = ledger.store.build(Identity("sft", 1, {"seed": 1}, {}), work)
+    ledger.record(newer)
+    ledger.store.run_path("r1").unlink()  # its name for an artifact goes before the artifact's own stage
+    ledger.sync()
+    assert ledger.resolve("sft")["key"] == newer.key
+
+
 def test_the_listing_shows_the_newest_and_says_how_many_there_are(
     chain: tuple[Ledger, list[Artifact]], capsys: pytest.CaptureFixture[str]
 ) -> None:

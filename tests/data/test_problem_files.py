@@ -264,3 +264,14 @@ def test_a_json_document_that_is_too_deep_is_one_clear_error(tmp_path):
     (tmp_path / "train.json").write_text("[" * 100_000)
     with pytest.raises(MathQuarryError, match="train.json, from line 1 on, is nested too deep"):
         gsm8k.load(str(tmp_path / "train.json"))
+
+
+def test_a_hub_name_may_be_pinned_to_a_revision(monkeypatch):
+    """The hub is away in tests: what is looked at is what the library is asked for."""
+    import datasets
+
+    asked = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *names, **options: asked.append((names, options)) or [word_problem(1)])
+    for path in ("hf://openai/gsm8k@cc7b047:main:train", "hf://openai/gsm8k:main:train"):
+        assert gsm8k.load(path)[0].id == "gsm8k-main-train-1"
+    assert asked == [(("openai/gsm8k", "main"), {"split": "train", "revision": revision}) for revision in ("cc7b047", None)]

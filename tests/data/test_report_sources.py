@@ -41,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
     run, artifacts = make_run(folder / "run", HOSTILE)
     scores = {"mmlu acc": 0.45, "mmlu acc_se": 0.004}
     harness = ReportArtifact("harness-rl-1", "harness", "h", folder / "harness", {}, scores, {}, 1.0, False)
-    other = {"id": "r", "recipe": "tiny", "started": "2031-05-04T10:11:12Z", "status": "completed", "stages": [], "config": {}}
+    other = {"id": "r", "recipe": "tiny", "started": "2021-05-04T10:11:12Z", "status": "completed", "stages": [], "config": {}}
     kinds = {
         "run": (run, [*artifacts, harness]),
         "comparison": (other, compared_methods(folder / "comparison")),

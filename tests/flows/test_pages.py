@@ -38,7 +38,7 @@ def store(tmp_path: Path) -> Store:
             {"name": name, "stage": made.stage, "key": made.key, "reused": False}
             for name, made in (("problems", problems), ("sft", policy), ("evaluate-sft", scores))
         ]
-        when = f"2031-05-0{3 + steps}T10:11:12Z"
+        when = f"2021-05-0{3 + steps}T10:11:12Z"
         record = {"id": id, "recipe": f"the {run}", "started": when, "ended": when, "status": "completed"}
         store.write_run(record | {"config": {"sft": {"steps": steps}}, "stages": stages})
     Ledger(store).sync()

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from data.errors import MathQuarryError
-from models.checkpoint import load_policy, load_reward, load_start, load_tokenizer, new_policy, new_reward_model, save
+from models.checkpoint import load_policy, load_reward, load_start, load_tokenizer, new_policy, new_reward_model, pinned, save
 from models.config import PretrainedModel, ScratchModel
 from models.prompts import Prompter
 from models.tokenizer import encode, train_tokenizer
@@ -155,3 +155,12 @@ def test_the_packaged_model_knows_english_after_a_round_trip(tmp_path: Path) -> 
         assert torch.equal(loaded(ids).logits, policy(ids).logits)
         assert loaded(ids, labels=ids).loss < 4.0  # guessing would give log(49152) = 10.8
     assert "\\boxed{}" in tokenizer.decode(prompter.encode("What is 2 + 3?"))
+
+
+def test_a_hub_name_may_be_pinned_and_a_folder_may_have_the_sign_in_its_name(tmp_path: Path) -> None:
+    assert pinned("owner/name") == ("owner/name", "main")
+    assert pinned("owner/name@v1.5") == ("owner/name", "v1.5")
+    folder = tmp_path / "policy@home"
+    folder.mkdir()
+    assert pinned(str(folder)) == (str(folder), "main")
+    assert pinned(folder) == (folder, "main")
