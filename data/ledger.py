@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -24,6 +25,10 @@ from data.store import Artifact, Store
 
 LOOKED_UP, SCANNED = 300, 3000
 """Keys that one query looks up in an index of edges, which it does for few only; from how many on one reading of all edges is quicker."""
+
+
+CLOCK_SECONDS = 2.0
+"""How much later than the end that it records a run's file may be written."""
 
 
 class Edge(NamedTuple):
@@ -90,17 +95,21 @@ class Ledger:
         written = 0
         with self.connect() as connection, _whole(connection):
             known = {key for (key,) in connection.execute("select key from artifacts").fetchall()}
-            told = dict(connection.execute("select id, status from runs").fetchall())
+            told = {name: (status, ended) for name, status, ended in connection.execute("select id, status, ended from runs").fetchall()}
             for rows in rows_of_artifacts(self.store.manifests(without=known)):
                 rows.insert(connection)
                 written += len(rows.tables["artifacts"])
-            # A run that failed may have been retried since, one that completed is over.
-            names = self.store.run_names() - {name for name, status in told.items() if status == "completed"}
-            changed = ((path, run) for path, run in self._run_files(names) if run.get("status") != told.get(path.stem))
+            # Any run may have been retried since, also one that completed: its file is younger then than the end that is told of.
+            over = {name for name, (status, ended) in told.items() if status == "completed" and not self._written_after(name, ended)}
+            changed = ((path, run) for path, run in self._run_files(self.store.run_names() - over) if _is_news(run, connection))
             for rows in rows_of_runs(changed):
                 rows.replace(connection)
                 written += len(rows.tables["runs"])
         return written
+
+    def _written_after(self, run: str, ended: datetime | None) -> bool:
+        path = self.store.run_path(run)
+        return ended is None or (path.exists() and path.stat().st_mtime > ended.replace(tzinfo=UTC).timestamp() + CLOCK_SECONDS)
 
     def _run_files(self, names: set[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
         for name in sorted(names):
@@ -196,6 +205,15 @@ class Ledger:
                 newest = list({getattr(edge, far) for edge in edges} - seen)
                 seen.update(newest)
         return found
+
+
+def _is_news(run: dict[str, Any], connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether a run's file says another thing than its rows do."""
+    name = str(run.get("id"))
+    told = connection.execute("select status, ended from runs where id = ?", [name]).fetchall()
+    stages = connection.execute("select name, key from run_stages where id = ? order by position", [name]).fetchall()
+    ended = utc(run["ended"]) if isinstance(run.get("ended"), str) else None
+    return told != [(run.get("status"), ended)] or stages != [(stage.get("name"), stage.get("key")) for stage in run.get("stages", [])]
 
 
 def _edges(connection: duckdb.DuckDBPyConnection, end: str, keys: list[str]) -> list[Edge]:

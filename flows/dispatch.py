@@ -25,8 +25,8 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.states import AwaitingRetry, Completed
 from pydantic_core import to_jsonable_python
 
-from data.errors import MathQuarryError
 from data.store import Store
+from flows.outcome import StageFailed
 from flows.stage import find_artifact, message_of, produced_by
 from tasks.stage import WAITING, Produced
 from tasks.ui import publish_stage, server_may_be_away
@@ -47,7 +47,7 @@ START_SECONDS = 60.0
 def run_stage(name: str, stage_flow: Flow[..., Produced], store: str, *arguments: Any, **options: Any) -> Produced:
     """Run the stage called `name` in the current flow run, here or from its deployment.
 
-    Raises what the stage raises when it runs here, and `MathQuarryError` naming the child run when it failed elsewhere.
+    Raises what the stage raises when it runs here, and `StageFailed` naming the child run when it failed elsewhere.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or context.flow_run.deployment_id is None:
@@ -57,10 +57,8 @@ def run_stage(name: str, stage_flow: Flow[..., Produced], store: str, *arguments
     child = _child_run(name, deployment_of(stage_flow), f"{context.flow_run.id}/{name}", to_jsonable_python(bound.arguments), found)
     assert child.state is not None
     if not child.state.is_completed():
-        raise MathQuarryError(
-            f"stage {name}, flow run {child.name} ({child.id}), ended {child.state.name}: {(child.state.message or '').rstrip('.')}. "
-            "When the cause is mended, retry this run: it resumes there."
-        )
+        cause = f"{child.state.name}: {child.state.message or ''}".rstrip(": ")
+        raise StageFailed(name, str(child.id), cause)
     return produced_by(child.state, store)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from data.config import Config, Count
 from flows.recipe import Recipe, load_recipe
@@ -18,7 +19,18 @@ RecipeName = Literal["1b", "paper-7b", "smollm", "tiny"]
 StageName = Literal[
     "problems", "crawl", "mine", "pretrain", "curate", "sft", "rejection", "reward", "grpo", "evaluate", "harness", "report"
 ]
-Override = Annotated[str, Field(pattern=r"^[a-z_]+(\.[a-z0-9_]+)* ?=.+$")]
+OVERRIDE = r"^[a-z_]+(\.[a-z0-9_]+)* ?=.+$"
+AS = "section.field=value, for example grpo.kl_coef=0.05"
+
+
+def _override(text: str) -> str:
+    if not re.search(OVERRIDE, text):
+        raise ValueError(f"write it as {AS}")
+    return text
+
+
+# A pattern that does not fit is named by the server as it is; an `else` that nothing fits is named by what it asks for.
+Override = Annotated[str, AfterValidator(_override), Field(json_schema_extra={"if": {"pattern": OVERRIDE}, "else": {"enum": [AS]}})]
 
 
 class Form(Config):

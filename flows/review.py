@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from textwrap import shorten
 from typing import Any, Literal
 
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field
@@ -14,9 +14,12 @@ from pydantic import Field
 from data.errors import MathQuarryError
 from data.mine.annotations import Verdict, parse_verdicts
 from data.mine.review import Decision, ReviewNeeded
+from tasks.ui import ui_address
 
-CELL = 120
-"""Longest text in a cell of the form's table; the table artifact beside it has all of it."""
+COLUMNS = ("host", "share", "threshold accepts")
+"""Of the table that is read first; the one with samples has all."""
+CELL = 60
+"""Longest text in a cell of it."""
 DAYS = 30
 """How long a run waits for its review before it fails; Retry asks again."""
 
@@ -55,14 +58,10 @@ class DomainReview(RunInput):
 
 def ask(question: ReviewNeeded) -> Decision:
     """Show the domain table, wait for the form, and return the decision. A form that makes no sense is asked again, saying why."""
-    create_table_artifact(
-        question.table or [{"host": "no mathematical domain was found"}],
-        key=f"domains-round-{question.round}",
-        description=f"Domains after mining round {question.round}",
-    )
+    links = _publish(question)
     complaint = ""
     for attempt in range(1, 100):
-        form = DomainReview.with_initial_data(description=complaint + _table(question))
+        form = DomainReview.with_initial_data(description=complaint + _note(question, links))
         answer = suspend_flow_run(wait_for_input=form, timeout=DAYS * 86_400, key=f"round-{question.round}-{attempt}")
         try:
             return answer.decision()
@@ -71,10 +70,29 @@ def ask(question: ReviewNeeded) -> Decision:
     raise MathQuarryError(f"the domains of round {question.round} were answered a hundred times without a decision that makes sense.")
 
 
-def _table(question: ReviewNeeded) -> str:
-    lines: list[str] = [f"### Domains after mining round {question.round}", ""]
-    lines += _markdown(["host", "collected", "share", "threshold accepts", "titles"], question.table)
-    return "\n".join(lines)
+def _publish(question: ReviewNeeded) -> str:
+    """Show the domains on the run's page; returns links to them."""
+    about = f"Domains after mining round {question.round}"
+    samples = create_table_artifact(
+        question.table or [{"host": "no mathematical domain was found"}],
+        key=f"domains-round-{question.round}",
+        description=f"{about}, with samples",
+    )
+    full = ui_address("artifacts/artifact", samples)
+    lines = [f"## Waiting for you: {about[0].lower()}{about[1:]}", ""]
+    lines += ["1. Look through the domains below" + (f", or [with samples of their pages]({full})." if full else "."), ""]
+    lines += ["2. Open the menu at the top right of this run's page and choose **Resume**.", ""]
+    lines += ["3. Take the threshold's choice, or name paths to accept and to reject. The run goes on by itself then.", ""]
+    lines += _markdown(COLUMNS, question.table)
+    page = create_markdown_artifact(
+        "\n".join(lines), key=f"review-round-{question.round}", description=f"{about}: what to do, and where Resume is"
+    )
+    narrow = ui_address("artifacts/artifact", page)
+    return f"[The table]({narrow}) · [the table with samples]({full})" if full else "The table is among this run's artifacts."
+
+
+def _note(question: ReviewNeeded, links: str) -> str:
+    return f"### Domains after mining round {question.round}\n\n{links}\n\nLeft as it is, this takes what the threshold proposes.\n"
 
 
 def _markdown(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[str]:

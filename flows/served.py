@@ -22,6 +22,7 @@ from flows.forms import AblateForm, CompareForm, IterationForm, RunForm, Snapsho
 from flows.inputs import check_inputs
 from flows.iterate import iterate, iterations_done
 from flows.mine import mine_flow
+from flows.outcome import said_plainly
 from flows.pipeline import Run, run_id, whole_path
 from flows.problems import problems_flow
 from flows.recipe import Recipe, load_recipe, override_recipe
@@ -32,6 +33,7 @@ from tasks.ui import publish_run
 
 
 @flow(name="pipeline", flow_run_name="{run.recipe}")
+@said_plainly
 def served_pipeline(run: RunForm) -> State[None]:
     """Run a recipe, each stage from its own deployment.
 
@@ -47,6 +49,7 @@ def served_pipeline(run: RunForm) -> State[None]:
 
 
 @flow(name="compare", flow_run_name="{methods.recipe}")
+@said_plainly
 def served_compare(methods: CompareForm) -> State[None]:
     """Reinforcement learning side by side from a recipe's fine-tuned policy, each stage from its own deployment.
 
@@ -62,6 +65,7 @@ def served_compare(methods: CompareForm) -> State[None]:
 
 
 @flow(name="ablate", flow_run_name="{mixes.recipe}")
+@said_plainly
 def served_ablate(mixes: AblateForm) -> State[None]:
     """Pretrain on a recipe's mixes side by side, each stage from its own deployment.
 
@@ -77,6 +81,7 @@ def served_ablate(mixes: AblateForm) -> State[None]:
 
 
 @flow(name="grpo-iteration")
+@said_plainly
 def grpo_iteration_flow(go_on: IterationForm) -> State[None]:
     """Do the next iteration of GRPO: refresh the reward model, improve the newest policy, evaluate, and record the longer run.
 
@@ -117,6 +122,7 @@ def next_iteration(run: Run, recipe: Recipe) -> None:
 
 
 @flow(name="mine-snapshots")
+@said_plainly
 def mine_snapshots_flow(snapshots: SnapshotForm) -> State[None]:
     """Mine every snapshot in a folder; a snapshot that was mined before is found in the store and passed over.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import re
 from collections.abc import Callable, Mapping
 from contextvars import Context
@@ -16,6 +15,7 @@ from pydantic import Field
 
 from data.errors import MathQuarryError
 from data.store import Store
+from flows.outcome import said_plainly
 from tasks.stage import Produced
 
 P = ParamSpec("P")
@@ -35,14 +35,12 @@ def stage_flow(name: str, task: Task[P, Any]) -> Callable[[Callable[P, Produced]
     """
 
     def decorate(function: Callable[P, Produced]) -> Flow[P, Produced]:
+        @said_plainly
         @functools.wraps(function)
         def run(*arguments: P.args, **keywords: P.kwargs) -> State[Produced]:
             produced = function(*arguments, **keywords)
             return Completed(message=message_of(produced), data=produced)
 
-        # Prefect looks names up where `run` is defined, so the annotations are given to it resolved.
-        run.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]
-        run.__annotations__ = inspect.get_annotations(function, eval_str=True)
         _TASKS[name] = task
         # Prefect hands the state's data to whoever calls the flow in this process.
         return flow(name=name)(cast(Callable[P, Produced], run))

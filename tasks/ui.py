@@ -6,6 +6,7 @@ import base64
 import logging
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 from prefect.artifacts import create_image_artifact, create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import PREFECT_UI_URL
 
 from data.report.sketch import sketch
 from data.store import Artifact
@@ -61,9 +63,47 @@ def publish_run(run_id: str, stages: Mapping[str, str], accuracy: str) -> None:
     if accuracy:
         lines += ["", "```", accuracy, "```"]
     if address:
-        lines += ["", f"[Open the report]({address})"]
+        lines += ["", f"[Open the report]({address})", "", f"[Lineage: what was made from what]({address}#lineage)"]
         create_link_artifact(address, link_text="Open the report", key=f"run-{run_id}-report", description=f"Report of run {run_id}")
     create_markdown_artifact("\n".join(lines), key=f"run-{run_id}", description=f"Run {run_id}")
+
+
+def publish_failure(run_id: str, cause: str, first: str, stage: str | None, child: str | None) -> None:
+    """Show on the current run's page why it failed: the cause, what to do first, the failed stage's run, and where to look further."""
+    failed = f" in stage {stage}" if stage else ""
+    lines = [
+        f"## Failed{failed}",
+        "",
+        "**Cause**",
+        "",
+        *(f"> {MARKUP.sub(_escaped, line)}  " for line in cause.splitlines()),
+        "",
+        f"**First:** {first}",
+        "",
+    ]
+    if child:
+        address = ui_address("runs/flow-run", child)
+        lines += [f"Then *Retry* in this run's menu: it goes on {failed.strip()}, and nothing that is finished is done again.", ""]
+        lines += [f"- [Run of stage {stage}: its logs and figures]({address})" if address else f"- run of stage {stage}: `{child}`"]
+    if reports := os.environ.get("MATHQUARRY_REPORTS_URL"):
+        lines += [f"- [Reports of earlier runs]({reports})"]
+    lines += ["- lineage of what is there: `docker/up exec cpu-worker mathquarry ledger lineage STAGE`", ""]
+    lines += ["docs/faults.md lists what breaks and what to do then."]
+    create_markdown_artifact("\n".join(lines), key=f"failure-{run_id}", description=f"Why this run failed{failed}, and what to do first")
+
+
+MARKUP = re.compile(r"[\\`*_\[\]<>#|~]")
+
+
+def _escaped(character: re.Match[str]) -> str:
+    # A cause may quote what a page or a model wrote.
+    return f"\\{character[0]}"
+
+
+def ui_address(page: str, of: object) -> str | None:
+    """Where a browser finds a page of Prefect's UI: `runs/flow-run` or `artifacts/artifact` of an id; None where there is no UI."""
+    root = PREFECT_UI_URL.value()
+    return f"{root.rstrip('/')}/v2/{page}/{of}" if root else None
 
 
 def report_address(key: str) -> str | None:

@@ -231,6 +231,20 @@ def test_a_run_that_was_retried_is_told_of_again(chain: tuple[Ledger, list[Artif
     assert ledger.query("select count(*) as stages from run_stages") == [{"stages": 1}]
 
 
+def test_a_completed_run_that_was_retried_is_told_of_again(chain: tuple[Ledger, list[Artifact]]) -> None:
+    ledger, (crawl, *_) = chain
+    run = ledger.store.run("r1") | {"status": "completed", "ended": "2024-02-05T02:00:00Z"}
+    ledger.store.write_run(run)
+    ledger.catch_up()
+    assert ledger.catch_up() == 0
+    again = [*run["stages"], {"name": "crawl-again", "stage": "crawl", "key": crawl.key, "reused": True}]
+    for retried in (run | {"ended": "2024-02-05T03:00:00Z"}, run | {"stages": again}):
+        ledger.store.write_run(retried)
+        assert ledger.catch_up() == 1
+        assert ledger.query("select ended from runs") == [{"ended": datetime.fromisoformat(retried["ended"][:-1])}]
+        assert ledger.query("select count(*) as stages from run_stages") == [{"stages": len(retried["stages"])}]
+
+
 def test_the_newest_run_may_be_one_that_the_ledger_does_not_know_yet(chain: tuple[Ledger, list[Artifact]]) -> None:
     ledger, _ = chain
     run = ledger.store.run("r1")

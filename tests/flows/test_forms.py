@@ -52,6 +52,14 @@ def test_the_schema_refuses_what_the_run_form_does_not_allow(fields: dict[str, A
     assert refuses("pipeline", {"run": fields})
 
 
+def test_a_wrong_override_is_refused_with_the_reason() -> None:
+    errors = list(jsonschema.Draft202012Validator(SCHEMAS["pipeline"]).iter_errors({"run": {"recipe": "tiny", "overrides": ["nonsense"]}}))
+    assert [error.message for error in errors] == ["'nonsense' is not one of ['section.field=value, for example grpo.kl_coef=0.05']"]
+    assert not refuses("pipeline", {"run": {"recipe": "tiny", "overrides": ["grpo.kl_coef = 0.05"]}})
+    with pytest.raises(ValueError, match="write it as section.field=value"):
+        RunForm(recipe="tiny", overrides=["nonsense"])
+
+
 def test_a_stage_refuses_a_reference_that_is_none() -> None:
     good = {"store": "/store", "config": {}, "base": "pretrain/" + "0" * 20, "examples": "curate/" + "1" * 20}
     assert not refuses("sft", good)

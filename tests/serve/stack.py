@@ -216,6 +216,11 @@ class Stack:
         query = {"logs": {"flow_run_id": {"any_": [run_id]}}, "limit": 200, "sort": "TIMESTAMP_ASC"}
         return "\n".join(line["message"] for line in self.api("POST", "/logs/filter", query))
 
+    def page(self, run_id: str, name: str) -> str:
+        """Text of the artifact on a run's page whose key begins with `name`."""
+        shown = self.api("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run_id]}}})
+        return next(artifact["data"] for artifact in shown if artifact["key"].startswith(f"{name}-"))
+
     def in_store(self, program: str) -> str:
         """Output of a Python program in a container with the store and the data folder, as root."""
         image = docker("inspect", "--format", "{{.Config.Image}}", self.container("cpu-worker"))

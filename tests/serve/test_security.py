@@ -43,14 +43,24 @@ def test_a_run_cannot_ask_for_more_than_its_pool_gives(stack: Stack, deployment:
 
 def test_wrong_parameters_are_refused_before_anything_starts(stack: Stack) -> None:
     found = stack.deployment("pipeline")
-    for fields in ({"recipe": "huge"}, {"iterations": -1}, {"overrides": ["nonsense"]}):
-        stack.api("POST", f"/deployments/{found['id']}/create_flow_run", {"parameters": {"run": fields}}, status=409)
+    for fields, reason in (
+        ({"recipe": "huge"}, "'huge' is not one of"),
+        ({"iterations": -1}, "-1 is less than the minimum"),
+        ({"overrides": ["nonsense"]}, "'nonsense' is not one of ['section.field=value"),
+    ):
+        answer = stack.api("POST", f"/deployments/{found['id']}/create_flow_run", {"parameters": {"run": fields}}, status=409)
+        assert reason in str(answer)
 
 
 def test_an_override_that_does_not_fit_fails_the_run_before_a_stage_starts(stack: Stack) -> None:
     run_id = stack.trigger("pipeline", {"run": {"recipe": "tiny", "overrides": ["grpo.kl_coeff=0.1"]}})
-    assert "did you mean kl_coef" in stack.finished(run_id, "FAILED")["state"]["message"]
+    message = stack.finished(run_id, "FAILED")["state"]["message"]
+    assert message.startswith("recipe tiny does not fit:")
+    assert "did you mean kl_coef" in message
     assert stack.children(run_id) == {}
+    # No traceback around it, and the page says what to do.
+    assert "Traceback" not in stack.logs(run_id)
+    assert "Start a new run with the field put right" in stack.page(run_id, "failure")
 
 
 def test_a_stage_has_the_rights_its_pool_says(stack: Stack, served_run: ServedRun) -> None:
@@ -130,10 +140,14 @@ def test_a_missing_image_is_said_with_what_to_do(stack: Stack, served_run: Serve
     try:
         run_id = stack.trigger("pipeline", {"run": {"recipe": "tiny", "seed": 9, "overrides": [*served_run.overrides[:-1], "seed=9"]}})
         message = stack.finished(run_id, "FAILED")["state"]["message"]
+        page = stack.page(run_id, "failure")
+        broken = next(child for child in stack.children(run_id).values() if child["state"]["type"] == "CRASHED")
     finally:
         docker("tag", "mathquarry-test:aside", image)
         docker("rmi", "mathquarry-test:aside")
     assert f"Image {image} is not on the host. Run `make images` there" in message
+    assert f"({stack.url}/v2/runs/flow-run/{broken['id']})" in page
+    assert "Traceback" not in stack.logs(run_id) + stack.logs(broken["id"])
 
 
 def test_data_that_is_not_there_is_said_before_a_container_starts(stack: Stack) -> None:
@@ -160,6 +174,17 @@ print(len(files), [str(path) for path in files if any(secret in path.read_bytes(
     count, found = stack.in_store(looked).split(maxsplit=1)
     assert int(count) > 20
     assert found == "[]"
+
+
+def test_the_ui_shows_no_advertisement_and_tells_nobody(stack: Stack) -> None:
+    settings = stack.api("GET", "/admin/settings")["server"]
+    assert (settings["analytics_enabled"], settings["ui"]["show_promotional_content"]) == (False, False)
+
+
+def test_the_pipeline_is_the_first_deployment_in_the_list(stack: Stack) -> None:
+    listed = stack.api("POST", "/deployments/paginate", {"sort": "NAME_ASC", "limit": 10})["results"]
+    pipelines = stack.deployment("pipeline")["flow_id"]
+    assert listed[0]["flow_id"] == pipelines
 
 
 def test_only_the_docker_worker_has_the_sockets_power(stack: Stack) -> None:

@@ -110,3 +110,13 @@ def test_an_experiment_about_data_runs_from_its_form(stack: Stack, served_run: S
     keys = stack.keys(run_id)
     assert keys["mine"] == served_run.keys["mine"]
     assert {"pretrain-papers-mined-0", "report"} <= set(keys)
+
+
+def test_of_two_runs_that_want_one_artifact_the_second_waits_and_finds_it(stack: Stack, served_run: ServedRun) -> None:
+    config = {**stack.record(served_run.id)["config"]["mine"], "seed": 6}
+    references = {"crawl": served_run.reference("crawl"), "problems": served_run.reference("problems")}
+    pair = [stack.trigger("mine", {"store": "/store", "config": config, **references}) for _ in range(2)]
+    said = {stack.finished(each)["state"]["message"].split()[0]: each for each in pair}
+    assert set(said) == {"made", "found"}
+    assert "another run is making mine/" in stack.logs(said["found"])
+    assert stack.run(said["found"])["state"]["type"] == "COMPLETED"

@@ -67,6 +67,11 @@ def test_a_run_is_started_by_its_form_fails_and_is_retried_to_its_end(
     shot(page, "failed")
     before = stack.children(run_id)
     assert before["pretrain"]["state"]["type"] == "CRASHED"
+    page_of_failure = stack.page(run_id, "failure")
+    assert f"({stack.url}/v2/runs/flow-run/{before['pretrain']['id']})" in page_of_failure
+    assert "MATHQUARRY_MEMORY" in page_of_failure
+    press(page.get_by_role("tab", name="Artifacts"))
+    page.get_by_text("Why this run failed in stage pretrain").first.wait_for()
 
     press(from_menu(page, "Retry").get_by_role("button", name="Retry"))
     page.get_by_text("Completed", exact=True).first.wait_for(timeout=600_000)
@@ -95,6 +100,7 @@ def test_a_person_judges_the_domains_in_the_form_of_a_suspended_run(page: Page, 
     stack.wait(lambda: docker("exec", worker, "python", "-c", PROCESSES.format(run_id=run_id)) == "[]", "the end of the process")
 
     open_run(page, stack, run_id)
+    assert "**Resume**" in stack.page(run_id, "review")
     dialog = from_menu(page, "Resume")
     dialog.get_by_text("Domains after mining round 1").wait_for()
     shot(page, "annotation")
