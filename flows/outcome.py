@@ -7,8 +7,12 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from prefect.client.schemas.objects import State
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.responses import SetStateStatus
 from prefect.context import FlowRunContext
+from prefect.exceptions import Abort
 from prefect.states import Failed
 
 from data.errors import MathQuarryError
@@ -48,8 +52,26 @@ def advice(cause: str) -> str:
     return next((what for words, what in ADVICE.items() if words in cause), "Mend what the cause names.")
 
 
+def _ended(run: FlowRun, state: State[Any]) -> State[Any]:
+    """Tell the server how the current run ended, and end it: a failed state that a flow returns, Prefect raises, with a traceback.
+
+    Where the server does not take the state now, returns it, for Prefect's engine to bring it there.
+    """
+    try:
+        with get_client(sync_client=True) as client:
+            answer = client.set_flow_run_state(run.id, state)
+    except httpx.HTTPError:
+        return state
+    if answer.status != SetStateStatus.ACCEPT or answer.state is None:
+        return state
+    end = Abort("the server knows how this run ended")
+    # The engine takes a signal with a state for one that was reported.
+    end.state = answer.state  # type: ignore[attr-defined]
+    raise end
+
+
 def said_plainly(function: Callable[P, R]) -> Callable[P, R | State[Any]]:
-    """A flow's function that ends Failed with its `MathQuarryError` as the message, where a deployment runs it.
+    """A flow's function that ends its run Failed with its `MathQuarryError` as the message, where a deployment runs it.
 
     Raised, the message would come with Prefect's traceback around it. Elsewhere it is raised, for whoever called the flow.
     """
@@ -65,7 +87,7 @@ def said_plainly(function: Callable[P, R]) -> Callable[P, R | State[Any]]:
             stage, child, cause = (error.stage, error.child, error.cause) if isinstance(error, StageFailed) else (None, None, str(error))
             with server_may_be_away():
                 publish_failure(str(context.flow_run.id), cause, advice(cause), stage, child)
-            return Failed(message=str(error))
+            return _ended(context.flow_run, Failed(message=str(error)))
 
     # Prefect looks names up where `run` is defined, so the annotations are given to it resolved.
     run.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]
