@@ -337,6 +337,9 @@ class ProgramsConfig(Config):
     output_bytes: Annotated[int, Field(ge=64, le=2**17)] = Field(16_384, description="What is kept of a program's output.")
     running: Positive = Field(2, description="Programs that run at the same time; no more than there are cores for them.")
     sessions: Positive = Field(256, description="Dialogues that are open at the same time.")
+    held_mib: Positive = Field(
+        8192, description="Memory of all dialogues together between their blocks; beyond it, the one that holds most is ended."
+    )
 
 
 class GradeConfig(Config):

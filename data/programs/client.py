@@ -40,6 +40,7 @@ def limits(config: ProgramsConfig) -> Limits:
         value_characters=config.output_bytes,
         running=config.running,
         sessions=config.sessions,
+        held_bytes=config.held_mib * 2**20,
     )
 
 

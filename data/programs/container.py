@@ -93,7 +93,7 @@ def _start(config: ProgramsConfig, image: str, docker: str) -> Started:
 
 def options(config: ProgramsConfig) -> list[str]:
     """Options of `docker run` that make the enclosure."""
-    memory = f"{config.memory_mib * config.running + SPARE_MIB}m"
+    memory = f"{config.memory_mib * config.running + config.held_mib + SPARE_MIB}m"
     processes = config.sessions + config.running + SPARE
     taken = ["--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", f"--user={USER}:{USER}", "--ipc=none"]
     limited = [

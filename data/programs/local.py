@@ -16,6 +16,8 @@ import shutil
 import socket
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,15 +64,25 @@ def start_local(config: ProgramsConfig) -> ServiceSandbox:
 def _start(config: ProgramsConfig, bubblewrap: str | None) -> Started:
     folder = tempfile.TemporaryDirectory(prefix="mathquarry-sandbox-")
     address = Path(folder.name) / "socket"
-    with socket.socket(socket.AF_UNIX) as listener:
+    proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)  # the service measures its programs, and has no /proc of its own
+    with socket.socket(socket.AF_UNIX) as listener, _closing(proc):
         listener.bind(str(address))
         listener.listen(BACKLOG)
-        arguments = ["-m", "service", limits(config).to_json(), "--with-parent", "--descriptor", str(listener.fileno())]
+        arguments = [
+            "-m",
+            "service",
+            limits(config).to_json(),
+            "--with-parent",
+            "--proc",
+            str(proc),
+            "--descriptor",
+            str(listener.fileno()),
+        ]
         process = ServiceProcess(
             _enclosed(bubblewrap, arguments) if bubblewrap else [sys.executable, "-BPs", *arguments],
             Path(folder.name) / "errors",
             environment={**ENVIRONMENT, "PYTHONPATH": str(SERVICE.parent)},
-            descriptors=[listener.fileno()],
+            descriptors=[listener.fileno(), proc],
             remedy="bubblewrap needs user namespaces, and the service needs libseccomp (Debian: libseccomp2); "
             "or set programs.sandbox to `container`.",
         )
@@ -80,6 +92,14 @@ def _start(config: ProgramsConfig, bubblewrap: str | None) -> Started:
         folder.cleanup()
 
     return address, end
+
+
+@contextmanager
+def _closing(descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _enclosed(bubblewrap: str, arguments: list[str]) -> list[str]:

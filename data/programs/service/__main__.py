@@ -1,7 +1,8 @@
-"""Start the service: `python -m service LIMITS [--with-parent] (--socket PATH | --descriptor N)`. It says `ready`, once.
+"""Start the service: `python -m service LIMITS [--with-parent] [--proc N] (--socket PATH | --descriptor N)`. It says `ready`, once.
 
 LIMITS is JSON (`Limits`). The socket is made at PATH, or inherited as an open file descriptor that listens already. With `--with-parent`
 the service ends when its standard input does, which is when the process that holds the other end is gone.
+The descriptor N of `--proc` is the host's /proc, for an enclosure that has none.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import NoReturn
 from . import forkserver, server
 from .confine import hide
 from .limits import Limits
+from .memory import Memory
 
 
 def main(arguments: list[str]) -> None:
@@ -32,7 +34,8 @@ def main(arguments: list[str]) -> None:
     hide()
     if ours.recv(64) != forkserver.READY:
         sys.exit(1)  # it has said why
-    asyncio.run(server.serve(ours, _listener(*arguments[-2:]), limits, with_parent))
+    proc = int(arguments[arguments.index("--proc") + 1]) if "--proc" in arguments else None
+    asyncio.run(server.serve(ours, _listener(*arguments[-2:]), limits, Memory(proc, limits.memory_bytes), with_parent))
 
 
 def _raise_descriptors(needed: int) -> None:

@@ -25,6 +25,8 @@ class Limits:
     """Blocks that run at the same time."""
     sessions: int
     """Dialogues that are open at the same time."""
+    held_bytes: int
+    """Memory that all dialogues together hold between their blocks; beyond it, those that hold most are ended."""
 
     @property
     def flood_bytes(self) -> int:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from .limits import Limits
+from .memory import Memory
 from .wire import LENGTH, BrokenFrameError, content_length, pack, unpack
 
 CHUNK = 1 << 16
@@ -61,7 +62,7 @@ class ForkServer:
         kind, pid, *status = message.split()
         if kind == b"forked":
             forked, control, output = self._asked.popleft()
-            self._workers[int(pid)] = worker = Worker(descriptors[0], control, output, self._limits)
+            self._workers[int(pid)] = worker = Worker(int(pid), descriptors[0], control, output, self._limits)
             forked.set_result(worker)
         elif kind == b"failed":
             forked, control, output = self._asked.popleft()
@@ -75,8 +76,11 @@ class ForkServer:
 class Worker:
     """The server's view of a worker."""
 
-    def __init__(self, pidfd: int, control: socket.socket, output: int, limits: Limits) -> None:
-        self._pidfd, self._control, self._output, self._limits = pidfd, control, output, limits
+    def __init__(self, pid: int, pidfd: int, control: socket.socket, output: int, limits: Limits) -> None:
+        self.pid, self.pidfd, self._control, self._output, self._limits = pid, pidfd, control, output, limits
+        self.held = 0
+        self.robbed = False
+        """Ended between its blocks, for the memory that it held."""
         self._printed = bytearray()
         self._printed_bytes = 0
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -183,13 +187,13 @@ class Worker:
 
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, number)
+            signal.pidfd_send_signal(self.pidfd, number)
 
     def _close(self) -> None:
         self._closed = True  # a descriptor's number is soon another worker's
         self._control.close()
         os.close(self._output)
-        os.close(self._pidfd)
+        os.close(self.pidfd)
 
 
 class _BadReplyError(BrokenFrameError):
@@ -199,8 +203,9 @@ class _BadReplyError(BrokenFrameError):
 class Server:
     """Serves dialogues."""
 
-    def __init__(self, forks: ForkServer, limits: Limits) -> None:
-        self._forks, self._limits = forks, limits
+    def __init__(self, forks: ForkServer, limits: Limits, memory: Memory) -> None:
+        self._forks, self._limits, self._memory = forks, limits, memory
+        self._idle: set[Worker] = set()
         self._turns = asyncio.Semaphore(limits.running)
         self._places = asyncio.Semaphore(limits.sessions)
         self._examined = asyncio.Semaphore(1)
@@ -227,12 +232,11 @@ class Server:
                         return
                 async with self._examined if health else self._turns:
                     try:
-                        if worker is None or worker.ended:
-                            worker = await self._forks.fork()
-                        result = await worker.run(request["program"])
+                        result, worker = await self._block(request["program"], worker)
                     except OSError as error:
                         result = _lost(error)
                     if worker is not None and not request["keep"]:
+                        self._idle.discard(worker)
                         await worker.end()
                 writer.write(pack(result, self._limits.result_bytes))
                 await writer.drain()
@@ -241,11 +245,42 @@ class Server:
         finally:
             try:
                 if worker is not None:
+                    self._idle.discard(worker)
                     await worker.end()
             finally:
                 if place is not None:
                     place.release()  # only now: there are never more workers than dialogues and those in reserve
                 writer.close()
+
+    async def _block(self, program: str, worker: Worker | None) -> tuple[dict[str, Any], Worker | None]:
+        """The result of a dialogue's block, and the worker that its next one goes to."""
+        if worker is not None:
+            self._idle.discard(worker)
+            if worker.robbed:
+                return self._robbed(), None
+        if worker is None or worker.ended:
+            worker = await self._forks.fork()
+        result = await worker.run(program)
+        if not worker.ended:
+            worker.held = self._memory.held(worker.pid, worker.pidfd)
+            self._idle.add(worker)
+            await self._bound_memory()
+            if worker.robbed:
+                return {**self._robbed(), "stdout": result["stdout"], "truncated": result["truncated"]}, None
+        return result, worker
+
+    async def _bound_memory(self) -> None:
+        """End dialogues that stand still, those first that hold most, until the rest holds what may be held."""
+        while sum(worker.held for worker in self._idle) > self._limits.held_bytes:
+            largest = max(self._idle, key=lambda worker: worker.held)
+            self._idle.discard(largest)
+            largest.robbed = True
+            await largest.end()
+
+    def _robbed(self) -> dict[str, Any]:
+        most = self._limits.held_bytes >> 20
+        error = f"MemoryError: dialogues held more than {most} MiB between their blocks, and this one the most; its variables are gone"
+        return {"stdout": "", "value": None, "error": error, "killed": True}
 
     async def _place(self) -> asyncio.Semaphore | None:
         """A dialogue's place; none when all are taken. Waits a little, since one that was just closed may not be gone yet."""
@@ -255,11 +290,11 @@ class Server:
         return None
 
 
-async def serve(channel: socket.socket, listener: socket.socket, limits: Limits, with_parent: bool) -> None:
+async def serve(channel: socket.socket, listener: socket.socket, limits: Limits, memory: Memory, with_parent: bool) -> None:
     """Serve for ever, or as long as standard input is open; `channel` leads to a fork server that is ready."""
     if with_parent:
         asyncio.get_running_loop().add_reader(0, os._exit, 0)
-    await Server(ForkServer(channel, limits), limits).serve(listener)
+    await Server(ForkServer(channel, limits), limits, memory).serve(listener)
 
 
 def _lost(error: OSError) -> dict[str, Any]:

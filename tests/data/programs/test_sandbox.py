@@ -262,6 +262,38 @@ def test_the_health_check_runs_a_program_even_when_every_turn_is_taken(sandbox: 
             health.check(str(tmp_path / "socket"))
 
 
+FILL = "{name} = bytearray({mib} << 20)\nfor i in range(0, len({name}), 4096):\n    {name}[i] = 1"
+BEYOND = "MemoryError: dialogues held more than 300 MiB between their blocks, and this one the most; its variables are gone"
+
+
+def test_the_memory_of_all_dialogues_together_has_a_bound(request: pytest.FixtureRequest, sandbox: ServiceSandbox) -> None:
+    with (
+        start(request.node.callspec.params["sandbox"], CONFIG.model_copy(update={"held_mib": 300})) as other,
+        other.session() as small,
+        other.session() as large,
+        other.session() as third,
+    ):
+        assert small.run(FILL.format(name="b", mib=50)).error is None
+        assert large.run(FILL.format(name="b", mib=140)).error is None
+        assert third.run(FILL.format(name="b", mib=110)).error is None, "it is not the one that holds most"
+        result = large.run("len(b)")
+        assert (result.error, result.killed) == (BEYOND, True)
+        assert large.run("'b' in globals()").value == "False"
+        assert small.run("len(b) >> 20").value == "50"
+        assert third.run("len(b) >> 20").value == "110"
+        result = small.run(FILL.format(name="c", mib=130))
+        assert (result.error, result.killed) == (BEYOND, True)
+        assert third.run("len(b) >> 20").value == "110"
+
+
+def test_memory_that_takes_the_place_of_shared_memory_counts(request: pytest.FixtureRequest, sandbox: ServiceSandbox) -> None:
+    """A program that gives back what it shares with the service, page for page, has no more pages than before, and they are its own."""
+    program = "import gc\nfor _ in range(3):\n    for thing in gc.get_objects():\n        x = thing\n    gc.unfreeze()\n    gc.collect()"
+    with start(request.node.callspec.params["sandbox"], CONFIG.model_copy(update={"held_mib": 12})) as other, other.session() as session:
+        assert session.run("x = 1").error is None
+        assert (session.run(program).error or "").startswith("MemoryError: dialogues held more than 12 MiB")
+
+
 HOLDER = """
 import sys
 from tests.data.programs.conftest import inside, start
