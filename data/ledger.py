@@ -209,11 +209,14 @@ class Ledger:
 
 def _is_news(run: dict[str, Any], connection: duckdb.DuckDBPyConnection) -> bool:
     """Whether a run's file says another thing than its rows do."""
-    name = str(run.get("id"))
+    try:
+        name, ended = str(run["id"]), None if run["ended"] is None else utc(run["ended"])
+        written = [(stage["name"], stage["key"]) for stage in run["stages"]]
+    except (KeyError, TypeError, ValueError):
+        return True  # whoever makes rows of it says what is wrong
     told = connection.execute("select status, ended from runs where id = ?", [name]).fetchall()
     stages = connection.execute("select name, key from run_stages where id = ? order by position", [name]).fetchall()
-    ended = utc(run["ended"]) if isinstance(run.get("ended"), str) else None
-    return told != [(run.get("status"), ended)] or stages != [(stage.get("name"), stage.get("key")) for stage in run.get("stages", [])]
+    return told != [(run.get("status"), ended)] or stages != written
 
 
 def _edges(connection: duckdb.DuckDBPyConnection, end: str, keys: list[str]) -> list[Edge]:

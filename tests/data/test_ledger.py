@@ -245,6 +245,15 @@ def test_a_completed_run_that_was_retried_is_told_of_again(chain: tuple[Ledger, 
         assert ledger.query("select count(*) as stages from run_stages") == [{"stages": len(retried["stages"])}]
 
 
+@pytest.mark.parametrize("damage", [{"ended": "soon"}, {"ended": 3}, {"stages": ["sft"]}, {"stages": None}, {"id": "other"}])
+def test_catching_up_names_a_run_that_is_damaged(chain: tuple[Ledger, list[Artifact]], damage: dict[str, Any]) -> None:
+    ledger, _ = chain
+    path = ledger.store.run_path("r1")
+    path.write_text(json.dumps(ledger.store.run("r1") | damage))
+    with pytest.raises(MathQuarryError, match=str(path)):
+        ledger.catch_up()
+
+
 def test_the_newest_run_may_be_one_that_the_ledger_does_not_know_yet(chain: tuple[Ledger, list[Artifact]]) -> None:
     ledger, _ = chain
     run = ledger.store.run("r1")

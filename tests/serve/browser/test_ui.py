@@ -103,6 +103,7 @@ def test_a_person_judges_the_domains_in_the_form_of_a_suspended_run(page: Page, 
     assert "**Resume**" in stack.page(run_id, "review")
     dialog = from_menu(page, "Resume")
     dialog.get_by_text("Domains after mining round 1").wait_for()
+    dialog.get_by_text("take the threshold").wait_for()
     shot(page, "annotation")
     press(dialog.get_by_text("take the threshold"))
     page.get_by_role("option", name="judge by hand").click()
