@@ -219,7 +219,7 @@ class Stack:
     def page(self, run_id: str, name: str) -> str:
         """Text of the artifact on a run's page whose key begins with `name`."""
         shown = self.api("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run_id]}}})
-        return next(artifact["data"] for artifact in shown if artifact["key"].startswith(f"{name}-"))
+        return next(artifact["data"] for artifact in shown if (artifact["key"] or "").startswith(f"{name}-"))
 
     def in_store(self, program: str) -> str:
         """Output of a Python program in a container with the store and the data folder, as root."""
