@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -23,6 +23,7 @@ from prefect.context import FlowRunContext
 from prefect.deployments import run_deployment
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.states import AwaitingRetry, Completed
+from prefect.utilities.urls import url_for
 from pydantic_core import to_jsonable_python
 
 from data.store import Store
@@ -67,13 +68,22 @@ def deployment_of(stage_flow: Flow[..., Any]) -> str:
     return f"{stage_flow.name}/{stage_flow.name}"
 
 
+def asks_a_person(parameters: Mapping[str, Any]) -> bool:
+    """Whether a stage with these parameters may suspend itself until a person has answered."""
+    config = parameters.get("config")
+    return isinstance(config, Mapping) and config.get("review") is not None
+
+
 def _child_run(name: str, deployment: str, key: str, parameters: dict[str, Any], found: Produced | None) -> FlowRun:
     """Start, resume or find the child run of `key`, and wait until it has ended. A suspended run has not ended.
 
     With the artifact `found` already, a run that no worker has taken yet ends without one.
     """
     log = get_run_logger()
-    options = {"scheduled_time": datetime.now(UTC) + timedelta(seconds=START_SECONDS)} if found else {}
+    options: dict[str, Any] = {"scheduled_time": datetime.now(UTC) + timedelta(seconds=START_SECONDS)} if found else {}
+    if asks_a_person(parameters):
+        # The server suspends no subflow. The run is found again by its key, which the watchdog goes by too.
+        options |= {"as_subflow": False, "tags": [f"pipeline {key.partition('/')[0]}"]}
     started = _patiently(run_deployment, deployment, parameters=parameters, flow_run_name=name, idempotency_key=key, timeout=0, **options)
     with get_client(sync_client=True) as client:
         if found is None:
@@ -87,6 +97,8 @@ def _child_run(name: str, deployment: str, key: str, parameters: dict[str, Any],
                 state = child.state.name
                 reason = f": {child.state.message}" if state == WAITING else ""
                 log.info("%s: %s (flow run %s)%s", name, state, child.id, reason)
+                if child.state.is_paused():
+                    log.warning("%s waits for a person: open %s and choose Resume in its menu.", name, url_for(child) or child.id)
             if child.state is not None and child.state.is_final():
                 if not _worth_another_try(child.state) or crashes == MOST_CRASHES:
                     return child

@@ -7,9 +7,12 @@ from textwrap import shorten
 from typing import Any, Literal
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.context import FlowRunContext
 from prefect.flow_runs import suspend_flow_run
-from prefect.input import RunInput
-from pydantic import Field
+from prefect.input import RunInput, read_flow_run_input
+from prefect.input.run_input import keyset_from_paused_state
+from prefect.states import Suspended
+from pydantic import ConfigDict, Field
 
 from data.errors import MathQuarryError
 from data.mine.annotations import Verdict, parse_verdicts
@@ -25,7 +28,9 @@ DAYS = 30
 
 
 class DomainReview(RunInput):
-    """The form. Left as it is, it takes what the threshold proposes."""
+    """The form. Left as it is, it takes what the threshold proposes. Resuming without it is refused: nobody would have decided."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["decide"]})
 
     decide: Literal["take the threshold", "judge by hand"] = Field(
         "take the threshold",
@@ -58,16 +63,35 @@ class DomainReview(RunInput):
 
 def ask(question: ReviewNeeded) -> Decision:
     """Show the domain table, wait for the form, and return the decision. A form that makes no sense is asked again, saying why."""
-    links = _publish(question)
     complaint = ""
     for attempt in range(1, 100):
-        form = DomainReview.with_initial_data(description=complaint + _note(question, links))
-        answer = suspend_flow_run(wait_for_input=form, timeout=DAYS * 86_400, key=f"round-{question.round}-{attempt}")
+        key = f"round-{question.round}-{attempt}"
+        answer = _answer(key)
+        if answer is None and _asked(key):
+            # The run was crashed or cancelled while it waited, and retried. What nobody answered is asked anew.
+            continue
+        if answer is None:
+            form = DomainReview.with_initial_data(description=complaint + _note(question, _publish(question)))
+            answer = suspend_flow_run(wait_for_input=form, timeout=DAYS * 86_400, key=key)
         try:
             return answer.decision()
         except MathQuarryError as error:
             complaint = f"**The last answer was not understood: {error}**\n\n"
-    raise MathQuarryError(f"the domains of round {question.round} were answered a hundred times without a decision that makes sense.")
+    raise MathQuarryError(f"the domains of round {question.round} were asked a hundred times without an answer that makes sense.")
+
+
+def _answer(key: str) -> DomainReview | None:
+    """What a person wrote into the form that was shown under `key`; None when nobody did. Prefect itself would hand out the defaults."""
+    stored = read_flow_run_input(keyset_from_paused_state(Suspended(pause_key=key))["response"])
+    return None if stored is None else DomainReview.model_validate(stored)
+
+
+def _asked(key: str) -> bool:
+    """Whether this run was suspended under `key` before. The server suspends once for each."""
+    context = FlowRunContext.get()
+    assert context is not None
+    assert context.flow_run is not None
+    return key in (context.flow_run.empirical_policy.pause_keys or ())
 
 
 def _publish(question: ReviewNeeded) -> str:
