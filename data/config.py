@@ -343,7 +343,7 @@ class ProgramsConfig(Config):
 
 
 class GradeConfig(Config):
-    """The answer checker: math-verify in a process that is killed when it takes too long."""
+    """The answer checker; integrals, sums and limits go to math-verify, in a process that is killed when it takes too long."""
 
     timeout_seconds: float = Field(5.0, gt=0, description="Limit for one answer, in seconds of processor time (our choice).")
     workers: Positive = Field(1, description="Checker processes.")

@@ -24,8 +24,9 @@ from typing import NamedTuple
 
 from data.config import GradeConfig
 from data.errors import MathQuarryError
-from data.grade.plain import FULL_WIDTH, MAX_CHARACTERS, decide, read_answer
-from data.grade.structure import as_interval, blanks, cannot_be_equal, read_choices
+from data.grade.compare import compare
+from data.grade.lexer import FULL_WIDTH, MAX_CHARACTERS, tidy
+from data.grade.structure import blanks, read_choices
 from data.solutions.answers import extract_answer
 
 START_SECONDS = 120.0
@@ -178,15 +179,8 @@ def _easy(pair: _Pair) -> Verdict | tuple[str, str]:
         chosen = read_choices(pair.given, alone=False)
         if chosen is not None:
             return Verdict(True, "same choice") if chosen == choices else Verdict(False, "another choice")
-    gold, given = read_answer(pair.gold), read_answer(pair.given)
-    decided = decide(gold, given, pair.tolerance)
-    if decided:
-        return Verdict(*decided)
-    bodies = gold.body, given.body
-    if any(body.startswith(("(", "[")) for body in bodies):
-        bodies = as_interval(bodies[0]), as_interval(bodies[1])
-    reason = cannot_be_equal(*bodies)
-    return Verdict(False, reason) if reason else bodies
+    outcome = compare(pair.gold, pair.given, pair.tolerance)
+    return Verdict(outcome.equal, outcome.reason) if outcome else (tidy(pair.gold), tidy(pair.given))
 
 
 class _Worker:

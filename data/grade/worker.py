@@ -16,11 +16,11 @@ import logging
 import os
 import signal
 import sys
-from dataclasses import replace
 from typing import Any
 
 MEMORY_BYTES = 2 * 1024**3
-RELATIVE_TOLERANCE = 1e-5
+DIGITS = 50
+RELATIVE_TOLERANCE = 1e-12
 
 
 def main() -> None:
@@ -50,27 +50,31 @@ def main() -> None:
 def judge(gold: str, given: str) -> bool:
     """Whether two LaTeX answers are mathematically equal, by math-verify in strict mode.
 
-    math-verify rounds floats to six decimals, which would make every two tiny numbers equal; such a pair is vetoed here.
-    Its removal of trailing units is switched off: it would read the variable `t` as tonnes. Its reader of plain expressions is not
-    used at all: that one ends in Python's `eval`.
+    Letters keep their case, which math-verify's own reader would drop. It rounds floats to six decimals, which would make every two tiny
+    numbers equal; such a pair is vetoed here. Its reader of plain expressions is not used at all: that one ends in Python's `eval`.
     """
-    from math_verify import LatexExtractionConfig, parse, verify
+    from math_verify import verify
 
-    standard = LatexExtractionConfig().normalization_config
-    config = LatexExtractionConfig(normalization_config=replace(standard, units=False, boxed="none"))
-    parsed = []
-    for text in (gold, given):
-        inner = text.replace("\\$", "").replace("$", "").replace("%", "\\%")
-        parsed.append(parse(f"${inner}$", [config], parsing_timeout=None, raise_on_error=True))
-    equal = verify(parsed[0], parsed[1], timeout_seconds=None, raise_on_error=True)
-    return equal and not _numbers_far_apart(parsed[0][0], parsed[1][0])
+    parsed = [_read(text) for text in (gold, given)]
+    equal = verify([parsed[0]], [parsed[1]], timeout_seconds=None, raise_on_error=True)
+    return equal and not _numbers_far_apart(*parsed)
+
+
+def _read(text: str) -> Any:
+    from latex2sympy2_extended import NormalizationConfig, latex2sympy
+    from latex2sympy2_extended.latex2sympy2 import ConversionConfig
+
+    # Its removal of trailing units is switched off: it would read the variable `t` as tonnes.
+    normalization = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False)
+    inner = text.replace("\\$", "").replace("$", "").replace("%", "\\%")
+    return latex2sympy(inner, normalization_config=normalization, conversion_config=ConversionConfig(lowercase_symbols=False))
 
 
 def _numbers_far_apart(a: Any, b: Any) -> bool:
     if not (getattr(a, "is_number", False) and getattr(b, "is_number", False)):
         return False
-    x, y = complex(a.evalf()), complex(b.evalf())
-    return abs(x - y) > RELATIVE_TOLERANCE * max(abs(x), abs(y))
+    difference = abs((a - b).evalf(DIGITS))
+    return bool(difference > RELATIVE_TOLERANCE * max(abs(a.evalf(DIGITS)), abs(b.evalf(DIGITS))))
 
 
 if __name__ == "__main__":

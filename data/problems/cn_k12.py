@@ -5,9 +5,9 @@ from __future__ import annotations
 from data.errors import MathQuarryError
 from data.problems.benchmark import language_of
 from data.problems.dataset import Dataset
-from data.problems.math import boxed_answer
 from data.problems.problem import Problem
 from data.problems.records import Record
+from data.solutions.answers import extract_answer
 
 
 def _problem(record: Record) -> Problem | None:
@@ -16,7 +16,7 @@ def _problem(record: Record) -> Problem | None:
         return None
     question = record.text("problem" if "problem" in record.fields else "question").strip()
     solution = record.text("solution").strip()
-    answer = record.value("answer") if record.fields.get("answer") is not None else boxed_answer(solution)
+    answer = record.value("answer") if record.fields.get("answer") is not None else extract_answer(solution)
     if answer is None:
         raise MathQuarryError(rf"{record.place}: no field `answer`, and no \boxed{{}} in field `solution`.")
     return Problem(record.id, question, answer, solution, language_of(question), "cn-k12")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from data.problems.dataset import Dataset
-from data.problems.math import boxed_answer
 from data.problems.problem import Problem
 from data.problems.records import Record
+from data.solutions.answers import extract_answer
 
 _ASKS_FOR_PROGRAM = re.compile(
     r"\s*Please write a (?:Python )?program[^.\n]*\.|\s*Let's (?:write a|program in) [^.\n]*\.?|\s*Let's program[^.\n]*\.?", re.IGNORECASE
@@ -22,7 +22,7 @@ def _problem(record: Record) -> Problem:
     if _is_program(output):
         return Problem(record.id, _ASKS_FOR_PROGRAM.sub("", question), "", f"```python\n{output}\n```", "en", "mathinstruct")
     found = _ANSWER.search(output.splitlines()[-1])
-    return Problem(record.id, question, found[1] if found else boxed_answer(output) or "", output, "en", "mathinstruct")
+    return Problem(record.id, question, found[1] if found else extract_answer(output) or "", output, "en", "mathinstruct")
 
 
 def _is_program(output: str) -> bool:

@@ -67,7 +67,7 @@ def test_every_solution_left_out_has_a_reason(tmp_path):
         Problem("no-1", "q1", "3"),
         Problem("off-1", "q2", "5", "It is <<1+1=2>>2.", "en", "gsm8k"),
         Problem("odd-1", "q3", "five", "It is <<4+1=5>>5.", "en", "gsm8k"),
-        Problem("box-1", "q4", "5", r"It is $\boxed 5$.", "en", "math"),
+        Problem("box-1", "q4", "5", r"It is $5$.", "en", "math"),
     ]
     examples, dropped, summary = run(tmp_path, problems)
     reasons = {(drop["id"], drop["format"]): drop["reason"] for drop in dropped}

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from data.errors import MathQuarryError
-from data.solutions.answers import extract_answer
+from data.solutions.answers import extract_answer, lenient_answer
 from data.solutions.example import Example, Segment, read_examples, write_examples
 from data.solutions.prompts import prompt_text, user_message
 
@@ -27,7 +27,15 @@ EXAMPLE = Example("p-1", "1+1?", "tool", "en", [Segment("```python\n"), Segment(
         (r"\boxed{}", ""),
         (r"\boxed{7} and \boxed{8", "7"),
         (r"\boxed{8", None),
-        (r"\boxed 9", None),
+        (r"\boxed 9", "9"),
+        (r"so \boxed 42.", "42"),
+        (r"\boxed\frac{1}{2}", r"\frac{1}{2}"),
+        (r"\fbox{42}", "42"),
+        (r"\boxed{42}. Put the answer in \boxed{}.", "42"),
+        (r"\boxed{1}\boxed{2}", "1, 2"),
+        ("\\boxed{1}\n\\boxed{2}", "2"),
+        (r"\boxed{1} or \boxed{2}", r"1 \text{ or } 2"),
+        (r"$x=\boxed{1}$ and $x=\boxed{2}$", "1, 2"),
         (r"\boxed{8\}", None),
         ("\\boxed{8\\", None),
         ("no box", None),
@@ -36,6 +44,35 @@ EXAMPLE = Example("p-1", "1+1?", "tool", "en", [Segment("```python\n"), Segment(
 )
 def test_the_answer_is_the_last_box_whose_braces_balance(text, answer):
     assert extract_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"The answer is 7, so \boxed{12}", "12"),
+        ("The answer is 7.", "7"),
+        ("The final answer is $\\frac{1}{2}$. I hope it is correct.", r"\frac{1}{2}"),
+        ("So the answer is (B).", "B"),
+        ("The answer is 1,234.5 dollars.", "1,234.5"),
+        ("#### 72", "72"),
+        ("所以答案是 12。", "12"),
+        ("答案为：3.5", "3.5"),
+        ("故选 C。", "C"),
+        ("First 3.\nThen 3 + 4 = 7", "7"),
+        ("That leaves 5 apples", "5"),
+        ("No idea", None),
+    ],
+)
+def test_the_lenient_answer_is_the_box_or_what_a_reader_would_take(text, answer):
+    assert lenient_answer(text) == answer
+
+
+def test_reading_answers_takes_time_in_proportion_to_the_text():
+    # Quadratic readers take minutes here.
+    for fragment in ("\\boxed", "\\boxed ", "\\text{ ", " ", "\\boxed{", "{", "}", "answer is ", "\\boxed{1} and ", "$", "1/"):
+        text = "\\boxed{1}\\text{" + fragment * (200_000 // len(fragment)) + "\\boxed{2}"
+        extract_answer(text)
+        lenient_answer(text)
 
 
 def test_paper_prompts_are_the_papers_sentences_in_its_frame():

@@ -1,0 +1,188 @@
+"""Sets of real numbers: intervals, inequalities and their unions, as their end points and a test of membership.
+
+Two are equal when they agree at every end point of either and between each two neighbours, so brackets, order, overlap and the way in which
+a set is written make no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cmp_to_key
+
+from data.grade.lexer import Unreadable
+from data.grade.syntax import Tree
+from data.grade.values import Undefined, Value, equal, is_real, less, number_at
+
+_CONSTANTS = frozenset(["pi", "e"])
+_FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!="}
+INEQUALITIES = frozenset(_FLIPPED)
+
+
+@dataclass(frozen=True)
+class Region:
+    """`ends`: finite end points. `variable`: the letter that an inequality was written in."""
+
+    ends: tuple[Value, ...]
+    contains: Callable[[Value], bool]
+    variable: str = ""
+
+
+def region(tree: Tree) -> Region | None:
+    """The set that a tree describes; None where it is none, or one with symbols in its ends.
+
+    A pair in brackets is an interval here, whatever else it may be.
+    """
+    try:
+        return _region(tree)
+    except (Unreadable, Undefined):
+        return None
+
+
+def same_region(a: Region, b: Region) -> bool:
+    """Whether two sets hold the same numbers, and were not written in different letters."""
+    if a.variable and b.variable and a.variable != b.variable:
+        return False
+    ends = sorted({*a.ends, *b.ends}, key=cmp_to_key(lambda x, y: 0 if equal(x, y) else -1 if less(x, y) else 1))
+    points: list[Value] = []
+    for end in ends:
+        if not points or not equal(points[-1], end):
+            points += [(points[-1] + end) / 2 if points else end - 1, end]
+    points.append(points[-1] + 1 if points else Fraction(0))
+    return all(a.contains(point) == b.contains(point) for point in points)
+
+
+def is_inequality(tree: Tree) -> bool:
+    """Whether a tree is a relation of `<`, `>` and their kin."""
+    return tree.op == "relation" and bool(tree.text) and all(name in INEQUALITIES for name in tree.text.split())
+
+
+def as_interval(tree: Tree) -> Tree:
+    """An inequality with symbols in its ends, `a < x <= b`, as the interval `(a, b]`; every other tree as it is."""
+    if not is_inequality(tree):
+        return tree
+    operators = tree.text.split()
+    parts = list(tree.parts)
+    if operators[0] in (">", ">="):
+        parts, operators = parts[::-1], [_FLIPPED[name] for name in operators[::-1]]
+    if len(parts) == 3 and parts[1].op == "symbol" and set(operators) <= {"<", "<="}:
+        brackets = ("(" if operators[0] == "<" else "[") + (")" if operators[1] == "<" else "]")
+        return Tree("tuple", (parts[0], parts[2]), brackets)
+    return tree
+
+
+def _region(tree: Tree) -> Region:
+    if tree.op == "reals":
+        return Region((), lambda value: True)
+    if tree.op == "tuple":
+        return _interval(tree)
+    if tree.op == "set":
+        values = tuple(_constant(part) for part in tree.parts)
+        return Region(values, lambda value: any(equal(value, end) for end in values))
+    if tree.op in ("union", "cut", "without"):
+        return _combined(tree.op, [_region(part) for part in tree.parts])
+    if tree.op == "builder":
+        return _region(tree.parts[1])
+    if tree.op == "list":
+        found = [_region(part) for part in tree.parts]
+        joints = set(tree.text.split())
+        if not all(is_inequality(part) or (part.op == "relation" and part.text in ("in", "notin")) for part in tree.parts):
+            raise Unreadable("a list is no set of numbers")
+        if joints == {"or"} or (joints <= {",", ";"} and not _meet(found)):
+            return _combined("union", found)
+        if joints <= {"and", ",", ";"}:
+            return _combined("cut", found)
+    if tree.op == "relation":
+        return _solved(tree)
+    raise Unreadable("no set of numbers")
+
+
+def _meet(found: list[Region]) -> bool:
+    both = _combined("cut", found)
+    return not same_region(both, Region((), lambda value: False))
+
+
+def _combined(op: str, parts: list[Region]) -> Region:
+    names = {part.variable for part in parts} - {""}
+    if len(names) > 1:
+        raise Unreadable("inequalities of several letters")
+    tests = [part.contains for part in parts]
+
+    def contains(value: Value) -> bool:
+        found = [test(value) for test in tests]
+        return any(found) if op == "union" else all(found) if op == "cut" else found[0] and not found[1]
+
+    return Region(tuple(end for part in parts for end in part.ends), contains, names.pop() if names else "")
+
+
+def _interval(tree: Tree) -> Region:
+    if len(tree.parts) != 2:
+        raise Unreadable("an interval has two ends")
+    low, high = (_bound(part) for part in tree.parts)
+    return _between(low, high, tree.text[0] == "[", tree.text[1] == "]")
+
+
+def _between(low: Value | None, high: Value | None, closed_below: bool, closed_above: bool, variable: str = "") -> Region:
+    """None is an infinite end."""
+
+    def contains(value: Value) -> bool:
+        above = low is None or (less(low, value) and not equal(low, value)) or (closed_below and equal(low, value))
+        return above and (high is None or (less(value, high) and not equal(value, high)) or (closed_above and equal(value, high)))
+
+    return Region(tuple(end for end in (low, high) if end is not None), contains, variable)
+
+
+def _bound(tree: Tree) -> Value | None:
+    return None if any(part.op == "infinity" for part in tree.walk()) else _constant(tree)
+
+
+def _constant(tree: Tree) -> Value:
+    value = number_at(tree, {})
+    if not is_real(value):
+        raise Unreadable("an end that is not real")
+    return value
+
+
+def _solved(tree: Tree) -> Region:
+    """The solutions of a chain of inequalities in one letter, each linear in it; of `x in S`; of `x = 1`, which is one point."""
+    operators = tree.text.split()
+    if operators in (["in"], ["notin"]):
+        inner = _region(tree.parts[1])
+        name = tree.parts[0].text if tree.parts[0].op == "symbol" else ""
+        test = inner.contains
+        return Region(inner.ends, test if operators == ["in"] else lambda value: not test(value), name)
+    if not set(operators) <= INEQUALITIES:
+        raise Unreadable("no inequality")
+    steps = [_step(left, name, right) for left, name, right in zip(tree.parts, operators, tree.parts[1:], strict=False)]
+    return _combined("cut", steps)
+
+
+def _step(left: Tree, operator: str, right: Tree) -> Region:
+    names = {part.text for side in (left, right) for part in side.walk() if part.op == "symbol"} - _CONSTANTS
+    infinite = [any(part.op == "infinity" for part in side.walk()) for side in (left, right)]
+    if len(names) != 1 or any(part.op == "call" and part.text in "fgh" for side in (left, right) for part in side.walk()):
+        calls = [side for side in (left, right) if side.op == "call" and len(side.text) == 1]
+        if len(calls) != 1:
+            raise Unreadable("an inequality of one letter has one letter")
+        name = calls[0].text
+        other = right if calls[0] is left else left
+        slope, zero = (Fraction(1) if calls[0] is left else Fraction(-1)), _constant(other)
+    else:
+        name = names.pop()
+        if any(infinite):
+            return Region((), lambda value: True, name)
+        difference = Tree("+", (left, Tree("-", (right,))))
+        at_zero, at_one, at_two, at_seven = (number_at(difference, {name: Fraction(value)}) for value in (0, 1, 2, 7))
+        slope = at_one - at_zero
+        if not slope or not equal(at_two - at_one, slope) or not equal(at_seven - at_two, 5 * slope) or not is_real(slope):
+            raise Unreadable("an inequality that is not linear")
+        zero = -at_zero / slope
+    if less(slope, Fraction(0)):
+        operator = _FLIPPED[operator]
+    if operator == "!=":
+        return Region((zero,), lambda value: not equal(value, zero), name)
+    closed = operator.endswith("=")
+    if operator.startswith("<"):
+        return _between(None, zero, False, closed, name)
+    return _between(zero, None, closed, False, name)
