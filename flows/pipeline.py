@@ -25,6 +25,7 @@ from flows.crawl import crawl_flow
 from flows.curate import curate_flow
 from flows.dispatch import run_stage
 from flows.iterate import iterate, score
+from flows.lost import ends_with_its_run
 from flows.mine import mine_flow
 from flows.pretrain import pretrain_flow
 from flows.problems import problems_flow
@@ -101,7 +102,8 @@ class Run:
     def recorded(self) -> Iterator[None]:
         """Record how the run ended, in its file and in the ledger; rows that stages could not write are written too."""
         try:
-            yield
+            with ends_with_its_run():
+                yield
         except BaseException:
             self.save("failed")
             raise

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from data.errors import MathQuarryError
 from data.store import Store
+from flows.lost import ends_with_its_run
 from flows.outcome import said_plainly
 from tasks.stage import Produced
 
@@ -38,7 +39,8 @@ def stage_flow(name: str, task: Task[P, Any]) -> Callable[[Callable[P, Produced]
         @said_plainly
         @functools.wraps(function)
         def run(*arguments: P.args, **keywords: P.kwargs) -> State[Produced]:
-            produced = function(*arguments, **keywords)
+            with ends_with_its_run():
+                produced = function(*arguments, **keywords)
             return Completed(message=message_of(produced), data=produced)
 
         _TASKS[name] = task

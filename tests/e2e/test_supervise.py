@@ -18,7 +18,10 @@ pytestmark = pytest.mark.slow
 SUPERVISE = """
 import asyncio, json, sys
 from uuid import UUID
-from flows.supervise import supervise
+from flows import supervise as supervision
+from flows.lost import until_lost
+supervision.until_lost = lambda run_id, ended: until_lost(run_id, ended, look=1.0, grace=2.0)
+supervise = supervision.supervise
 command, *runs = sys.argv[1:]
 print(json.dumps([asyncio.run(supervise(UUID(run_id), command)) for run_id in runs]))
 """
@@ -42,15 +45,37 @@ elif does == "gives up":
 elif does == "is cancelled":
     report("CANCELLING")
     time.sleep(3600)
+elif does == "is crashed from outside":
+    report("CRASHED")
+    time.sleep(3600)
+elif does == "is deleted":
+    httpx.delete(run).raise_for_status()
+    time.sleep(3600)
+elif does == "loses its pipeline":
+    httpx.delete(os.environ["PREFECT_API_URL"] + "/flow_runs/" + httpx.get(run).json()["idempotency_key"].split("/")[0])
+    time.sleep(3600)
 """
-ENDS = {"ends": ("COMPLETED", ""), "is killed": ("CRASHED", "-9"), "gives up": ("CRASHED", "3"), "is cancelled": ("CANCELLED", "")}
+ENDS = {
+    "ends": ("COMPLETED", ""),
+    "is killed": ("CRASHED", "-9"),
+    "gives up": ("CRASHED", "3"),
+    "is cancelled": ("CANCELLED", ""),
+    "is crashed from outside": ("CRASHED", ""),
+    "is deleted": (None, ""),
+    "loses its pipeline": ("CANCELLED", "was deleted"),
+}
 """What an engine does: the run's last state, and what its message names."""
 
 
 def test_the_server_learns_how_every_engine_ended(command_line: CommandLine, tmp_path: Path) -> None:
     api = httpx.Client(base_url=command_line.environment["PREFECT_API_URL"])
     flow = api.post("/flows/", json={"name": "supervised"}).json()["id"]
-    runs = [api.post("/flow_runs/", json={"flow_id": flow, "name": name, "state": {"type": "PENDING"}}).json()["id"] for name in ENDS]
+    pipeline = api.post("/flow_runs/", json={"flow_id": flow, "state": {"type": "RUNNING"}}).json()["id"]
+    runs = []
+    for name in ENDS:
+        run = {"flow_id": flow, "name": name, "state": {"type": "PENDING"}}
+        key = {"idempotency_key": f"{pipeline}/sft"} if name == "loses its pipeline" else {}
+        runs.append(api.post("/flow_runs/", json=run | key).json()["id"])
     engine = tmp_path / "engine.py"
     engine.write_text(ENGINE)
     done = subprocess.run(
@@ -62,6 +87,9 @@ def test_the_server_learns_how_every_engine_ended(command_line: CommandLine, tmp
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [0] * len(runs)
     for run_id, (ended, named) in zip(runs, ENDS.values(), strict=True):
+        if ended is None:
+            assert api.get(f"/flow_runs/{run_id}").status_code == 404
+            continue
         state = api.get(f"/flow_runs/{run_id}").json()["state"]
         assert state["type"] == ended, state
         assert named in (state["message"] or "")
