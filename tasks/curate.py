@@ -8,7 +8,7 @@ from data.config import CurateConfig
 from data.store import BuildMode
 from tasks.stage import Produced, produce
 
-VERSION = 3
+VERSION = 4
 
 
 @task(name="curate")

@@ -12,7 +12,7 @@ from data.workspace import Workspace
 from models.config import EvaluateConfig
 from tasks.stage import Produced, produce
 
-VERSION = 4
+VERSION = 5
 
 
 @task(name="evaluate")

@@ -12,7 +12,7 @@ from data.workspace import Workspace
 from models.config import GRPOConfig
 from tasks.stage import Produced, produce
 
-VERSION = 2
+VERSION = 3
 
 
 @task(name="grpo")

@@ -12,7 +12,7 @@ from data.workspace import Workspace
 from models.config import RejectionConfig
 from tasks.stage import Produced, produce
 
-VERSION = 1
+VERSION = 2
 
 
 @task(name="rejection")

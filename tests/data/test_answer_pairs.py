@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from data.config import GradeConfig
 from data.grade.checker import Checker
+from data.problems import math
 
 PAIRS = [
     (r"1000", r"1 000", True),
@@ -376,3 +380,45 @@ def test_two_answers_are_the_same_or_not(gold: str, given: str, same: bool) -> N
 def test_an_output_is_right_or_not(gold: str, output: str, right: bool) -> None:
     with Checker(GradeConfig()) as checker:
         assert checker.grade(output, gold).correct is right
+
+
+def respelled(gold: str) -> list[str]:
+    """The same answer in other spellings."""
+    found = [f" {gold} .", f"${gold}$", f"**{gold}**", gold.replace(r"\frac", r"\dfrac"), f"{gold}\\"]
+    if not re.search(r"[\[\]]|left", gold):
+        found.append(gold.replace("(", r"\left(").replace(")", r"\right)"))
+    if gold.startswith(r"\begin"):
+        found += [gold.replace(" ", ""), gold.replace("pmatrix", "bmatrix")]
+    if re.fullmatch(r"-?\d+", gold):
+        found += [f"{gold}.0", f"x={gold}", rf"\frac{{{2 * int(gold)}}}{{2}}", f"{int(gold):,}", f"{gold}个"]
+    if re.fullmatch(r"\\text\{[A-Za-z ]{3,}\}", gold):
+        found.append(gold[6:-1].upper())
+    return found
+
+
+def spoilt(gold: str) -> list[str]:
+    """Answers that look like it and are wrong."""
+    found = []
+    if (digits := list(re.finditer(r"(?<![\d.,])[1-9](?![\d.,])", gold))) and "!" not in gold:
+        place = digits[-1].start()
+        found.append(f"{gold[:place]}{int(gold[place]) % 9 + 1}{gold[place + 1 :]}")
+    if re.fullmatch(r"-?(\d+|\\frac\{\d+\}\{\d+\})", gold) and gold != "0":
+        found += [gold[1:] if gold.startswith("-") else f"-{gold}", f"1{gold}" if gold.isdigit() else f"({gold})^2+1", f"({gold},{gold})"]
+    if re.fullmatch(r"\\text\{[A-Za-z ]{3,}\}", gold) and gold[6:-1] != gold[-2:5:-1]:
+        found.append(rf"\text{{{gold[-2:5:-1]}}}")
+    return found
+
+
+@pytest.mark.slow
+def test_gold_answers_of_math_are_known_in_other_spellings_and_not_when_spoilt(shared_data: Path) -> None:
+    names = ("math-train", "math-test")
+    golds = sorted({p.answer for name in names for p in math.load(str(shared_data / "problems" / f"{name}.jsonl.gz")) if p.answer})
+    harmless = [(answer, gold) for gold in golds for answer in respelled(gold)]
+    harmful = [(answer, gold) for gold in golds for answer in spoilt(gold)]
+    with Checker(GradeConfig()) as checker:
+        missed = [pair for pair, verdict in zip(harmless, checker.grade_answers(harmless), strict=True) if not verdict.correct]
+        taken = [pair for pair, verdict in zip(harmful, checker.grade_answers(harmful), strict=True) if verdict.correct]
+        assert checker._workers == []
+    print(f"{len(harmless) - len(missed)} of {len(harmless)} harmless, {len(taken)} of {len(harmful)} harmful accepted")
+    assert len(missed) <= 0.005 * len(harmless), missed[:20]
+    assert len(taken) <= 0.001 * len(harmful), taken[:20]
