@@ -56,7 +56,7 @@ def accuracy_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
     return Section(
         "accuracy",
         "Accuracy",
-        "Held-out questions, answers checked as docs/grading.md says. Pass@K: at least one of K samples is right; Maj@K: the most frequent of K "
+        "Held-out questions, answers checked by kind. Pass@K: at least one of K samples is right; Maj@K: the most frequent of K "
         "answers is. ± is one standard error over questions; the change takes the two scores as independent, which overstates its error.",
         blocks,
     )
