@@ -9,3 +9,11 @@ class MathQuarryError(Exception):
 
 class BeingMade(MathQuarryError):
     """Another process is making the artifact that was asked for. Waiting helps."""
+
+
+class NotMade(MathQuarryError):
+    """An artifact that has to be there is not. `key` is its key."""
+
+    def __init__(self, message: str, key: str) -> None:
+        super().__init__(message)
+        self.key = key

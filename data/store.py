@@ -32,7 +32,7 @@ from typing import Any, Literal
 import fsspec
 
 from data.environment import Meter, Usage, environment
-from data.errors import BeingMade, MathQuarryError
+from data.errors import BeingMade, MathQuarryError, NotMade
 from data.files import disk_error, file_digest, read_json, sync_path, write_json
 from data.sources import Source, code_revision
 from data.workspace import MetricLog, Progress, Workspace
@@ -167,8 +167,9 @@ class Store:
         if existing is not None and mode != "rebuild":
             return existing
         if mode == "require":
-            raise MathQuarryError(
-                f"{identity.stage} {identity.key} is not in the store {self.url}, but the run begins after it. Run again without --from."
+            raise NotMade(
+                f"{identity.stage} {identity.key} is not in the store {self.url}, but the run begins after it. Run again without --from.",
+                identity.key,
             )
         room = self.root / "work" / identity.key
         with self._locked(room, identity):
@@ -194,6 +195,17 @@ class Store:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise disk_error(error, room) from error
                 raise
+
+    def being_made(self, key: str) -> bool:
+        """Whether a process on this host is making the artifact `key`."""
+        try:
+            with (self.root / "work" / key / "lock").open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     def write_run(self, run: dict[str, Any]) -> None:
         """Record a run of a recipe (`runs/<id>.json`)."""

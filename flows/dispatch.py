@@ -28,7 +28,7 @@ from pydantic_core import to_jsonable_python
 
 from data.store import Store
 from flows.outcome import StageFailed
-from flows.stage import find_artifact, message_of, produced_by
+from flows.stage import find_artifact, is_being_made, message_of, produced_by
 from tasks.stage import WAITING, Produced
 from tasks.ui import publish_stage, server_may_be_away
 
@@ -55,7 +55,14 @@ def run_stage(name: str, stage_flow: Flow[..., Produced], store: str, *arguments
         return stage_flow.with_options(flow_run_name=name)(store, *arguments, **options)
     bound = inspect.signature(stage_flow.fn).bind(store, *arguments, **options)
     found = find_artifact(stage_flow, bound.arguments)
-    child = _child_run(name, deployment_of(stage_flow), f"{context.flow_run.id}/{name}", to_jsonable_python(bound.arguments), found)
+    child = _child_run(
+        name,
+        deployment_of(stage_flow),
+        f"{context.flow_run.id}/{name}",
+        to_jsonable_python(bound.arguments),
+        found,
+        lambda: is_being_made(stage_flow, bound.arguments),
+    )
     assert child.state is not None
     if not child.state.is_completed():
         cause = f"{child.state.name}: {child.state.message or ''}".rstrip(": ")
@@ -74,7 +81,9 @@ def asks_a_person(parameters: Mapping[str, Any]) -> bool:
     return isinstance(config, Mapping) and config.get("review") is not None
 
 
-def _child_run(name: str, deployment: str, key: str, parameters: dict[str, Any], found: Produced | None) -> FlowRun:
+def _child_run(
+    name: str, deployment: str, key: str, parameters: dict[str, Any], found: Produced | None, alive: Callable[[], bool]
+) -> FlowRun:
     """Start, resume or find the child run of `key`, and wait until it has ended. A suspended run has not ended.
 
     With the artifact `found` already, a run that no worker has taken yet ends without one.
@@ -105,6 +114,9 @@ def _child_run(name: str, deployment: str, key: str, parameters: dict[str, Any],
                 crashes += 1
                 log.warning("%s crashed (%s); resuming it, %d of %d times", name, child.state.message, crashes, MOST_CRASHES)
                 time.sleep(CRASH_SECONDS)
+                while alive():
+                    # Its process lives, whatever the server thinks: a second one would only stand beside it.
+                    time.sleep(POLL_SECONDS)
                 _patiently(_resume, client, child.id)
             time.sleep(POLL_SECONDS)
 

@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import Field
 
-from data.errors import MathQuarryError
+from data.errors import MathQuarryError, NotMade
 from data.store import Store
 from flows.lost import ends_with_its_run
 from flows.outcome import said_plainly
@@ -68,6 +68,17 @@ def find_artifact(stage_flow: Flow[..., Produced], arguments: Mapping[str, Any])
     except (MathQuarryError, ImportError):
         return None
     return cast(Produced, found)
+
+
+def is_being_made(stage_flow: Flow[..., Produced], arguments: Mapping[str, Any]) -> bool:
+    """Whether a process on this host is making what the stage would make. False also where only the stage's own container can tell."""
+    try:
+        key = Context().run(_TASKS[stage_flow.name].fn, **{**arguments, "mode": "require"}).key
+    except NotMade as missing:
+        key = missing.key
+    except (MathQuarryError, ImportError):
+        return False
+    return Store(arguments["store"]).being_made(key)
 
 
 def produced_by(state: State, store_url: str) -> Produced:

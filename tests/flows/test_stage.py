@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from data.config import CurateConfig
+from data.errors import NotMade
 from data.store import Identity, Store
 from flows.curate import curate_flow
-from flows.stage import find_artifact
+from flows.stage import _TASKS, find_artifact, is_being_made
 
 EVERY_MODEL_STAGE = """
 import sys
@@ -57,3 +61,18 @@ def test_a_stage_whose_inputs_are_not_there_is_left_to_its_own_run(tmp_path: Pat
     assert find_artifact(curate_flow, arguments) is None
     problems = Store(tmp_path).build(Identity("problems", 1, {}, {}, ()), lambda space: {})
     assert find_artifact(curate_flow, {**arguments, "problems": f"problems/{problems.key}"}) is None
+
+
+def test_a_stage_is_seen_to_be_made_by_the_lock_of_its_process(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    problems = store.build(Identity("problems", 1, {}, {}, ()), lambda space: {})
+    arguments = {"store": str(tmp_path), "config": CurateConfig(), "problems": f"problems/{problems.key}"}
+    assert not is_being_made(curate_flow, arguments)
+    with pytest.raises(NotMade) as missing:
+        _TASKS["curate"].fn(**arguments, mode="require")
+    room = tmp_path / "work" / missing.value.key
+    room.mkdir(parents=True)
+    with (room / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert is_being_made(curate_flow, arguments)
+    assert not is_being_made(curate_flow, arguments)
