@@ -96,7 +96,7 @@ def _child_run(
     started = _patiently(run_deployment, deployment, parameters=parameters, flow_run_name=name, idempotency_key=key, timeout=0, **options)
     with get_client(sync_client=True) as client:
         if found is None:
-            _patiently(_resume, client, started.id)
+            _patiently(_resume, client, started.id, alive)
         elif _patiently(_end, client, started.id, message_of(found)):
             _show(started, found, parameters["store"])
         state, crashes = None, 0
@@ -114,10 +114,7 @@ def _child_run(
                 crashes += 1
                 log.warning("%s crashed (%s); resuming it, %d of %d times", name, child.state.message, crashes, MOST_CRASHES)
                 time.sleep(CRASH_SECONDS)
-                while alive():
-                    # Its process lives, whatever the server thinks: a second one would only stand beside it.
-                    time.sleep(POLL_SECONDS)
-                _patiently(_resume, client, child.id)
+                _patiently(_resume, client, child.id, alive)
             time.sleep(POLL_SECONDS)
 
 
@@ -126,10 +123,13 @@ def _worth_another_try(state: State) -> bool:
     return state.is_crashed() and not any(word in (state.message or "") for word in HOPELESS)
 
 
-def _resume(client: SyncPrefectClient, child_id: UUID) -> None:
+def _resume(client: SyncPrefectClient, child_id: UUID, alive: Callable[[], bool]) -> None:
     """Schedule a child again that ended without completing."""
     state = client.read_flow_run(child_id).state
     if state is not None and state.is_final() and not state.is_completed():
+        while alive():
+            # Its process lives, whatever the server thinks: a second one would only stand beside it.
+            time.sleep(POLL_SECONDS)
         client.set_flow_run_state(child_id, AwaitingRetry(message="Resumed by the pipeline."), force=True)
 
 
