@@ -16,7 +16,7 @@ from data.grade.lexer import Number, Unreadable, tidy, tokens
 from data.grade.matrices import matrix_of
 from data.grade.regions import INEQUALITIES, as_interval, is_inequality, region, same_region
 from data.grade.syntax import NeedsAlgebra, Tree, number, parse
-from data.grade.values import OutOfReach, Undefined, Value, equal, is_real, number_at, rounds_to, sample
+from data.grade.values import OutOfReach, Undefined, Value, equal, is_real, less, number_at, quotient, rounds_to, sample, within
 from data.grade.words import EMPTY, NUMBER_WORDS
 
 SIGNIFICANT = 5
@@ -337,10 +337,10 @@ class _Comparison:
                 continue
             if not x or not y:
                 return False
-            ratios.append(x / y)
+            ratios.append(quotient(x, y))
         if len(ratios) < 2 or not all(equal(ratios[0], ratio) for ratio in ratios):
             return False
-        return ops[0] in ("=", "!=") or bool(ratios[0] > 0)
+        return ops[0] in ("=", "!=") or less(Fraction(0), ratios[0])
 
     # expressions
 
@@ -352,8 +352,12 @@ class _Comparison:
             return self.numbers(gold, given, imaginary)
         try:
             same = _same_function(gold, given, names, imaginary)
+        except OutOfReach:
+            raise
         except Undefined:
             return Outcome(False, "undefined")
+        except Unreadable:
+            return Outcome(False, "different kinds")
         return Outcome(same, "equal" if same else "different")
 
     def numbers(self, gold: Tree, given: Tree, imaginary: bool) -> Outcome:
@@ -377,7 +381,7 @@ class _Comparison:
             close = False
         if close:
             return Outcome(True, "equal numbers")
-        if self.tolerance and is_real(a) and is_real(b) and abs(a - b) <= Fraction(self.tolerance) * abs(a):
+        if self.tolerance and is_real(a) and is_real(b) and within(a, b, self.tolerance):
             return Outcome(True, "equal within the tolerance")
         return Outcome(False, "different numbers")
 

@@ -13,7 +13,7 @@ from functools import cmp_to_key
 
 from data.grade.lexer import Unreadable
 from data.grade.syntax import Tree
-from data.grade.values import Undefined, Value, equal, is_real, less, number_at
+from data.grade.values import Undefined, Value, between, difference, equal, is_real, less, number_at, quotient
 
 _CONSTANTS = frozenset(["pi", "e"])
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!="}
@@ -48,8 +48,8 @@ def same_region(a: Region, b: Region) -> bool:
     points: list[Value] = []
     for end in ends:
         if not points or not equal(points[-1], end):
-            points += [(points[-1] + end) / 2 if points else end - 1, end]
-    points.append(points[-1] + 1 if points else Fraction(0))
+            points += [between(points[-1], end) if points else difference(end, Fraction(1)), end]
+    points.append(difference(points[-1], Fraction(-1)) if points else Fraction(0))
     return all(a.contains(point) == b.contains(point) for point in points)
 
 
@@ -172,12 +172,13 @@ def _step(left: Tree, operator: str, right: Tree) -> Region:
         name = names.pop()
         if any(infinite):
             return Region((), lambda value: True, name)
-        difference = Tree("+", (left, Tree("-", (right,))))
-        at_zero, at_one, at_two, at_seven = (number_at(difference, {name: Fraction(value)}) for value in (0, 1, 2, 7))
-        slope = at_one - at_zero
-        if not slope or not equal(at_two - at_one, slope) or not equal(at_seven - at_two, 5 * slope) or not is_real(slope):
+        gap = Tree("+", (left, Tree("-", (right,))))
+        at_zero, at_one, at_two, at_seven = (number_at(gap, {name: Fraction(value)}) for value in (0, 1, 2, 7))
+        slope = difference(at_one, at_zero)
+        steps = difference(at_two, at_one), quotient(difference(at_seven, at_two), Fraction(5))
+        if not slope or not is_real(slope) or not all(equal(step, slope) for step in steps):
             raise Unreadable("an inequality that is not linear")
-        zero = -at_zero / slope
+        zero = quotient(-at_zero, slope)
     if less(slope, Fraction(0)):
         operator = _FLIPPED[operator]
     if operator == "!=":

@@ -132,6 +132,8 @@ class _Parser:
 
     def next(self) -> Token:
         token = self.tokens[self.place]
+        if token.kind == "end":
+            raise Unreadable("it ends too early")
         self.place += 1
         return token
 

@@ -86,6 +86,28 @@ def less(a: Value, b: Value) -> bool:
     return bool(_wide(a) < _wide(b)) if not (isinstance(a, Fraction) and isinstance(b, Fraction)) else a < b
 
 
+def difference(a: Value, b: Value) -> Value:
+    """a - b, exact where both are."""
+    return _sum(a, -b)
+
+
+def quotient(a: Value, b: Value) -> Value:
+    """a / b, exact where both are. Raises `Undefined` where b is zero."""
+    if not b:
+        raise Undefined
+    return a / b if isinstance(a, Fraction) and isinstance(b, Fraction) else _wide(a) / _wide(b)
+
+
+def between(a: Value, b: Value) -> Value:
+    """The mean of two values."""
+    return quotient(difference(a, -b), Fraction(2))
+
+
+def within(a: Value, b: Value, tolerance: float) -> bool:
+    """Whether two real values differ by no more than this share of the first."""
+    return bool(abs(_wide(difference(a, b))) <= tolerance * (1 + _EQUAL) * abs(_wide(a)))
+
+
 def rounds_to(exact: Value, decimal: Fraction, step: Fraction) -> bool:
     """Whether a written decimal, whose last digit weighs `step`, is `exact` rounded."""
     if not is_real(exact) or _is_infinite(exact):

@@ -382,6 +382,18 @@ def test_an_output_is_right_or_not(gold: str, output: str, right: bool) -> None:
         assert checker.grade(output, gold).correct is right
 
 
+def test_ends_and_coefficients_of_several_kinds_are_compared() -> None:
+    with Checker(GradeConfig()) as checker:
+        assert checker.same(r"(1,\sqrt{2})", r"1<x<\sqrt2")
+        assert checker.same(r"(1,\sqrt{2})\cup(\pi,4]", r"(\pi,4]\cup(1,\sqrt2)")
+        assert not checker.same(r"(1,\sqrt{2})", r"1<x<\sqrt3")
+        assert checker.same(r"x>\sqrt2", r"2x>\sqrt8")
+        assert checker.same("y=3x+1", r"\pi y=3\pi x+\pi")
+        assert not checker.same("y = 3x^2", r"y = \pi 3x^2")
+        assert checker.grade_answers([(r"\sqrt{9.1}", "3.0")], [0.01])[0].correct
+        assert not checker.grade_answers([(r"\sqrt{10}", "3.0")], [0.01])[0].correct
+
+
 def respelled(gold: str) -> list[str]:
     """The same answer in other spellings."""
     found = [f" {gold} .", f"${gold}$", f"**{gold}**", gold.replace(r"\frac", r"\dfrac"), f"{gold}\\"]
@@ -407,6 +419,15 @@ def spoilt(gold: str) -> list[str]:
     if re.fullmatch(r"\\text\{[A-Za-z ]{3,}\}", gold) and gold[6:-1] != gold[-2:5:-1]:
         found.append(rf"\text{{{gold[-2:5:-1]}}}")
     return found
+
+
+@pytest.mark.parametrize(
+    ("gold", "given"),
+    [("x+1", "2(1,2)"), ("x", "x^{(1,2)}"), ("(a,b)+1", "a"), ("x", "|{1,2}|"), ("x", "1=2(3,4)"), ("x", r"\begin{pmatrix}y!")],
+)
+def test_answers_of_two_kinds_are_different_and_no_error(gold: str, given: str) -> None:
+    with Checker(GradeConfig()) as checker:
+        assert not checker.same(gold, given)
 
 
 @pytest.mark.slow
