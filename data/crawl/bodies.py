@@ -1,4 +1,4 @@
-"""HTTP bodies: transfer and content codings undone within a size limit, and bytes turned into text."""
+"""HTTP bodies: transfer and content codings undone within a size limit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 import zlib
 
 from fastwarc.stream_io import BrotliReader, ZstdReader
-from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
 
 
 class TooLarge(Exception):
@@ -20,7 +19,6 @@ class BadBody(Exception):
 
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
 _HTML_START = re.compile(rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|\?xml)", re.IGNORECASE | re.DOTALL)
-_BOMS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 
 def decode_body(raw: bytes, transfer: str, content: str, limit: int) -> bytes:
@@ -29,7 +27,8 @@ def decode_body(raw: bytes, transfer: str, content: str, limit: int) -> bytes:
     Crawlers often store a body decoded under its old headers, so a body plainly not in the coding it claims stays as it is.
     """
     body = _dechunk(raw) if "chunked" in transfer.lower() else raw
-    for coding in reversed([name.strip().lower() for name in content.split(",") if name.strip()]):
+    codings = [name.strip().lower() for name in f"{content},{transfer}".split(",") if name.strip()]
+    for coding in reversed(codings):
         body = _unpack(body, coding, limit)
     return body
 
@@ -53,7 +52,7 @@ def _dechunk(raw: bytes) -> bytes:
 
 
 def _unpack(body: bytes, coding: str, limit: int) -> bytes:
-    if coding in ("identity", "none", "utf-8") or not body:
+    if coding in ("identity", "none", "utf-8", "chunked") or not body:
         return body
     try:
         if coding in ("gzip", "x-gzip"):
@@ -76,14 +75,23 @@ def _undecoded(body: bytes, coding: str) -> bytes:
 
 
 def _inflate(body: bytes, limit: int) -> bytes:
-    """Unpack gzip, zlib or raw deflate; what was unpacked before a stream breaks off is kept, as browsers do."""
+    """Unpack gzip of any number of members, zlib or raw deflate; what was unpacked before a stream breaks off is kept, as browsers do."""
     try:
         inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)
-        unpacked = inflater.decompress(body, limit + 1)
+        parts = [inflater.decompress(body, limit + 1)]
     except zlib.error:
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        unpacked = inflater.decompress(body, limit + 1)
-    return _within(unpacked, limit)
+        parts = [inflater.decompress(body, limit + 1)]
+    size = len(parts[0])
+    while size <= limit and inflater.unused_data.startswith(b"\x1f\x8b"):
+        rest = inflater.unused_data
+        inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        try:
+            parts.append(inflater.decompress(rest, limit + 1 - size))
+        except zlib.error:
+            break
+        size += len(parts[-1])
+    return _within(b"".join(parts), limit)
 
 
 def _read_limited(reader: BrotliReader | ZstdReader, limit: int) -> bytes:
@@ -104,21 +112,3 @@ def _within(body: bytes, limit: int) -> bytes:
 def looks_like_html(body: bytes) -> bool:
     """Whether a body of no stated type begins like an HTML document."""
     return _HTML_START.match(body[:1024].removeprefix(b"\xef\xbb\xbf")) is not None
-
-
-def decode_text(body: bytes, charset: str | None) -> str:
-    """Text of an HTML body: a byte order mark decides, then UTF-8 if valid, then the HTTP charset, `<meta>`, and detection.
-
-    UTF-8 goes before what is declared: the declaration is wrong far more often than other text is valid UTF-8 by chance.
-    """
-    for mark, encoding in _BOMS.items():
-        if body.startswith(mark):
-            return body[len(mark) :].decode(encoding, "replace")
-    if b"\0" not in body and b"\x1b" not in body:  # UTF-16 without a mark and ISO-2022 would pass as UTF-8
-        try:
-            return body.decode("utf-8")
-        except UnicodeDecodeError:
-            pass
-    declared = map_encoding_to_html5(charset, fallback_utf8=False) if charset else None
-    encoding = declared or detect_encoding(body, from_html_meta=True) or "utf-8"
-    return bytes_to_str(body, encoding, errors="replace", fallback_encodings=("utf-8", "cp1252"))

@@ -13,8 +13,9 @@ from typing import BinaryIO
 
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
-from data.crawl.bodies import BadBody, TooLarge, decode_body, decode_text, looks_like_html
+from data.crawl.bodies import BadBody, TooLarge, decode_body, looks_like_html
 from data.crawl.bounded import LARGEST_RECORD, BoundedFile
+from data.crawl.charset import decode_text
 from data.crawl.remote import open_binary
 from data.crawl.tail import ends_whole
 from data.errors import MathQuarryError

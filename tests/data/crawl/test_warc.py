@@ -249,3 +249,11 @@ def test_real_and_broken_captures_are_survived(shared_data: Path, name: str) -> 
 def test_every_page_of_the_real_sample_is_read(shared_data: Path) -> None:
     found = list(read_pages(str(shared_data / "web" / "sample.warc.gz"), 5_000_000))
     assert (len(found), {type(item) for item in found}) == (1359, {Page})
+
+
+def test_several_gzip_members_and_a_gzipped_transfer_are_unpacked(plain: Path) -> None:
+    members = gzip.compress(b"<html>one ") + gzip.compress(b"two</html>")
+    chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(members), members)
+    data = record("http://h.example/members", members, "Content-Encoding: gzip\r\n")
+    data += record("http://h.example/transfer", chunked, "Transfer-Encoding: gzip, chunked\r\n")
+    assert [page.html for page in read(plain, data) if isinstance(page, Page)] == ["<html>one two</html>"] * 2
