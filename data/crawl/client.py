@@ -211,11 +211,11 @@ class PoliteClient:
             if response.status == 206 and _first_byte(response) != receiver.position:
                 raise _Passing("the server answers with another range than was asked for")
             receiver.begin(remote)
-            self._copy(response, receiver, remote.size)
+            self._copy(response, receiver, _end(response, remote))
 
     @staticmethod
-    def _copy(response: urllib3.BaseHTTPResponse, receiver: Receiver, size: int | None) -> None:
-        ends = [end for end in (receiver.stop, size) if end is not None]
+    def _copy(response: urllib3.BaseHTTPResponse, receiver: Receiver, promised: int | None) -> None:
+        ends = [end for end in (receiver.stop, promised) if end is not None]
         end = min(ends) if ends else None
         blocks = response.stream(_BLOCK, decode_content=False)
         while end is None or receiver.position < end:
@@ -226,7 +226,8 @@ class PoliteClient:
             if block is None:
                 break
             receiver.write(block if end is None else block[: end - receiver.position])
-        if end is not None and receiver.position < end:
+        # Where a server promises no length, its end is the file's.
+        if promised is not None and end is not None and receiver.position < end:
             raise _Passing(f"ended at byte {receiver.position:,} of {end:,}")
 
     @contextmanager
@@ -299,6 +300,12 @@ def _remote(response: urllib3.BaseHTTPResponse) -> Remote:
         return Remote(int(found[3]) if found and found[3] != "*" else None, version)
     length = response.headers.get("Content-Length", "")
     return Remote(int(length) if length.isdecimal() else None, version)
+
+
+def _end(response: urllib3.BaseHTTPResponse, remote: Remote) -> int | None:
+    """The byte before which the server says that its answer ends; None where it does not say."""
+    found = _CONTENT_RANGE.match(response.headers.get("Content-Range", "")) if response.status == 206 else None
+    return int(found[2]) + 1 if found and found[2] and remote.size is None else remote.size
 
 
 def _first_byte(response: urllib3.BaseHTTPResponse) -> int | None:

@@ -1,6 +1,7 @@
 import gzip
 import json
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -12,7 +13,7 @@ from data.errors import MathQuarryError
 from data.files import file_digest
 from data.workspace import Workspace
 from tests.data.crawl.conftest import MakeClient
-from tests.data.crawl.http_server import FileServer, ends_after, status, times
+from tests.data.crawl.http_server import FileServer, Handler, ends_after, status, times
 
 CRAWL = "CC-MAIN-2026-10"
 LIST = f"/crawl-data/{CRAWL}/warc.paths.gz"
@@ -42,6 +43,27 @@ def test_the_list_of_paths_is_read_with_its_digest(server: FileServer, make_clie
     (tmp_path / "list").write_bytes(server.files[LIST])
     assert found.paths == PATHS
     assert (found.sha256, found.size) == (file_digest(tmp_path / "list"), len(server.files[LIST]))
+
+
+def test_a_list_from_a_server_that_sends_no_length_is_read(server: FileServer, make_client: MakeClient) -> None:
+    def sends_until_it_closes(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.wfile.write(handler.content or b"")
+        handler.close_connection = True
+
+    def sends_chunks(handler: Handler) -> None:
+        content = handler.content or b""
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        handler.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(content), content))
+
+    for answer in (sends_until_it_closes, sends_chunks):
+        url = list_url(server.url, CRAWL, "warc")
+        server.scripts[urlsplit(url).path] = [answer]
+        assert read_paths(make_client(), url).paths == PATHS
 
 
 @pytest.mark.parametrize(
