@@ -33,7 +33,6 @@ COLUMNS = (
     "fetch_status",
     "content_mime_detected",
     "content_digest",
-    "content_languages",
     "warc_filename",
     "warc_record_offset",
     "warc_record_length",
@@ -73,7 +72,7 @@ UNCOLLECTED = """
 """
 
 _PAGES = """
-    create view pages as select {columns} from read_parquet($files, hive_partitioning = false)
+    create view pages as select {columns} from read_parquet($files, hive_partitioning = false, union_by_name = true)
     where fetch_status = 200 and content_mime_detected in ('text/html', 'application/xhtml+xml')
 """
 

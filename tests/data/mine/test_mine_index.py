@@ -76,6 +76,17 @@ def index(files: list[str], client: PoliteClient, tmp_path: Path) -> Iterator[In
         yield found
 
 
+@pytest.mark.parametrize("first", ["old", "new"])
+def test_parts_of_old_crawls_that_lack_columns_nobody_needs_are_read_in_any_order(first: str, client: PoliteClient, tmp_path: Path) -> None:
+    old = [{name: value for name, value in entry.items() if name != "content_languages"} for entry in ROWS[:7]]
+    parts = {"old": old, "new": ROWS[7:]}
+    for name, rows in parts.items():
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
+    names = [str(tmp_path / f"{name}.parquet") for name in sorted(parts, key=lambda name: name != first)]
+    with open_index(names, client, tmp_path / "spill") as found:
+        assert found.host_pages(tmp_path / "hosts.parquet") == 3
+
+
 def verdict(host: str, prefix: str, judged: str = "accept") -> Verdict:
     return Verdict.model_validate({"host": host, "prefix": prefix, "verdict": judged})
 
@@ -121,7 +132,8 @@ def test_uncollected_pages_under_accepted_paths_are_found_and_the_longest_prefix
     assert count == len(rows)
     places = [(entry["warc_filename"], entry["warc_record_offset"]) for entry in rows]
     assert places == sorted(places)
-    assert rows[1] == ROWS[2] | {"canonical_url": "maths.example.org/questions/2"}
+    needed = {name: ROWS[2][name] for name in COLUMNS}
+    assert rows[1] == needed | {"canonical_url": "maths.example.org/questions/2"}
     assert set(rows[0]) == {*COLUMNS, "canonical_url"}
 
 
