@@ -17,7 +17,7 @@ from data.files import atomic_path
 from data.mine.library import Library
 from data.mine.recall import Recall
 from data.mine.rounds import Round
-from data.mine.shards import Captures, Pages, iter_kept
+from data.mine.shards import FORMULA_KINDS, Captures, Pages, iter_kept
 from data.mine.tables import connect, parquet, stream, write_batches
 
 CORPUS_SCHEMA = pa.schema(
@@ -28,7 +28,7 @@ CORPUS_SCHEMA = pa.schema(
         ("score", pa.float32()),
         ("tokens", pa.int32()),
         ("formulas", pa.int32()),
-        ("formula_kinds", pa.map_(pa.string(), pa.int32())),
+        ("formula_kinds", FORMULA_KINDS),
         ("language", pa.string()),
         ("round", pa.int8()),
     ]

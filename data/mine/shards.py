@@ -34,6 +34,8 @@ from data.mine.urls import Address, parse_address, url_key
 Mask = NDArray[np.bool_]
 Captures = NDArray[np.int64]
 
+FORMULA_KINDS = pa.list_(pa.struct([("kind", pa.string()), ("count", pa.int32())]))
+"""Formulas by encoding. A list, since `datasets` loads no Arrow map."""
 _BATCH = 512
 _SHARD_BITS = 32
 _SCHEMA = pa.schema(
@@ -48,7 +50,7 @@ _SCHEMA = pa.schema(
         ("title", pa.string()),
         ("text", pa.large_string()),
         ("formulas", pa.int32()),
-        ("formula_kinds", pa.map_(pa.string(), pa.int32())),
+        ("formula_kinds", FORMULA_KINDS),
         ("language", pa.string()),
         ("bytes", pa.int64()),
         ("tokens", pa.int32()),
@@ -191,7 +193,7 @@ def _kept_row(address: Address, text: str, found: Extracted) -> dict:
         "title": found.title,
         "text": encoded.decode(),  # lone surrogates cannot be stored
         "formulas": found.formulas,
-        "formula_kinds": list(found.kinds.items()),
+        "formula_kinds": [{"kind": kind, "count": count} for kind, count in found.kinds.items()],
         "language": found.language,
         "bytes": len(encoded),
         "tokens": token_estimate(len(encoded)),
