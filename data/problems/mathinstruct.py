@@ -26,7 +26,7 @@ def _problem(record: Record) -> Problem:
 
 
 def _is_program(output: str) -> bool:
-    return re.search(r"^print\(|^import |^from \w+ import ", output, re.MULTILINE) is not None
+    return re.search(r"^[ \t]*print\(|^import |^from \w+ import ", output, re.MULTILINE) is not None
 
 
 MATHINSTRUCT = Dataset("mathinstruct", "en", _problem, "hf://TIGER-Lab/MathInstruct:default:train")

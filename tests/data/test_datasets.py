@@ -34,6 +34,7 @@ OTHER_FORMS = [
     ("gaokao-mathcloze", {"query": "问题：填", "answer": "3"}, "3"),
     ("gaokao-mathqa", {"question": "选", "options": ["(A)1", "(B)2", "(C)3"], "label": "C A"}, "AC"),
     ("mmlu-stem", {"question": "1+1?", "choices": ["1", "2", "3", "4"], "answer": 1, "subject": "s"}, "B"),
+    ("mathinstruct", {"source": "s", "instruction": "How many?", "output": "x = 3\ny = x * 2\nif y:\n    print(y)"}, ""),
     ("mathinstruct", {"source": "s", "instruction": "1+1? Please write a program to solve it.", "output": "print(1+1)"}, ""),
 ]
 BENCHMARKS = ["cmath", "mgsm-zh", "gaokao-mathqa", "gaokao-mathcloze", "sat", "ocw", "mmlu-stem"]
