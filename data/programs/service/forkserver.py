@@ -97,4 +97,5 @@ def _import_libraries() -> None:
     sympy.simplify(sympy.sympify("(x**2 - 1)/(x - 1)"))
     numpy.linalg.solve(numpy.eye(2), numpy.ones(2))
     numpy.random.seed(0)
+    numpy.set_printoptions(legacy="1.25")  # a number is shown as 0.5, as models learned it, not as np.float64(0.5)
     assert all((collections, fractions, functools, itertools, math, statistics))

@@ -10,6 +10,7 @@ import io
 import os
 import sys
 import traceback
+from _sitebuiltins import Quitter
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -22,7 +23,10 @@ PROGRAM = "<program>"
 
 def serve(value_characters: int) -> NoReturn:
     """Answer blocks until the server closes the connection."""
-    namespace: dict[str, Any] = {"__name__": "__main__"}
+    # `site`, which is not imported here, is what gives a program the two.
+    leave = {name: Quitter(name, "Ctrl-D (i.e. EOF)") for name in ("exit", "quit")}
+    namespace: dict[str, Any] = {"__name__": "__main__", **leave}
+    sys.set_int_max_str_digits(0)  # time and output are limited anyway
     try:
         while head := _read(LENGTH.size):
             request = unpack(_read(*LENGTH.unpack(head)))

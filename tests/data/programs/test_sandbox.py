@@ -38,6 +38,14 @@ def test_numpy_and_sympy_are_there(sandbox: ServiceSandbox) -> None:
     assert sandbox.run("from math import comb\nfrom fractions import Fraction\nFraction(comb(5, 2), 4)").value == "Fraction(5, 2)"
 
 
+def test_exit_long_integers_and_numpy_numbers_are_as_programs_expect_them(sandbox: ServiceSandbox) -> None:
+    assert sandbox.run("print(4)\nexit()\nprint(5)") == Result("4\n")
+    assert sandbox.run("print(4)\nquit()") == Result("4\n")
+    assert sandbox.run("import math\nprint(sum(map(int, str(math.factorial(2000)))))").stdout == "23382\n"
+    assert sandbox.run("import numpy as np\nnp.float64(0.5)").value == "0.5"
+    assert sandbox.run("import numpy as np\n[np.int64(3), np.bool_(True)]").value == "[3, True]"
+
+
 def test_an_error_is_told_as_python_tells_it(sandbox: ServiceSandbox) -> None:
     result = sandbox.run("print(1)\n1 / 0\nprint(2)")
     assert result == Result("1\n", error="ZeroDivisionError: division by zero")
