@@ -21,6 +21,7 @@ from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
 _BOMS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 _META = re.compile(rb"<(?:meta\b[^>]{0,300}?charset|\?xml\b[^>]{0,100}?encoding)\s*=\s*[\"']?\s*([\w:.+-]{1,40})", re.IGNORECASE)
 _META_WITHIN = 8192
+_SAMPLE = 8192
 _UTF_16_WITHIN = 4096
 _ISO_2022_JP = re.compile(rb"\x1b(?:\$[@B]|\([JI])")
 _RUN = re.compile(rb"[\x80-\xff]{2,}")
@@ -60,26 +61,31 @@ def decode_text(body: bytes, charset: str | None) -> str:
         return body.decode("iso2022_jp_ext", "replace")
     try:
         return body.decode("utf-8")
-    except UnicodeDecodeError:
-        return _other_than_utf_8(body, charset)
+    except UnicodeDecodeError as error:
+        return _not_valid_utf_8(body, charset, error.start)
 
 
-def _other_than_utf_8(body: bytes, charset: str | None) -> str:
-    text = body.decode("utf-8", "replace")
-    bad, good = _bad_and_good(text, body)
-    if good and bad * _GOOD_FOR_BAD <= good:
-        return text
+def _not_valid_utf_8(body: bytes, charset: str | None, place: int) -> str:
+    """`place` is that of the first bad byte. To replace many bad bytes is slow, so what lies about the first one goes before the whole."""
+    near = body[max(0, place - _SAMPLE // 2) : place + _SAMPLE // 2]
+    bad, good = _bad_and_good(near.decode("utf-8", "replace"), near)
+    text = None
+    if bad <= max(_FEW, good):
+        text = body.decode("utf-8", "replace")
+        bad, good = _bad_and_good(text, body)
+        if good and bad * _GOOD_FOR_BAD <= good:
+            return text
     found = _META.search(body, 0, _META_WITHIN)
     header, meta = _codec(charset), _codec(found[1].decode("ascii", "replace") if found else None)
     declared = [codec for codec in (header, meta) if codec and codec != "utf-8"]
     if len(declared) == 2 and header not in _MULTI_BYTE and (meta in _MULTI_BYTE or header == _LATIN):
         declared.reverse()
     for codec in declared:
-        if codec == _LATIN and _in_runs(body):
+        if codec == _LATIN and _in_runs(body[place : place + _SAMPLE]):
             continue  # letters of Western text stand singly
         if (decoded := _strict(body, codec)) is not None:
             return decoded
-    if bad <= _FEW and "utf-8" in (header, meta):
+    if text is not None and bad <= _FEW and "utf-8" in (header, meta):
         return text
     for codec in declared:
         if codec == _LATIN:
@@ -88,7 +94,7 @@ def _other_than_utf_8(body: bytes, charset: str | None) -> str:
         bad, good = _bad_and_good(decoded, body)
         if good and bad * _GOOD_FOR_BAD <= good:
             return decoded
-    return body.decode(_detected(body) or next(iter(declared), "utf-8"), "replace")
+    return body.decode(_detected(body, place) or next(iter(declared), "utf-8"), "replace")
 
 
 def _utf_16(body: bytes) -> str | None:
@@ -115,12 +121,12 @@ def _codec(label: str | None) -> str | None:
         return None
 
 
-def _detected(body: bytes) -> str | None:
+def _detected(body: bytes, place: int) -> str | None:
     """The detector's word, but for Big5 and EUC-KR, which it takes for GB 18030 or does not know: their leading bytes are few."""
     found = _codec(detect_encoding(body, from_html_meta=False))
     if found not in ("utf-8", "gb18030", None):
         return found
-    pairs = [pair for pair in _PAIR.findall(body) if pair]
+    pairs = [pair for pair in _PAIR.findall(body, place, place + _SAMPLE) if pair]
     hangul = sum(lead in _HANGUL and trail > 0xA0 for lead, trail in pairs)
     if pairs and hangul * 10 > 9 * len(pairs) and _strict(body, "cp949") is not None:
         return "cp949"
