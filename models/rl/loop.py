@@ -23,10 +23,11 @@ from models.questions import Question
 from models.rl.paradigm import Judged, coefficients
 from models.rl.rollouts import Rollouts, choose_questions, measure_rollouts, sampling_seeds
 from models.rl.shares import own_share
-from models.rl.update import Experience, update_policy
+from models.rl.update import Experience, autocast, update_policy
 from models.rl.weights import Models
 from models.rollout.engine import RolloutEngine
 from models.rollout.probe import check
+from models.rollout.weight_check import check_weights
 from models.steps import StepMarker
 
 PROBE_PROMPTS = 4
@@ -189,16 +190,19 @@ class Loop:
         return sum(models.ranks.gather(right)) / len(self.held_out)
 
     def probe(self, version: str) -> dict[str, float]:
-        """Compare trainer and engine after a sync, on the same prompts every time."""
-        agreement = check(
-            self.engine,
-            self.models.policy,
-            [question.prompt for question in self.questions[:PROBE_PROMPTS]],
-            temperature=self.config.rollout.temperature,
-            tolerance=self.config.probe_tolerance,
-            version=version,
-        )
-        return {"probe_mean": agreement.mean, "probe_largest": agreement.largest}
+        """Compare trainer and engine after a sync: their weights, then their log-probabilities on the same prompts every time."""
+        policy = self.models.policy
+        compared = check_weights(self.engine, policy.model, self.models.ranks, version)
+        with autocast(policy.model, self.config):  # the arithmetic of the update
+            agreement = check(
+                self.engine,
+                policy,
+                [question.prompt for question in self.questions[:PROBE_PROMPTS]],
+                temperature=self.config.rollout.temperature,
+                tolerance=self.config.probe_tolerance,
+                version=version,
+            )
+        return {"probe_mean": agreement.mean, "probe_largest": agreement.largest, "weights_compared": compared}
 
     def _own(self, items: list[Item]) -> list[Item]:
         """This rank's share of a list: neighbours, so that all shares in a row are the list."""

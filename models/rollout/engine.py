@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from data.errors import MathQuarryError
 from data.workspace import Bar
 from models.config import RolloutConfig
@@ -26,6 +28,18 @@ class Output:
     finished: bool
     stopped: bool = False
     """It stands at a `Stop` and could go on."""
+
+
+@dataclass(frozen=True)
+class HeldTensor:
+    """A weight as an engine holds it, by its projection (see `models.rollout.weight_check`)."""
+
+    parts: tuple[str, ...]
+    """The trainer's names of it: several where the engine keeps them as one, stacked by rows in this order."""
+    dtype: torch.dtype
+    projection: float
+    exact: bool
+    """Whether the projection was computed in float64, or by a layer in its own arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,10 @@ class RolloutEngine(Protocol):
 
     def load_live(self, model: Any, version: str) -> None:
         """Take the weights of a torch module that is being trained."""
+        ...
+
+    def held_weights(self, trained: Any) -> list[HeldTensor]:
+        """Projections of the weights that the engine generates with; none if it generates with the module `trained` itself."""
         ...
 
     def logprobs(self, prompts: list[list[int]], outputs: list[list[int]]) -> list[list[float]]:

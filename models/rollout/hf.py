@@ -22,7 +22,8 @@ from data.workspace import Bar
 from models.checkpoint import load_policy
 from models.config import RolloutConfig
 from models.rollout.cache import GROWTH, RolloutCache
-from models.rollout.engine import Output, Stop, budgets, context_limit, end_tokens
+from models.rollout.engine import HeldTensor, Output, Stop, budgets, context_limit, end_tokens
+from models.rollout.weight_check import project
 
 SHRINK_SHARE = 0.8
 """Ended sequences leave the batch when at most this share of it is still running."""
@@ -65,6 +66,12 @@ class TransformersEngine:
     def load_live(self, model: PreTrainedModel, version: str) -> None:
         """Generate with `model` itself from now on."""
         self.model = model
+
+    def held_weights(self, trained: PreTrainedModel) -> list[HeldTensor]:
+        """See `RolloutEngine.held_weights`."""
+        if self.model is trained:
+            return []
+        return [HeldTensor((name,), tensor.dtype, project(tensor), True) for name, tensor in self.model.named_parameters()]
 
     def rest(self) -> None:
         """See `RolloutEngine.rest`. The model is the trainer's, and a batch's cache is gone with the batch."""

@@ -37,7 +37,8 @@ from data.files import disk_error, read_json
 from data.workspace import Bar
 from models.checkpoint import untie
 from models.config import RolloutConfig
-from models.rollout.engine import Output, Stop, budgets, context_limit, end_tokens
+from models.rollout.engine import HeldTensor, Output, Stop, budgets, context_limit, end_tokens
+from models.rollout.weight_check import project, signs, weigh_rows
 from models.seeds import derive_seed
 
 # Before vLLM is imported: run inside this process, send no usage reports, print errors only.
@@ -217,6 +218,10 @@ class VLLMEngine:
         # The first token of a sequence has no log-probability, so the list is one shorter.
         return [_chosen(answer.prompt_logprobs)[len(prompt) - 1 :] for prompt, answer in zip(prompts, answers, strict=True)]
 
+    def held_weights(self, trained: PreTrainedModel) -> list[HeldTensor]:
+        """See `RolloutEngine.held_weights`. Layers whose weights the CPU build has packed away are asked through their forward pass."""
+        return self._llm.apply_model(_held)[0]
+
     def rest(self) -> None:
         """See `RolloutEngine.rest`. With `rollout.sleep`, weights move to main memory and the cache is dropped; on a CPU nothing moves."""
         if self._config.sleep and not self._asleep:
@@ -268,6 +273,31 @@ def _chosen(logprobs: Any) -> list[float]:
     """Log-probability of the token that stands at each position: the first of vLLM's entries for it."""
     entries = zip(logprobs.start_indices, logprobs.end_indices, strict=True)
     return [logprobs.logprobs[start] for start, end in entries if end > start]
+
+
+def _held(model: torch.nn.Module) -> list[HeldTensor]:
+    packs = getattr(model, "packed_modules_mapping", {})
+    return [
+        HeldTensor(_parts(f"{place}.{name}", packs), parameter.dtype, *_projection(module, parameter))
+        for place, module in model.named_modules()
+        for name, parameter in module.named_parameters(recurse=False)
+    ]
+
+
+def _parts(name: str, packs: dict[str, list[str]]) -> tuple[str, ...]:
+    """The checkpoint's names of what vLLM keeps under one name."""
+    *outer, module, parameter = name.split(".")
+    return tuple(".".join([*outer, part, parameter]) for part in packs.get(module, [module]))
+
+
+def _projection(module: Any, parameter: torch.Tensor) -> tuple[float, bool]:
+    """The projection of a layer's weight, and whether it is exact."""
+    if parameter.numel():
+        return project(parameter), True
+    signs_1D = signs(module.input_size, parameter.device).to(parameter.dtype)[None]
+    with torch.inference_mode():
+        sums_N = module.quant_method.apply(module, signs_1D, None)[0]
+    return weigh_rows(sums_N), False
 
 
 def _goes_on(output: Output, room: int, stop: Stop) -> bool:

@@ -15,11 +15,13 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from data.errors import MathQuarryError
 from data.workspace import Progress
 from models.config import GRPOConfig, RolloutConfig
+from models.distributed import Ranks
 from models.rl.advantages import outcome_advantages
 from models.rl.update import Experience, make_optimizer, update_policy
 from models.rollout.engine import RolloutEngine, make_engine
 from models.rollout.hf import TransformersEngine
 from models.rollout.probe import check
+from models.rollout.weight_check import check_weights
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
@@ -100,6 +102,28 @@ def test_a_sync_from_a_live_model_passes_the_probe(engine: RolloutEngine, tied: 
     agree(engine, second)
     with pytest.raises(MathQuarryError, match="disagree"):
         agree(engine, first)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_weights_that_arrived_compare_equal_and_one_step_that_did_not_is_found(engine: RolloutEngine, tied: bool) -> None:
+    model = tiny_llama(5, tied=tied)
+    engine.load_live(model, f"compared-{tied}")
+    # Two norms and four linear layers a block, as vLLM packs them; the last norm, the embeddings and the head.
+    assert check_weights(engine, model, Ranks.current(), "compared") == 2 * 6 + 3
+    optimizer = make_optimizer(model, GRPOConfig(learning_rate=1e-6))
+    model(torch.tensor(PROMPTS[0])[None]).logits.square().mean().backward()
+    optimizer.step()
+    with pytest.raises(MathQuarryError, match="does not hold the weights that it was sent"):
+        check_weights(engine, model, Ranks.current(), "not sent")
+
+
+def test_a_layer_that_vllm_packs_away_is_compared_too(engine: RolloutEngine) -> None:
+    model = tiny_llama(6)
+    engine.load_live(model, "packed")
+    with torch.no_grad():
+        model.model.layers[1].self_attn.k_proj.weight.mul_(1.0001)
+    with pytest.raises(MathQuarryError, match=r"q_proj\.weight and .*k_proj\.weight and .*v_proj\.weight differ"):
+        check_weights(engine, model, Ranks.current(), "packed")
 
 
 def test_a_reused_version_name_does_not_bring_back_old_cached_prompts(engine: RolloutEngine) -> None:
