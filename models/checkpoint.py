@@ -79,6 +79,7 @@ def load_start(model: PretrainedModel) -> tuple[PreTrainedModel, PreTrainedToken
     else:
         policy, tokenizer = _load(AutoModelForCausalLM, model.path, torch.float32), load_tokenizer(model.path)
     untie(policy)
+    _agree_on_ends(policy, tokenizer)
     if model.chat_template == "own" and not tokenizer.chat_template:
         raise MathQuarryError(f"model.chat_template is `own`, but the tokenizer of {model.path} has no chat template. Set it to `paper`.")
     return policy, tokenizer, "own" if model.chat_template == "own" else "paper"
@@ -103,6 +104,24 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
     except LOAD_ERRORS as error:
         raise MathQuarryError(f"cannot load a tokenizer from {folder}: {_first_line(error)}") from error
     return _with_padding(tokenizer, str(folder))
+
+
+def _agree_on_ends(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let the model stop at the token that training ends an answer with, the tokenizer's EOS, beside those that it stops at already.
+
+    Chat models often name several (`<|im_end|>` and `<|endoftext|>`), some only in the generation config, and some a config.json of another
+    model's. All are kept, since a policy may go on using them.
+    """
+    sources = (policy.config, policy.generation_config)
+    named = {token for source in sources for token in _token_ids(getattr(source, "eos_token_id", None))}
+    ends = [tokenizer.eos_token_id, *sorted(named - {tokenizer.eos_token_id})]
+    for source in sources:
+        if source is not None:
+            source.eos_token_id = ends if len(ends) > 1 else ends[0]
+
+
+def _token_ids(ids: int | list[int] | None) -> list[int]:
+    return [ids] if isinstance(ids, int) else list(ids or [])
 
 
 def load_policy(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:

@@ -13,7 +13,7 @@ from data.workspace import Workspace
 from models.config import PretrainConfig, PretrainedModel, ScratchModel
 from tasks.stage import Produced, produce
 
-VERSION = 2
+VERSION = 3
 
 
 @task(name="pretrain")

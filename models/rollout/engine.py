@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from transformers import AutoConfig, GenerationConfig
 
 from data.errors import MathQuarryError
 from data.workspace import Bar
+from models.checkpoint import load_tokenizer
 from models.config import RolloutConfig
 
 
@@ -111,8 +113,10 @@ def make_engine(config: RolloutConfig, model_dir: Path, *, live_model: Any = Non
     """The engine that `config.engine` names, with the weights of `model_dir`, or those of `live_model` if it is given.
 
     `transformers` generates with `live_model` itself (no second copy); `vllm` copies its weights.
-    Raises `MathQuarryError` when vLLM is not installed or the folder is no checkpoint.
+    Raises `MathQuarryError` when vLLM is not installed, when the folder is no checkpoint, or when its model does not stop at its
+    tokenizer's end token.
     """
+    _require_common_end(model_dir)
     if config.engine == "vllm":
         # Imported here: vLLM is optional, and importing it takes seconds.
         from models.rollout.vllm import VLLMEngine
@@ -126,6 +130,29 @@ def make_engine(config: RolloutConfig, model_dir: Path, *, live_model: Any = Non
     if live_model is not None:
         return TransformersEngine(config, live_model)
     return TransformersEngine.from_folder(config, model_dir)
+
+
+def _require_common_end(model_dir: Path) -> None:
+    """Refuse a checkpoint that was taught one end token and stops at others: no answer would ever finish, and every one be wrong."""
+    if not (model_dir / "tokenizer_config.json").exists():
+        return  # a folder of weights, as they are handed over; whoever began with it had the tokenizer
+    tokenizer = load_tokenizer(model_dir)
+    ends = folder_end_tokens(model_dir)
+    if tokenizer.eos_token_id not in ends:
+        raise MathQuarryError(
+            f"{model_dir} ends answers with {tokenizer.eos_token!r} (token {tokenizer.eos_token_id}, its tokenizer's), but its config.json "
+            f"and generation_config.json stop at {', '.join(map(str, ends))}: no answer would finish. Add {tokenizer.eos_token_id} to "
+            "eos_token_id in both files, or start from the original model in stage `pretrain`, which does so."
+        )
+
+
+def folder_end_tokens(model_dir: Path) -> list[int]:
+    """`end_tokens` of a checkpoint folder."""
+    config = AutoConfig.from_pretrained(model_dir, trust_remote_code=False)
+    generation = (
+        GenerationConfig.from_pretrained(model_dir, trust_remote_code=False) if (model_dir / "generation_config.json").exists() else None
+    )
+    return end_tokens(config, generation)
 
 
 def end_tokens(config: Any, generation_config: Any = None) -> list[int]:

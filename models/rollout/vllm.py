@@ -30,14 +30,14 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from transformers import AutoConfig, GenerationConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from data.errors import MathQuarryError
 from data.files import disk_error, read_json
 from data.workspace import Bar
 from models.checkpoint import untie
 from models.config import RolloutConfig
-from models.rollout.engine import HeldTensor, Output, Stop, budgets, context_limit, end_tokens
+from models.rollout.engine import HeldTensor, Output, Stop, budgets, context_limit, folder_end_tokens
 from models.rollout.weight_check import project, signs, weigh_rows
 from models.seeds import derive_seed
 
@@ -79,7 +79,7 @@ class VLLMEngine:
         """
         _require_head(model_dir)
         self._config = config
-        self._ends = _end_tokens(model_dir)
+        self._ends = folder_end_tokens(model_dir)
         self._loads = 0
         launcher = {"distributed_executor_backend": "external_launcher"} if torch.distributed.is_initialized() else {}
         threads = torch.get_num_threads()
@@ -317,13 +317,6 @@ def _untied(model: PreTrainedModel) -> PreTrainedModel:
     model = copy.deepcopy(model)
     untie(model)
     return model
-
-
-def _end_tokens(model_dir: Path) -> list[int]:
-    generation = (
-        GenerationConfig.from_pretrained(model_dir, trust_remote_code=False) if (model_dir / "generation_config.json").exists() else None
-    )
-    return end_tokens(AutoConfig.from_pretrained(model_dir, trust_remote_code=False), generation)
 
 
 def _require_head(model_dir: Path) -> None:
