@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -11,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import MathQuarryError
+
+_HERE, _EXCHANGE = -100, 2
+"""`AT_FDCWD` and `RENAME_EXCHANGE` of renameat2(2)."""
 
 
 @contextmanager
@@ -46,6 +51,31 @@ def sync_path(path: Path) -> None:
         os.close(descriptor)
 
 
+def exchange(new: Path, place: Path) -> None:
+    """Put the folder `new` at `place`; a folder that is there moves to where `new` was, in one step, so that no moment is without either.
+
+    A file system without such a step does it in two, and puts the old one back when the second fails.
+    """
+    try:
+        # Also replaces an empty folder.
+        new.rename(place)
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is not None and rename(_HERE, os.fsencode(new), _HERE, os.fsencode(place), _EXCHANGE) == 0:
+        return
+    aside = new.with_name(f"{new.name}.old")
+    place.rename(aside)
+    try:
+        new.rename(place)
+    except OSError:
+        aside.rename(place)
+        raise
+    aside.rename(new)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
     with atomic_path(path) as temporary:
@@ -68,8 +98,10 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MathQuarryError(f"{path} does not exist.") from None
-    except ValueError as error:  # not JSON, or not even text
+    except (ValueError, RecursionError) as error:  # not JSON, not even text, or too deep
         raise MathQuarryError(f"{path} is not JSON: {error}.") from None
+    except OSError as error:
+        raise MathQuarryError(f"{path} cannot be read: {error.strerror or error}.") from None
 
 
 def file_digest(path: Path) -> str:

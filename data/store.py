@@ -21,6 +21,7 @@ import json
 import os
 import platform
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
@@ -33,15 +34,16 @@ import fsspec
 
 from data.environment import Meter, Usage, environment
 from data.errors import BeingMade, MathQuarryError, NotMade
-from data.files import disk_error, file_digest, read_json, sync_path, write_json
+from data.files import disk_error, exchange, file_digest, read_json, sync_path, write_json
+from data.manifests import MANIFEST, SCHEMA, check_name, read_manifest
 from data.sources import Source, code_revision
 from data.workspace import MetricLog, Progress, Workspace
 
 BuildMode = Literal["reuse", "rebuild", "require"]
 """reuse: make what is missing; rebuild: make it again and replace it; require: missing is an error."""
 
-MANIFEST = "manifest.json"
-SCHEMA = 1
+INPUTS = "inputs.json"
+"""In a work folder: keys of what goes into the artifact that is being made, which must not be collected."""
 
 
 @dataclass(frozen=True)
@@ -116,16 +118,21 @@ class Store:
 
     def folder(self, stage: str, key: str) -> Path:
         """Where an artifact is, or will be."""
-        return self.root / "artifacts" / stage / key
+        return self.root / "artifacts" / check_name(stage) / check_name(key)
 
     def find(self, stage: str, key: str) -> Artifact | None:
-        """The published artifact, fetched from the remote store where needed; None when there is none."""
+        """The published artifact, fetched from the remote store where needed; None when there is none.
+
+        What a remote store lacks is not published, even where the local mirror has it: the upload may have failed.
+        """
         folder = self.folder(stage, key)
+        if self.remote is not None and not self.remote.exists(self._remote(stage, key, MANIFEST)):
+            return None
         if not (folder / MANIFEST).exists():
-            if self.remote is None or not self.remote.exists(self._remote(stage, key, MANIFEST)):
+            if self.remote is None:
                 return None
             self._fetch(stage, key)
-        return Artifact(folder, read_json(folder / MANIFEST), reused=True)
+        return Artifact(folder, read_manifest(folder), reused=True)
 
     def get(self, stage: str, key: str) -> Artifact:
         """Like `find`, but a missing artifact is a `MathQuarryError`."""
@@ -147,7 +154,7 @@ class Store:
         for stages in sorted(self.root.glob("artifacts/*/")):
             for key in sorted(entry.name for entry in os.scandir(stages) if entry.name not in without):
                 if (stages / key / MANIFEST).exists():
-                    yield stages / key, read_json(stages / key / MANIFEST)
+                    yield stages / key, read_manifest(stages / key)
 
     def build(
         self,
@@ -176,11 +183,15 @@ class Store:
             again = self.find(identity.stage, identity.key)
             if again is not None and mode != "rebuild":
                 return again
+            if mode != "rebuild" and (unsent := self._whole_mirror(identity)) is not None:
+                self._upload(unsent)
+                return unsent
             out, scratch = room / "out", room / "scratch"
             shutil.rmtree(out, ignore_errors=True)
             try:
                 out.mkdir(parents=True)
                 scratch.mkdir(parents=True, exist_ok=True)
+                write_json(room / INPUTS, dict(identity.inputs))
                 metrics = MetricLog(scratch / "metrics.jsonl")
                 meter = Meter(scratch / "usage.json")
                 try:
@@ -277,53 +288,105 @@ class Store:
         write_json(out / MANIFEST, manifest)
         folder = self.folder(identity.stage, identity.key)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # A rename needs an empty place: an artifact that is being replaced, or lost its manifest, moves into the work folder first.
-        displaced = out.with_name("displaced")
-        shutil.rmtree(displaced, ignore_errors=True)
-        if folder.exists():
-            folder.rename(displaced)
-        out.rename(folder)
+        replaced = out.with_name("replaced")
+        shutil.rmtree(replaced, ignore_errors=True)
+        out.rename(replaced)
+        exchange(replaced, folder)
         sync_path(folder.parent)
-        if self.remote is not None:
-            for file in files:
-                self.remote.put(str(folder / file["path"]), self._remote(identity.stage, identity.key, file["path"]))
-            self.remote.put(str(folder / MANIFEST), self._remote(identity.stage, identity.key, MANIFEST))
-        return Artifact(folder, read_json(folder / MANIFEST))
+        artifact = Artifact(folder, read_manifest(folder))
+        self._upload(artifact)
+        return artifact
+
+    def _whole_mirror(self, identity: Identity) -> Artifact | None:
+        """What this host made and could not upload, if its files are whole."""
+        folder = self.folder(identity.stage, identity.key)
+        if self.remote is None or not (folder / MANIFEST).exists():
+            return None
+        manifest = read_manifest(folder)
+        return None if verify_files(folder, manifest) else Artifact(folder, manifest)
+
+    def _upload(self, artifact: Artifact) -> None:
+        """Bring an artifact to the remote store: an earlier manifest goes first and the new one comes last."""
+        if self.remote is None:
+            return
+        manifest = self._remote(artifact.stage, artifact.key, MANIFEST)
+        if self.remote.exists(manifest):
+            self.remote.rm(manifest)
+        for file in artifact.manifest["files"]:
+            self.remote.put(str(artifact.path / file["path"]), self._remote(artifact.stage, artifact.key, file["path"]))
+        self.remote.put(str(artifact.path / MANIFEST), manifest)
 
     def _remote(self, *parts: str) -> str:
         return "/".join([self._remote_root, "artifacts", *parts])
 
     def _fetch(self, stage: str, key: str) -> None:
         assert self.remote is not None
-        incoming = self.root / "work" / f"fetch-{key}-{os.getpid()}"
-        shutil.rmtree(incoming, ignore_errors=True)
-        incoming.mkdir(parents=True)
-        self.remote.get(self._remote(stage, key, MANIFEST), str(incoming / MANIFEST))
-        manifest = read_json(incoming / MANIFEST)
-        for file in manifest["files"]:
-            target = incoming / file["path"]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self.remote.get(self._remote(stage, key, file["path"]), str(target))
-        if problems := verify_files(incoming, manifest):
-            raise MathQuarryError(f"artifact {stage}/{key} arrived damaged from {self.url}: {'; '.join(problems)}.")
         folder = self.folder(stage, key)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        incoming.rename(folder)
+        (self.root / "work").mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f"fetch-{key}-", dir=self.root / "work") as room:
+            incoming = Path(room) / stage / key
+            incoming.mkdir(parents=True)
+            self.remote.get(self._remote(stage, key, MANIFEST), str(incoming / MANIFEST))
+            manifest = read_manifest(incoming)
+            for file in manifest["files"]:
+                target = incoming / file["path"]
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self.remote.get(self._remote(stage, key, file["path"]), str(target))
+            if problems := verify_files(incoming, manifest):
+                raise MathQuarryError(f"artifact {stage}/{key} arrived damaged from {self.url}: {'; '.join(problems)}.")
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            # Another process of this host may have fetched it meanwhile; then the two copies change places.
+            exchange(incoming, folder)
+
+    @contextmanager
+    def unused(self, key: str) -> Iterator[bool]:
+        """Hold the lock of `key` inside the block, so that nobody begins to make it; False when somebody is making it now."""
+        room = self.root / "work" / check_name(key)
+        try:
+            with _exclusive(room):
+                yield True
+                shutil.rmtree(room, ignore_errors=True)
+        except BlockingIOError:
+            yield False
+
+    def inputs_in_work(self) -> set[str]:
+        """Keys of artifacts that are being made on this host, and of what goes into them."""
+        busy = {room.name for room in self.root.glob("work/*") if (room / "lock").exists() and self.being_made(room.name)}
+        inputs = [read_json(path) for key in busy if (path := self.root / "work" / key / INPUTS).exists()]
+        return busy | {str(value) for roles in inputs for value in roles.values()}
 
     @contextmanager
     def _locked(self, room: Path, identity: Identity) -> Iterator[None]:
+        try:
+            with _exclusive(room):
+                yield
+                # Only a finished stage gets here; after an error or a kill the scratch folder stays for the next attempt.
+                shutil.rmtree(room, ignore_errors=True)
+        except BlockingIOError:
+            raise BeingMade(
+                f"another process is making {identity.stage} {identity.key} in {self.root}. Wait for it, or stop it, and run again."
+            ) from None
+
+
+@contextmanager
+def _exclusive(room: Path) -> Iterator[None]:
+    """Hold the lock of a work folder. Raises `BlockingIOError` when another process holds it."""
+    while True:
         room.mkdir(parents=True, exist_ok=True)
-        with (room / "lock").open("a+") as lock:
+        try:
+            lock = (room / "lock").open("a+")
+        except FileNotFoundError:  # removed by its last holder just now
+            continue
+        with lock:
+            # The kernel drops the lock with the process, however that ends.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             try:
-                # The kernel drops the lock with the process, however that ends.
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BeingMade(
-                    f"another process is making {identity.stage} {identity.key} in {self.root}. Wait for it, or stop it, and run again."
-                ) from None
-            yield
-        # Only a finished stage gets here; after an error or a kill the scratch folder stays for the next attempt.
-        shutil.rmtree(room, ignore_errors=True)
+                same = os.path.samestat(os.fstat(lock.fileno()), (room / "lock").stat())
+            except FileNotFoundError:
+                same = False
+            if same:
+                yield
+                return
 
 
 def verify_files(folder: Path, manifest: dict[str, Any]) -> list[str]:

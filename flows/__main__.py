@@ -150,8 +150,10 @@ def command_parser() -> argparse.ArgumentParser:
     command(ledger, "sync", "Rebuild the ledger from the artifacts' manifests.").set_defaults(run=_ledger("sync"))
     command(ledger, "verify", "Check every artifact's files against its manifest.").set_defaults(run=_ledger("verify"))
     gc = command(ledger, "gc", "Find artifacts that no recorded run uses, and what interrupted work left.")
-    gc.add_argument("--keep-runs", type=_count, metavar="N", help="count only the newest N runs as using artifacts")
-    gc.add_argument("--delete", action="store_true", help="delete them (default: only list them)")
+    gc.add_argument("--keep-runs", type=_count, metavar="N", help="keep only what the newest N completed runs use, and running ones")
+    gc.add_argument("--older-than", type=_count, default=24, metavar="HOURS", help="keep what is younger (default: 24)")
+    gc.add_argument("--delete", action="store_true", help="ask, then delete them (default: only list them)")
+    gc.add_argument("--yes", action="store_true", help="delete them without a question")
     gc.set_defaults(run=_ledger("collect_garbage"))
     return parser
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
+import time
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from data.clock import believed_column
 from data.errors import MathQuarryError
 from data.files import atomic_path
 from data.ledger import Ledger
-from data.store import Store, verify_files
+from data.manifests import MANIFEST
+from data.store import INPUTS, Store, verify_files
 
 
 def list_artifacts(options: argparse.Namespace) -> None:
@@ -180,27 +182,64 @@ def verify(options: argparse.Namespace) -> None:
 
 
 def collect_garbage(options: argparse.Namespace) -> None:
-    """List, or delete, artifacts outside the recorded runs and work folders whose artifact was published."""
+    """List, and delete after asking, artifacts that no run needs and work folders that nobody uses.
+
+    Kept are artifacts of recorded runs, of what is being made, and younger ones than `--older-than`, each with its inputs of any depth.
+    """
     store = Store(options.store)
-    runs = store.runs()[-options.keep_runs :] if options.keep_runs else store.runs()
-    used = {stage["key"] for run in runs for stage in run["stages"]}
-    manifests = {manifest["key"]: manifest for _, manifest in store.manifests()}
-    for key in list(used):
-        used |= set(manifests.get(key, {}).get("inputs", {}).values())
-    unused = sorted((manifest for key, manifest in manifests.items() if key not in used), key=lambda manifest: manifest["created"])
-    leftovers = [room for room in store.root.glob("work/*") if room.name in manifests]
-    for manifest in unused:
-        size = sum(file["bytes"] for file in manifest["files"])
-        print(f"{'deleted' if options.delete else 'unused'} {manifest['stage']}/{manifest['key']}  {size:,} bytes")
-        if options.delete:
-            store.remove(manifest["stage"], manifest["key"])
-    for room in leftovers:
-        print(f"{'deleted' if options.delete else 'left over'} work/{room.name}")
-        if options.delete:
-            shutil.rmtree(room)
-    if not unused and not leftovers:
+    found = {folder.name: (folder, manifest) for folder, manifest in store.manifests()}
+    before = time.time() - options.older_than * 3600
+    used = _needed(store.runs(), options.keep_runs) | store.inputs_in_work()
+    used |= {key for key, (folder, _) in found.items() if (folder / MANIFEST).stat().st_mtime > before}
+    waiting = list(used)
+    while waiting:
+        inputs = set(found[key][1]["inputs"].values()) if (key := waiting.pop()) in found else set()
+        waiting += inputs - used
+        used |= inputs
+    unused = sorted((key for key in found if key not in used), key=lambda key: str(found[key][1]["created"]))
+    rooms = [
+        room for room in sorted(store.root.glob("work/*")) if room.is_dir() and not room.is_symlink() and _left_over(store, room, found)
+    ]
+    for key in unused:
+        folder, manifest = found[key]
+        print(f"unused {folder.parent.name}/{key}  {sum(file['bytes'] for file in manifest['files']):,} bytes")
+    for room in rooms:
+        print(f"left over work/{room.name}  {sum(path.lstat().st_size for path in room.rglob('*') if path.is_file()):,} bytes")
+    if not unused and not rooms:
         print("nothing to collect.")
-    elif options.delete:
-        Ledger(store).sync()
-    else:
+        return
+    if not options.delete and not options.yes:
         print("Add --delete to delete these.")
+        return
+    if not options.yes and not _agreed():
+        raise MathQuarryError("nothing was deleted. Answer y, or add --yes to delete without a question.")
+    for key in unused:
+        with store.unused(key) as free:
+            if free:
+                store.remove(found[key][0].parent.name, key)
+            print(f"{'deleted' if free else 'kept, somebody makes it now:'} {found[key][0].parent.name}/{key}")
+    for room in rooms:
+        with store.unused(room.name):
+            print(f"deleted work/{room.name}")
+    Ledger(store).sync()
+
+
+def _agreed() -> bool:
+    try:
+        return input("Delete these? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def _needed(runs: list[dict[str, Any]], keep: int | None) -> set[str]:
+    """Keys that runs name: all runs, or the newest `keep` completed ones, those that began after them, and running ones of any age."""
+    completed = [run for run in runs if run["status"] == "completed"]
+    since = min((run["started"] for run in completed[-keep:]), default="") if keep else ""
+    kept = [run for run in runs if run["status"] == "running" or run["started"] >= since]
+    return {stage["key"] for run in kept for stage in run["stages"]}
+
+
+def _left_over(store: Store, room: Path, found: Container[str]) -> bool:
+    """Whether nobody needs a work folder: its artifact is published, or it holds nothing of an attempt, and its lock is free."""
+    holds = any(path.is_file() and path.name not in ("lock", INPUTS) for path in room.rglob("*"))
+    return (room.name in found or not holds) and not store.being_made(room.name)

@@ -140,9 +140,9 @@ def test_a_damaged_file_is_named(command_line: CommandLine, copied_store: Path) 
 
 
 def test_garbage_is_what_no_run_uses(command_line: CommandLine, copied_store: Path) -> None:
-    assert "nothing to collect" in command_line.run("ledger", "gc", "--store", str(copied_store))
+    assert "nothing to collect" in command_line.run("ledger", "gc", "--older-than", "0", "--store", str(copied_store))
     (newest,) = (copied_store / "runs").iterdir()
     newest.unlink()
-    assert "unused mine/" in command_line.run("ledger", "gc", "--store", str(copied_store))
-    command_line.run("ledger", "gc", "--delete", "--store", str(copied_store))
+    assert "unused mine/" in command_line.run("ledger", "gc", "--older-than", "0", "--store", str(copied_store))
+    command_line.run("ledger", "gc", "--older-than", "0", "--yes", "--store", str(copied_store))
     assert list(copied_store.glob("artifacts/*/*")) == []
