@@ -64,6 +64,10 @@ from inputs i join artifacts a on a.key = i.key left join artifacts b on b.key =
 """
 
 
+_OPTION = r"(?:analyze|format\s+\w+)"
+_EXPLAIN = re.compile(rf"\s*explain(?:\s+analyze\b|\s*\(\s*{_OPTION}(?:\s*,\s*{_OPTION})*\s*\))?", re.IGNORECASE | re.ASCII)
+
+
 class Answer(NamedTuple):
     """What a query gave."""
 
@@ -81,16 +85,41 @@ def ask(ledger: Ledger, sql: str, limit: int | None = None) -> Answer:
             statements = connection.extract_statements(sql)
         except duckdb.Error as error:
             raise MathQuarryError(f"this is no SQL that DuckDB understands: {error}") from None
-        if len(statements) != 1 or statements[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
+        if len(statements) != 1 or not _reads(connection, statements[0]):
             allowed = "`select`, `with`, `from`, `describe` or `explain`"
             raise MathQuarryError(f"one query at a time, and only {allowed}: the ledger is read-only here.")
         try:
             make_views(connection, _named(connection, sql))
+            _confine(connection, ledger.store.root)
             found = connection.execute(statements[0])
             rows = found.fetchall() if limit is None else found.fetchmany(limit)
             return Answer([column[0] for column in found.description], rows)
         except duckdb.Error as error:
             raise MathQuarryError(f"the query failed: {error}") from None
+
+
+def _reads(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> bool:
+    """Whether a statement is a query, or explains one. `explain analyze` runs what it explains, `copy ... to` too."""
+    if statement.type != duckdb.StatementType.EXPLAIN:
+        return bool(statement.type == duckdb.StatementType.SELECT)
+    # No comments are taken off here: what they hide is for DuckDB's own reader to say.
+    head = _EXPLAIN.match(statement.query)
+    if head is None:
+        return False
+    try:
+        explained = connection.extract_statements(statement.query[head.end() :])
+    except duckdb.Error:
+        return False
+    return [one.type for one in explained] == [duckdb.StatementType.SELECT]
+
+
+def _confine(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
+    """Let the queries that follow read files of the store alone, load nothing, and not undo this."""
+    folders = ", ".join("'" + str(root / name).replace("'", "''") + "'" for name in ("artifacts", "runs"))
+    connection.execute(
+        "set autoinstall_known_extensions = false; set autoload_known_extensions = false; set python_enable_replacements = false;"
+        f"set allowed_directories = [{folders}]; set enable_external_access = false; set lock_configuration = true"
+    )
 
 
 def make_views(connection: duckdb.DuckDBPyConnection, names: Collection[str]) -> None:
