@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.client.orchestration import get_client
@@ -103,9 +104,9 @@ def _record(store: Store, artifact: Artifact) -> None:
         if artifact.reused and store.ledger_path.exists() and ledger.query("select 1 from artifacts where key = ?", [artifact.key]):
             return
         ledger.record(artifact)
-    except MathQuarryError as error:
+    except (MathQuarryError, duckdb.Error, OSError) as error:
         # The artifact is published and its manifest is the truth; a row that could not be written must not fail the stage.
-        logger.warning("%s", error)
+        logger.warning("%s is published; its row in the ledger comes later, with `mathquarry ledger sync`: %s", artifact.key, error)
 
 
 class _Turn:

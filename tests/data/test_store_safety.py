@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import fsspec
 import pytest
 
@@ -147,3 +148,38 @@ def test_an_upload_that_failed_is_made_up_for_by_the_retry(tmp_path: Path, monke
     sent = here.build(Identity("mine", 1, {}, {}), lambda space: pytest.fail("made again"))
     monkeypatch.setenv("MATHQUARRY_CACHE", str(tmp_path / "there"))
     assert (Store(url).get("mine", sent.key).path / "model").read_text() == "weights"
+
+
+def test_a_kill_while_an_artifact_is_replaced_leaves_the_old_or_the_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    old = made(store, "mine")
+    seen = []
+
+    class Killed(BaseException):
+        pass
+
+    def stop(path: Path) -> None:
+        if path == old.path.parent:
+            seen.append(store.get("mine", old.key).summary)
+            raise Killed
+
+    monkeypatch.setattr("data.store.sync_path", stop)
+    with pytest.raises(Killed):
+        store.build(Identity("mine", 1, {}, {}), lambda space: {"new": 1}, mode="rebuild")
+    assert seen == [{"new": 1}]
+    assert store.get("mine", old.key).summary == {"new": 1}
+
+
+def test_a_ledger_that_cannot_be_written_does_not_fail_a_published_stage(tmp_path: Path) -> None:
+    from tasks.stage import _record
+
+    store = Store(tmp_path)
+    artifact = made(store, "mine")
+    with duckdb.connect(str(store.ledger_path)) as other:
+        other.execute("create table artifacts (another integer)")
+    _record(store, artifact)
+    store.ledger_path.write_bytes(b"no database at all" * 1000)
+    _record(store, artifact)
+    store.ledger_path.unlink()
+    store.ledger_path.mkdir()
+    _record(store, artifact)
