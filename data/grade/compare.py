@@ -291,6 +291,15 @@ class _Comparison:
         return self.compare(*((values, other) if a is not None else (other, values)))
 
     def relations(self, gold: Tree, given: Tree) -> Outcome:
+        exact, about = _approximated(gold), _approximated(given)
+        if exact and about:
+            return self.compare(exact[0], about[0])
+        if exact:
+            same = any(self.same(part, given) for part in exact)
+            return Outcome(same, "equal numbers" if same else "different numbers")
+        if about:
+            outcome = self.compare(gold, about[0])
+            return outcome if outcome.equal or not _near(*about) else self.compare(gold, about[1])
         a, b = as_interval(gold), as_interval(given)
         if "relation" not in (a.op, b.op):
             return self.compare(a, b)
@@ -531,6 +540,21 @@ def _defined(tree: Tree) -> tuple[str, Tree | None]:
     if not _symbols(*tree.parts):
         return "", right
     return "", None
+
+
+def _approximated(tree: Tree) -> tuple[Tree, Tree] | None:
+    """An exact value and the rounded one after it, `2/3 \\approx 0.67`; None for everything else."""
+    if tree.op != "relation" or tree.text != "~" or _symbols(*tree.parts):
+        return None
+    return tree.parts[0], tree.parts[1]
+
+
+def _near(exact: Tree, rounded: Tree) -> bool:
+    """Whether a rounded value could be that of the exact one: within a hundredth of it (our choice)."""
+    try:
+        return within(number_at(exact, {}), number_at(rounded, {}), 0.01)
+    except (Unreadable, OutOfReach, Undefined):
+        return False
 
 
 def _names_same(a: str, b: str) -> bool:

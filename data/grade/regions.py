@@ -120,6 +120,11 @@ def _interval(tree: Tree) -> Region:
     if len(tree.parts) != 2:
         raise Unreadable("an interval has two ends")
     low, high = (_bound(part) for part in tree.parts)
+    closed = tree.text == "[]"
+    if low is not None and high is not None and not less(low, high) and not (closed and equal(low, high)):
+        raise Unreadable("an interval goes upwards")  # (1, -2) is a pair, and no more an empty set than [1, -2) is
+    if (low is None and tree.text[0] == "[") or (high is None and tree.text[1] == "]"):
+        raise Unreadable("an infinite end is no part of an interval")
     return _between(low, high, tree.text[0] == "[", tree.text[1] == "]")
 
 
