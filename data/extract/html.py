@@ -21,6 +21,7 @@ from data.extract.figures import figures, is_content
 from data.extract.formulas import collect
 from data.extract.language import detect_language
 from data.extract.lists import lists, rename
+from data.extract.lone import MARK, marked, unmarked
 from data.extract.nesting import is_too_deep, without_tags
 from data.extract.raised import raised
 from data.extract.typed import has_typed, replace_typed
@@ -30,7 +31,7 @@ _PLACEHOLDER = re.compile(rf"{_OPEN}(\d+){_CLOSE}")
 # Delimiters inside code, and the private-use characters that hide them from the search for typed TeX.
 _HIDDEN = {"$": "\ue002", "\\": "\ue003", "[": "\ue004", "`": "\ue005"}
 _SHOWN = {hidden: shown for shown, hidden in _HIDDEN.items()}
-_PRIVATE_USE = dict.fromkeys((_OPEN, _CLOSE, *_SHOWN), "")
+_PRIVATE_USE = dict.fromkeys((_OPEN, _CLOSE, MARK, *_SHOWN), "")
 _CODE = "pre, code, kbd, samp, tt"
 # The tag would hide from every parser what the page's own script shows.
 _TEMPLATE = re.compile(r"</?(?:template|TEMPLATE)\b[^>]*>")
@@ -60,11 +61,12 @@ def extract(html: str) -> Extracted:
     html = html if html.isascii() else _replaced(html, _PRIVATE_USE)
     if "template" in html or "TEMPLATE" in html:
         html = _TEMPLATE.sub("", html)
-    tree = HTMLTree.parse(without_tags(html) if is_too_deep(html) else html)
+    tree = HTMLTree.parse(marked(without_tags(html) if is_too_deep(html) else html))
     formulas: list[str] = []
     kinds: list[str] = []
 
     def placeholder(tex: str, display: bool, kind: str) -> str:
+        tex = unmarked(tex)
         formulas.append(f"$${tex}$$" if display else f"${tex}$")
         kinds.append(kind)
         return f"{_OPEN}{len(formulas) - 1}{_CLOSE}"
@@ -92,18 +94,18 @@ def extract(html: str) -> Extracted:
     for node in code:
         content = node.text or ""
         if (hidden := _replaced(content, _HIDDEN)) != content:
-            node.text = hidden
+            node.text = hidden + MARK  # it may be one such character alone
 
     text = extract_plain_text(tree, main_content=True, alt_texts=False)
     if not text.strip():  # a layout that the main-content rules take for boilerplate altogether
         text = extract_plain_text(tree, main_content=False, alt_texts=False)
-    text = replace_typed(text, placeholder)
+    text = replace_typed(unmarked(text), placeholder)
     if "`" in text and _ASCIIMATH.search(html):
         text = _BACKTICKS.sub(lambda match: placeholder(asciimath.to_tex(match[1]), False, "asciimath"), text)
     language = detect_language(_PLACEHOLDER.sub(" ", text))
     kept = Counter(kinds[int(place)] for place in _PLACEHOLDER.findall(text))
     text = _replaced(_PLACEHOLDER.sub(lambda match: formulas[int(match[1])], text), _SHOWN)
-    return Extracted(text.strip(), kept.total(), dict(kept), " ".join((tree.title or "").split()), language)
+    return Extracted(text.strip(), kept.total(), dict(kept), " ".join(unmarked(tree.title or "").split()), language)
 
 
 def _has_formula(text: str) -> bool:

@@ -7,13 +7,15 @@ from resiliparse.parse.html import HTMLTree
 
 from data.extract.html import Extracted
 from data.extract.language import detect_language
+from data.extract.lone import marked, unmarked
 from data.extract.nesting import is_too_deep, without_tags
 
 
 def extract_plain(html: str) -> Extracted:
     """The main text of a page as it reads without its formulas; counts none. Never raises on bad HTML: the worst is an empty text."""
-    tree = HTMLTree.parse(without_tags(html) if is_too_deep(html) else html)
+    tree = HTMLTree.parse(marked(without_tags(html) if is_too_deep(html) else html))
     text = extract_plain_text(tree, main_content=True, alt_texts=False)
     if not text.strip():  # a layout that the main-content rules take for boilerplate altogether
         text = extract_plain_text(tree, main_content=False, alt_texts=False)
-    return Extracted(text.strip(), 0, {}, " ".join((tree.title or "").split()), detect_language(text))
+    text = unmarked(text)
+    return Extracted(text.strip(), 0, {}, " ".join(unmarked(tree.title or "").split()), detect_language(text))

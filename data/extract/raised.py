@@ -6,6 +6,8 @@ import re
 
 from resiliparse.parse.html import ElementNode
 
+from data.extract.lone import unmarked
+
 _SCRIPT = re.compile(r"[-+−–±]?\s?[\w.,+\-−–*/()' ]{1,12}|[-+−*′'∗†∞°]{1,3}")
 _ORDINAL = re.compile(r"(?i)st|nd|rd|th|er?|re|ère|ème|o|a|tm|sm|®|™")
 _FOOTNOTE = re.compile(r"(?i)\b(?:ref|reference|footnote|fn|cite|cite_ref|note|noteref)")
@@ -18,7 +20,7 @@ def raised(body: ElementNode) -> list[tuple[ElementNode, str]]:
     """`<sub>` and `<sup>` elements that carry a script, and the text that says so."""
     found = []
     for node in body.query_selector_all("sub, sup").values():
-        text = " ".join((node.text or "").split())
+        text = " ".join(unmarked(node.text or "").split())
         if not _SCRIPT.fullmatch(text) or (node.first_element_child is not None and not _is_styled(node)):
             continue
         before = _text_before(node)
@@ -32,7 +34,7 @@ def raised(body: ElementNode) -> list[tuple[ElementNode, str]]:
 
 def _text_before(node: ElementNode) -> str:
     previous = node.previous_sibling
-    return (previous.text or "")[-8:] if previous is not None else ""
+    return unmarked(previous.text or "")[-8:] if previous is not None else ""
 
 
 def _is_styled(node: ElementNode) -> bool:

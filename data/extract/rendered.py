@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from resiliparse.parse.html import ElementNode
 
+from data.extract.lone import unmarked
 from data.extract.mathml import Element
 
 DEEPEST = 150
@@ -46,7 +47,7 @@ def is_readable(node: ElementNode) -> bool:
 def from_mathml(node: ElementNode) -> Element:
     """A `<math>` element, prefixed or not."""
     children = [from_mathml(child) for child in children_of(node)]
-    text = "" if children else node.text or ""
+    text = "" if children else unmarked(node.text or "")
     return Element(_name(node), text, children, {name: node.get_attribute(name) or "" for name in node.attribute_names})
 
 
@@ -91,7 +92,7 @@ def _chtml(node: ElementNode) -> list[Element]:
         return []
     if name in ("c", "utext"):
         code = _CLASS_CODE.search(node.get_attribute("class") or "")
-        return [Element("mo", _character(code[1]) if code else node.text or "")]
+        return [Element("mo", _character(code[1]) if code else unmarked(node.text or ""))]
     if name.startswith("stretchy"):
         code = _CLASS_CODE.search(node.get_attribute("class") or "")
         return [Element("mo", _character(code[1]) if code else "")]
@@ -198,7 +199,7 @@ def _katex(node: ElementNode) -> list[Element]:
     if classes & _KATEX_FURNITURE:
         return []
     if node.first_element_child is None:
-        return _katex_leaf(classes, (node.text or "").translate({0x200B: None}))
+        return _katex_leaf(classes, unmarked(node.text or "").translate({0x200B: None}))
     entries = _vertical(node)
     if "mfrac" in classes:
         line = {} if _has_line(node) else {"linethickness": "0"}
@@ -223,7 +224,7 @@ def _katex(node: ElementNode) -> list[Element]:
         rows = zip(*columns, strict=False)
         return [Element("mtable", children=[Element("mtr", children=[Element("mtd", children=[cell]) for cell in row]) for row in rows])]
     if "text" in classes:
-        return [Element("mtext", node.text or "")]
+        return [Element("mtext", unmarked(node.text or ""))]
     return from_katex(node)
 
 
