@@ -38,7 +38,7 @@ _RENDERINGS = ", ".join(f".{name}" for name in sorted(_RENDERED))
 _DATA = ("data-latex", "data-tex", "data-expr", "data-math", "data-katex", "data-formula", "data-equation")
 _ENCODED = (
     f"{_MATH}, {', '.join(f'[{name}]' for name in _DATA)}, .katex, .mwe-math-element, .wp-katex-eq, d-math, dt-math, .math-container, "
-    'script[type^="math/"], [data-mathml], mjx-container'
+    '.js-render-math, script[type^="math/"], [data-mathml], mjx-container'
 )
 _LOOKS_LIKE_TEX = re.compile(r"[\\^_=+<>{}]|^\W*\w\W*$|^[-\d.,\s]+$")
 _CDATA = re.compile(r"^\s*%?\s*<!\[CDATA\[|%?\s*\]\]>\s*$")
@@ -97,6 +97,8 @@ def _containers(body: ElementNode) -> Iterator[Formula]:
         yield from _formula(node, found[0] if found else image and image.get_attribute("alt"), "wikipedia", display)
     for node in body.query_selector_all(".wp-katex-eq").values():
         yield from _formula(node, node.text, "wp-katex", node.get_attribute("data-display") == "true")
+    for node in body.query_selector_all(".js-render-math").values():
+        yield from _formula(node, node.text, "gitlab", node.get_attribute("data-math-style") == "display")
     for node in body.query_selector_all("d-math, dt-math").values():
         yield from _formula(node, node.text, "distill", node.has_attribute("block"))
     for node in body.query_selector_all(".math-container").values():

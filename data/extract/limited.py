@@ -104,7 +104,7 @@ class Extractor:
         descriptor, content = process.stdout.fileno(), bytearray()
         while len(content) < count:
             ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
+            if not ready or time.monotonic() > deadline:
                 raise TimeoutError
             part = os.read(descriptor, count - len(content))
             if not part:

@@ -108,7 +108,14 @@ def _chtml(node: ElementNode) -> list[Element]:
         return [Element(name, children=[_chtml_rest(node, {"script"}), *reversed(scripts)])]
     if name in _LIMITS:
         base = _chtml_part(node, "base") if _boxes(node, "base") else _chtml_rest(node, {"under", "over"})
-        return [Element(name, children=[base, *(_chtml_part(node, part) for part in ("under", "over") if _boxes(node, part))])]
+        limits = {part: _chtml_part(node, part) for part in ("under", "over") if _boxes(node, part)}
+        if len(limits) == 1 and base.name in _LIMITS and len(base.children) == 2:
+            # MathJax draws a sign with two limits as one with the lower limit, under the upper one.
+            inner = "under" if base.name == "munder" else "over"
+            if inner not in limits:
+                base, limits[inner] = base.children
+        parts = [limits[part] for part in ("under", "over") if part in limits]
+        return [Element("munderover" if len(parts) == 2 else f"m{next(iter(limits))}" if limits else name, children=[base, *parts])]
     if name == "msqrt":
         return [Element(name, children=[_chtml_part(node, "box")])]
     if name == "mroot":

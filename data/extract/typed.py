@@ -46,6 +46,8 @@ def replace_typed(text: str, replacement: Callable[[str, bool, str], str]) -> st
                 (f"typed-{key}", found) for key in ("dollars", "bracket", "paren", "forum", "dollar") if (found := match[key]) is not None
             )
             display = match["dollars"] is not None or match["bracket"] is not None
+            if match["dollar"] and len(source) > 2 and source[0] == source[-1] == "`":
+                source = source[1:-1]  # GitLab's $`..`$
         tex, marked = tidy(source)
         if not tex or len(tex) > LONGEST or (match["dollar"] is not None and _is_prose(tex)):
             return match[0]
