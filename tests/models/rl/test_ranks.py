@@ -39,7 +39,7 @@ CONFIG = GRPOConfig(
     evaluate_steps=4,
     evaluate_questions=5,
 )
-TIMES = ("seconds", "tokens_per_second", "peak_gib")
+UNLIKE = ("seconds", "tokens_per_second", "peak_gib", "weights_compared")  # one rank generates with the trainer's own module
 
 
 @pytest.mark.slow
@@ -91,7 +91,7 @@ def test_an_iteration_on_two_ranks_is_that_of_one(inputs: tuple[Path, Path, Path
     assert [row["output"] for row in ours] == [row["output"] for row in theirs]
     assert [row["problem_id"] for row in ours] == [row["problem_id"] for row in theirs]
     for ours, theirs in zip(two_ranks.metrics.read(), one.metrics.read(), strict=True):
-        shared = {name: value for name, value in theirs["values"].items() if not any(word in name for word in TIMES)}
+        shared = {name: value for name, value in theirs["values"].items() if not any(word in name for word in UNLIKE)}
         assert {name: ours["values"][name] for name in shared} == pytest.approx(shared, rel=1e-3, abs=1e-4)
 
 
