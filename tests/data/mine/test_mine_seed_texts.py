@@ -21,7 +21,7 @@ def zstd(data: bytes) -> bytes:
 
 def gzipped_in_two(data: bytes) -> bytes:
     half = data.index(b"\n", len(data) // 2) + 1
-    return gzip.compress(data[:half]) + gzip.compress(data[half:])
+    return gzip.compress(data[:half], mtime=0) + gzip.compress(data[half:], mtime=0)
 
 
 def lines(texts: list[SeedText]) -> bytes:
@@ -113,7 +113,7 @@ def test_a_data_set_is_loaded_by_name_config_and_split(streaming: bool, tmp_path
         ("a.jsonl", b"[1]\n", "record 1 has no `text` column"),
         ("a.jsonl", b'{"text": "\xff"}\n', "cannot be read"),
         ("a.jsonl.gz", b"no gzip", "cannot be read"),
-        ("a.jsonl.gz", gzip.compress(lines(TEXTS))[:-300], "cannot be read"),
+        ("a.jsonl.gz", gzip.compress(lines(TEXTS), mtime=0)[:-300], "cannot be read"),
         ("a.jsonl.zst", b"no zstd", "cannot be read"),
         ("a.parquet", b"PAR1", "cannot be read"),
     ],
