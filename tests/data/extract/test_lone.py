@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 import pytest
 from hypothesis import given, strategies
 
@@ -63,10 +65,22 @@ def test_items_and_cells_of_one_character_are_kept() -> None:
 )
 def test_every_character_of_three_bytes_is_kept_between_any_tags(character: str, tag: str, space: str, entity: bool) -> None:
     written = f"&#{ord(character)};" if entity else character
-    html = page(f"<p>x<{tag}>{space}{written}{space}</{tag}>{space}{written}<i>y</i>{written}</p>")
-    assert extract(html).text.count(character) == 3
-    assert extract_plain(html).text.count(character) == 3
+    written_page = page(f"<p>x<{tag}>{space}{written}{space}</{tag}>{space}{written}<i>y</i>{written}</p>")
+    assert extract(written_page).text.count(character) == 3
+    assert extract_plain(written_page).text.count(character) == 3
 
 
 def test_private_use_characters_of_a_page_do_not_pass_for_marks() -> None:
     assert between(extract(page(f"<p>a{MARK}b</p>")).text) == "ab"
+
+
+@pytest.mark.parametrize("lost", ["1²", "2π", "x²", "5°", "(α", "=&pi;", "n&sup2;", "+½", "−", "&le;", "²x", "𝟐"])
+def test_a_node_of_three_bytes_is_kept_of_however_many_characters(lost: str) -> None:
+    shown = html.unescape(lost)
+    for read in (extract, extract_plain):
+        assert between(read(page(f"<p>p<i>q</i>{lost}<i>r</i></p>")).text) == f"pq{shown}r"
+
+
+@given(strategies.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="<&$\\`"), strategies.sampled_from("²°½±×éπαβя"))
+def test_an_ascii_character_before_one_of_two_bytes_is_kept(first: str, second: str) -> None:
+    assert f"q{first}{second}r" in extract_plain(page(f"<p>p<i>q</i>{first}{second}<i>r</i></p>")).text
