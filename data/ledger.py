@@ -10,7 +10,7 @@ import fcntl
 import os
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ import duckdb
 from data.clock import believed, believed_column
 from data.errors import MathQuarryError
 from data.ledger_rows import DEFINITIONS, INDEXES, TABLES, Rows, rows_of_artifacts, rows_of_runs, utc
+from data.manifests import MANIFEST, read_manifest
 from data.store import Artifact, Store
 
 LOOKED_UP, SCANNED = 300, 3000
@@ -53,14 +54,27 @@ class Ledger:
         if read_only and not path.exists():
             raise MathQuarryError(f"{path} does not exist. `mathquarry ledger sync` rebuilds it from the artifacts.")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _turn(path, read_only, self.patience):
+        with _turn(path, read_only, self.patience), _told(path):
             connection = _open_patiently(path, read_only, self.patience)
             try:
-                if not read_only:
+                if read_only:
+                    self._at_its_place(connection)
+                else:
                     connection.execute(DEFINITIONS + INDEXES)
                 yield connection
             finally:
                 connection.close()
+
+    def _at_its_place(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Let rows name the folders of a store that was moved or copied, where they are now."""
+        if connection.execute("select 1 from artifacts where not starts_with(path, ?) limit 1", [self._artifacts]).fetchall():
+            folders = "'" + self._artifacts.replace("'", "''") + "' || stage || '/' || key"
+            database = connection.execute("select current_database()").fetchall()[0][0].replace('"', '""')
+            connection.execute(f'create temp view artifacts as select * replace ({folders} as path) from "{database}".main.artifacts')
+
+    @property
+    def _artifacts(self) -> str:
+        return f"{self.store.root}/artifacts/"
 
     def record(self, artifact: Artifact) -> None:
         """Write an artifact's rows, replacing earlier ones of the same key."""
@@ -88,17 +102,26 @@ class Ledger:
         return dict(counted)
 
     def catch_up(self) -> int:
-        """Write rows that are missing: of artifacts published while the ledger was locked or away, and of runs. Returns how many.
+        """Write rows that are missing or old: of artifacts that were published, made again or deleted while the ledger was locked or away,
+        and of runs. Returns how many.
 
-        Only what may be missing is read. Raises `MathQuarryError` naming a file that is damaged.
+        Only what may have changed is read. Raises `MathQuarryError` naming a file that is damaged.
         """
         written = 0
+        there = self.store.keys()
         with self.connect() as connection, _whole(connection):
-            known = {key for (key,) in connection.execute("select key from artifacts").fetchall()}
+            known = dict(connection.execute("select key, created from artifacts").fetchall())
             told = {name: (status, ended) for name, status, ended in connection.execute("select id, status, ended from runs").fetchall()}
-            for rows in rows_of_artifacts(self.store.manifests(without=known)):
+            written += self._forget(connection, known.keys() - {key for _, key in there})
+            for rows in rows_of_artifacts(self.store.manifests(without=known.keys())):
                 rows.insert(connection)
                 written += len(rows.tables["artifacts"])
+            for rows in rows_of_artifacts(self._made_again(there, known)):
+                rows.replace(connection)
+                written += len(rows.tables["artifacts"])
+            connection.execute(
+                "update artifacts set path = ? || stage || '/' || key where not starts_with(path, ?)", [self._artifacts, self._artifacts]
+            )
             # Any run may have been retried since, also one that completed: its file is younger then than the end that is told of.
             over = {name for name, (status, ended) in told.items() if status == "completed" and not self._written_after(name, ended)}
             changed = ((path, run) for path, run in self._run_files(self.store.run_names() - over) if _is_news(run, connection))
@@ -106,6 +129,26 @@ class Ledger:
                 rows.replace(connection)
                 written += len(rows.tables["runs"])
         return written
+
+    def _made_again(self, there: set[tuple[str, str]], known: dict[str, datetime]) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Artifacts that were made again since their rows were written. A manifest's file has the time that it names (`data/store.py`)."""
+        for stage, key in sorted(there):
+            folder = self.store.folder(stage, key)
+            if key not in known or not _is_of_another_time(folder / MANIFEST, known[key]):
+                continue
+            try:
+                manifest = read_manifest(folder)
+            except MathQuarryError:
+                continue  # its rows stay; `verify` tells of it
+            if utc(manifest["created"]) != known[key]:
+                yield folder, manifest
+
+    @staticmethod
+    def _forget(connection: duckdb.DuckDBPyConnection, keys: Set[str]) -> int:
+        """Delete the rows of artifacts that are gone. Returns how many."""
+        for table in ("artifacts", "inputs", "sources", "metrics") if keys else ():
+            connection.execute(f"delete from {table} where key in (select unnest(?::varchar[]))", [list(keys)])
+        return len(keys)
 
     def _written_after(self, run: str, ended: datetime | None) -> bool:
         path = self.store.run_path(run)
@@ -207,6 +250,13 @@ class Ledger:
         return found
 
 
+def _is_of_another_time(path: Path, created: datetime) -> bool:
+    try:
+        return path.stat().st_mtime_ns // 1000 != round(created.replace(tzinfo=UTC).timestamp() * 1_000_000)
+    except OSError:
+        return False
+
+
 def _is_news(run: dict[str, Any], connection: duckdb.DuckDBPyConnection) -> bool:
     """Whether a run's file says another thing than its rows do."""
     try:
@@ -241,6 +291,24 @@ def _whole(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     connection.execute("begin")
     yield
     connection.execute("commit")
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Errors of DuckDB as `MathQuarryError`, with what helps."""
+    try:
+        yield
+    except duckdb.Error as error:
+        text = str(error)
+        if path.is_dir() or (path.is_symlink() and not path.exists()):
+            advice = "It is no file: move it away and run `mathquarry ledger sync`."
+        elif "No space left" in text or "Disk quota" in text or "Could not write" in text:
+            advice = "Free some space, then run `mathquarry ledger sync`."
+        elif "Permission denied" in text or "Read-only file system" in text:
+            advice = "Give yourself the rights to it, or work in another store."
+        else:
+            advice = "Nothing is lost: delete it, with the `.wal` file beside it, and run `mathquarry ledger sync` to rebuild it."
+        raise MathQuarryError(f"{path} cannot be used: {text} {advice}") from error
 
 
 @contextmanager
@@ -280,9 +348,7 @@ def _open_patiently(path: Path, read_only: bool, patience: float) -> duckdb.Duck
             return duckdb.connect(str(path), read_only=read_only)
         except duckdb.IOException as error:
             if "Could not set lock" not in str(error):
-                raise MathQuarryError(
-                    f"{path} cannot be opened: {error}. Delete it and run `mathquarry ledger sync` to rebuild it."
-                ) from error
+                raise
             if time.monotonic() > deadline:
                 raise _locked(path, patience) from error
             time.sleep(wait)

@@ -4,39 +4,59 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
-from collections.abc import Container
+import sys
 from pathlib import Path
-from typing import Any
 
 from data.clock import believed_column
+from data.collection import Collection, size_of
 from data.errors import MathQuarryError
 from data.files import atomic_path
 from data.ledger import Ledger
-from data.manifests import MANIFEST
-from data.store import INPUTS, Store, verify_files
+from data.store import Store
+from data.verification import verify as verify_store
 
 
 def list_artifacts(options: argparse.Namespace) -> None:
     """Print the newest artifacts or runs, oldest first."""
     ledger = Ledger(Store(options.store))
+    if ledger.store.ledger_path.exists():
+        try:
+            ledger.catch_up()  # a run that failed, or goes on, has only its file
+        except (MathQuarryError, OSError) as error:
+            print(f"what the ledger lacks is not listed: {error}", file=sys.stderr)
     if options.runs:
-        columns = "id, recipe, status, started, (select count(*) from run_stages s where s.id = runs.id) as stages"
-        for row in _newest(ledger, columns, "runs", "started", options.limit):
-            print(f"{row['id']}  {row['recipe']:<10} {row['status']:<10} {row['started']:%Y-%m-%d %H:%M}  {row['stages']} stages")
-        rows = "runs"
+        head = f"{'run':<22}  {'recipe':<10} {'status':<10} {'started (UTC)':<16}  stages"
+        columns, rows, moment = "id, recipe, status, started", "runs", "started"
+        names = _names(ledger, "id", "name")
     else:
-        rows = f"artifacts where stage = '{options.stage}'" if options.stage else "artifacts"
-        for row in _newest(ledger, "key, stage, created, seconds, bytes", rows, "created", options.limit):
-            print(f"{row['key']}  {row['stage']:<10} {row['created']:%Y-%m-%d %H:%M:%S} {row['seconds']:>9.1f} s {row['bytes']:>14,} bytes")
-    there = ledger.query(f"select count(*) as rows from {rows}")[0]["rows"]
+        head = f"{'key':<20}  {'stage':<10} {'name':<12} {'made (UTC)':<19} {'seconds':>9} {'bytes':>16}"
+        columns, rows, moment = "key, stage, created, seconds, bytes", "artifacts", "created"
+        names = _names(ledger, "key", "name")
+    where, parameters = ("where stage = ?", [options.stage]) if options.stage and not options.runs else ("", [])
+    newest = f"select {columns} from {rows} {where} order by {believed_column(moment)} desc" + (
+        f" limit {options.limit}" if options.limit else ""
+    )
+    print(head)
+    for row in ledger.query(newest, parameters)[::-1]:
+        if options.runs:
+            stages = names.get(row["id"], [])
+            print(f"{row['id']:<22}  {row['recipe']:<10} {row['status']:<10} {row['started']:%Y-%m-%d %H:%M}  {' '.join(stages)}".rstrip())
+        else:
+            name = " ".join(names.get(row["key"], [])[-1:])
+            made = f"{row['created']:%Y-%m-%d %H:%M:%S}"
+            print(f"{row['key']}  {row['stage']:<10} {name:<12} {made} {row['seconds']:>9.1f} {row['bytes']:>16,}")
+    there = ledger.query(f"select count(*) as rows from {rows} {where}", parameters)[0]["rows"]
     if options.limit and there > options.limit:
         print(f"(the newest {options.limit:,} of {there:,}; --limit 0 prints all)")
 
 
-def _newest(ledger: Ledger, columns: str, rows: str, time: str, limit: int) -> list[dict[str, Any]]:
-    """The newest rows, up to `limit` or (0) all, oldest first."""
-    return ledger.query(f"select {columns} from {rows} order by {believed_column(time)} desc" + (f" limit {limit}" if limit else ""))[::-1]
+def _names(ledger: Ledger, owner: str, column: str) -> dict[str, list[str]]:
+    """Names of stages in runs (`grpo-2`), by run or by key: in the order of the run, that of the newest run last."""
+    names: dict[str, list[str]] = {}
+    order = f"{believed_column('r.started')}, s.position"
+    for row in ledger.query(f"select s.{owner} as owner, s.{column} as name from run_stages s join runs r using (id) order by {order}"):
+        names.setdefault(row["owner"], []).append(row["name"])
+    return names
 
 
 def show(options: argparse.Namespace) -> None:
@@ -98,7 +118,9 @@ def sql(options: argparse.Namespace) -> None:
         for row in answer.rows:
             print(json.dumps(dict(zip(answer.columns, row, strict=True)), default=str, ensure_ascii=False))
         return
-    cells = [answer.columns, *([_short(value) for value in row] for row in answer.rows)]
+    # A person at a terminal sees a line a row; a program behind a pipe gets all of it.
+    whole = not sys.stdout.isatty()
+    cells = [answer.columns, *([_in_a_line(value, whole) for value in row] for row in answer.rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
@@ -106,10 +128,10 @@ def sql(options: argparse.Namespace) -> None:
         print(f"(the first {options.limit} rows; --limit 0 prints all)")
 
 
-def _short(value: object) -> str:
-    """A value in one line of at most 60 characters."""
+def _in_a_line(value: object, whole: bool) -> str:
+    """A value in one line, of at most 60 characters unless `whole`."""
     text = " ".join(("" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)).split())
-    return text if len(text) <= 60 else text[:59] + "…"
+    return text if whole or len(text) <= 60 else text[:59] + "…"
 
 
 def affected(options: argparse.Namespace) -> None:
@@ -167,60 +189,38 @@ def sync(options: argparse.Namespace) -> None:
 
 
 def verify(options: argparse.Namespace) -> None:
-    """Check every file of every artifact; raises `MathQuarryError` listing what is damaged."""
-    store = Store(options.store)
-    damaged, whole = [], 0
-    for folder, manifest in store.manifests():
-        problems = verify_files(folder, manifest)
-        whole += not problems
-        damaged += [f"{manifest['stage']}/{manifest['key']}: {problem}" for problem in problems]
-    if damaged:
+    """Check the whole store; raises `MathQuarryError` listing all that is wrong with it."""
+    whole, problems = verify_store(Store(options.store))
+    if problems:
         raise MathQuarryError(
-            "damaged artifacts:\n  " + "\n  ".join(damaged) + "\nMake them again with `mathquarry run ... --force STAGE`."
+            f"{whole} artifacts are whole; this is wrong:\n  "
+            + "\n  ".join(problems)
+            + "\nMake what is damaged or missing again with `mathquarry run ... --force STAGE`, and delete what does not belong there."
         )
     print(f"{whole} artifacts are whole.")
 
 
 def collect_garbage(options: argparse.Namespace) -> None:
-    """List, and delete after asking, artifacts that no run needs and work folders that nobody uses.
-
-    Kept are artifacts of recorded runs, of what is being made, and younger ones than `--older-than`, each with its inputs of any depth.
-    """
+    """List, and delete after asking, artifacts that no run needs and work folders that nobody uses."""
     store = Store(options.store)
-    found = {folder.name: (folder, manifest) for folder, manifest in store.manifests()}
-    before = time.time() - options.older_than * 3600
-    used = _needed(store.runs(), options.keep_runs) | store.inputs_in_work()
-    used |= {key for key, (folder, _) in found.items() if (folder / MANIFEST).stat().st_mtime > before}
-    waiting = list(used)
-    while waiting:
-        inputs = set(found[key][1]["inputs"].values()) if (key := waiting.pop()) in found else set()
-        waiting += inputs - used
-        used |= inputs
-    unused = sorted((key for key in found if key not in used), key=lambda key: str(found[key][1]["created"]))
-    rooms = [
-        room for room in sorted(store.root.glob("work/*")) if room.is_dir() and not room.is_symlink() and _left_over(store, room, found)
-    ]
-    for key in unused:
-        folder, manifest = found[key]
-        print(f"unused {folder.parent.name}/{key}  {sum(file['bytes'] for file in manifest['files']):,} bytes")
-    for room in rooms:
-        print(f"left over work/{room.name}  {sum(path.lstat().st_size for path in room.rglob('*') if path.is_file()):,} bytes")
-    if not unused and not rooms:
+    collection = Collection(store, options.keep_runs, options.older_than)
+    for one in collection.unused:
+        print(f"unused {one.stage}/{one.key}  {one.bytes:,} bytes")
+    for room in collection.rooms:
+        print(f"left over work/{room.name}  {size_of(room):,} bytes")
+    if not collection.unused and not collection.rooms:
         print("nothing to collect.")
         return
+    print(f"{sum(one.bytes for one in collection.unused) + sum(map(size_of, collection.rooms)):,} bytes in all")
     if not options.delete and not options.yes:
         print("Add --delete to delete these.")
         return
     if not options.yes and not _agreed():
         raise MathQuarryError("nothing was deleted. Answer y, or add --yes to delete without a question.")
-    for key in unused:
-        with store.unused(key) as free:
-            if free:
-                store.remove(found[key][0].parent.name, key)
-            print(f"{'deleted' if free else 'kept, somebody makes it now:'} {found[key][0].parent.name}/{key}")
-    for room in rooms:
-        with store.unused(room.name):
-            print(f"deleted work/{room.name}")
+    for one in collection.unused:
+        print(f"{'deleted' if collection.delete(one) else 'kept, somebody needs it now:'} {one.stage}/{one.key}")
+    for room in collection.rooms:
+        print(f"{'deleted' if collection.clear(room) else 'kept, somebody needs it now:'} work/{room.name}")
     Ledger(store).sync()
 
 
@@ -229,17 +229,3 @@ def _agreed() -> bool:
         return input("Delete these? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         return False
-
-
-def _needed(runs: list[dict[str, Any]], keep: int | None) -> set[str]:
-    """Keys that runs name: all runs, or the newest `keep` completed ones, those that began after them, and running ones of any age."""
-    completed = [run for run in runs if run["status"] == "completed"]
-    since = min((run["started"] for run in completed[-keep:]), default="") if keep else ""
-    kept = [run for run in runs if run["status"] == "running" or run["started"] >= since]
-    return {stage["key"] for run in kept for stage in run["stages"]}
-
-
-def _left_over(store: Store, room: Path, found: Container[str]) -> bool:
-    """Whether nobody needs a work folder: its artifact is published, or it holds nothing of an attempt, and its lock is free."""
-    holds = any(path.is_file() and path.name not in ("lock", INPUTS) for path in room.rglob("*"))
-    return (room.name in found or not holds) and not store.being_made(room.name)

@@ -316,7 +316,9 @@ def test_the_listing_shows_the_newest_and_says_how_many_there_are(
 
     def listed(*arguments: str) -> list[str]:
         assert main(["ledger", "ls", "--store", str(ledger.store.root), *arguments]) == 0
-        return [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+        head, *lines = capsys.readouterr().out.splitlines()
+        assert head.split()[0] == ("run" if "--runs" in arguments else "key")
+        return [line.split()[0] for line in lines]
 
     assert listed() == listed("--limit", "0") == [crawl.key, mine.key, sft.key]
     assert listed("--limit", "2") == [mine.key, sft.key, "(the"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -133,15 +134,18 @@ def test_an_upload_that_failed_is_made_up_for_by_the_retry(tmp_path: Path, monke
     url = f"memory://retry-{at}/store"
     here = Store(url)
     files = fsspec.filesystem("memory")
-    put = type(files).put
 
-    def fail(self: Any, source: str, target: str, **more: Any) -> Any:
-        if target.endswith(at):
-            raise ConnectionError("away")
-        return put(self, source, target, **more)
+    def failing(usual: Callable[..., Any], where: int) -> Callable[..., Any]:
+        def fail(*arguments: Any, **more: Any) -> Any:
+            if arguments[where].endswith(at):
+                raise ConnectionError("away")
+            return usual(*arguments, **more)
+
+        return fail
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(files), "put", fail)
+        patch.setattr(type(files), "put_file", failing(type(files).put_file, 2))
+        patch.setattr(type(files), "pipe_file", failing(type(files).pipe_file, 1))
         with pytest.raises(ConnectionError):
             here.build(Identity("mine", 1, {}, {}), work)
     assert here.find("mine", Identity("mine", 1, {}, {}).key) is None
