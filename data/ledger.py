@@ -108,7 +108,7 @@ class Ledger:
         Only what may have changed is read. Raises `MathQuarryError` naming a file that is damaged.
         """
         written = 0
-        there = self.store.keys()
+        there = self.store.published()
         with self.connect() as connection, _whole(connection):
             known = dict(connection.execute("select key, created from artifacts").fetchall())
             told = {name: (status, ended) for name, status, ended in connection.execute("select id, status, ended from runs").fetchall()}

@@ -210,7 +210,8 @@ class Hold:
         finally:
             self._stop.set()
             thread.join()
-            self.remove()
+            with suppress(Exception):  # of any backend: what was made is published, and the lease runs out by itself
+                self.remove()
 
     def _renew(self) -> None:
         while not self._stop.wait(LEASE_SECONDS / 4):

@@ -34,7 +34,7 @@ class Remote:
         except FileNotFoundError:
             return None
 
-    def keys(self) -> set[tuple[str, str]]:
+    def published(self) -> set[tuple[str, str]]:
         """(stage, key) of every published artifact."""
         self.files.invalidate_cache()
         found = (str(path).split("/")[-3:-1] for path in self.files.glob(f"{self.root}/artifacts/*/*/{MANIFEST}"))

@@ -73,7 +73,8 @@ def _local(path: Path) -> Source:
         return Source(str(path), file_digest(path), path.stat().st_size)
     digest, size = hashlib.sha256(), 0
     for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
-        digest.update(f"{file.relative_to(path)}:{file_digest(file)}\n".encode())
+        # As bytes, since a name need not be UTF-8.
+        digest.update(os.fsencode(file.relative_to(path)) + f":{file_digest(file)}\n".encode())
         size += file.stat().st_size
     return Source(str(path), digest.hexdigest(), size)
 

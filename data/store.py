@@ -96,10 +96,10 @@ class Store:
         self._mark_used(key)
         return artifact
 
-    def keys(self) -> set[tuple[str, str]]:
+    def published(self) -> set[tuple[str, str]]:
         """(stage, key) of every published artifact. Folders that cannot be those of one, and links, are left out."""
         if self.remote is not None:
-            return self.remote.keys()
+            return self.remote.published()
         found = (path.parent for path in self.root.glob(f"artifacts/*/*/{MANIFEST}"))
         return {
             (path.parent.name, path.name) for path in found if is_name(path.parent.name) and is_name(path.name) and not path.is_symlink()
@@ -110,7 +110,7 @@ class Store:
 
         Raises `MathQuarryError` naming a manifest that is damaged.
         """
-        for stage, key in sorted(self.keys()):
+        for stage, key in sorted(self.published()):
             if key not in without and (artifact := self.find(stage, key)) is not None:
                 yield artifact.path, artifact.manifest
 

@@ -25,7 +25,7 @@ def verify(store: Store) -> Verified:
     problems = _foreign(store)
     manifests: dict[str, dict[str, Any]] = {}
     whole = 0
-    there = sorted(store.keys())
+    there = sorted(store.published())
     for stage, key in there:
         name = f"{stage}/{key}"
         try:

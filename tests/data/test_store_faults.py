@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from data.collection import Collection
+from data.errors import BeingMade
 from data.ledger import Ledger
-from data.locks import LEASE_SECONDS
+from data.locks import LEASE_SECONDS, Hold
 from data.manifests import verify_files
 from data.store import BuildMode, Identity, Store
 from data.verification import verify
@@ -26,8 +30,8 @@ class Faulty(MemoryFileSystem):
     """A store in memory whose `countdown`-th operation fails, before or after it had its effect."""
 
     protocol = "faulty"
-    store: dict[str, Any] = {}
-    pseudo_dirs = [""]
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
     countdown: int | None = None
     after = False
 
@@ -114,7 +118,8 @@ def test_what_is_published_is_there_and_what_failed_is_made_up_for(
             failed = False
         except ConnectionError:
             failed = True
-        reached, _ = Faulty.countdown is None, Faulty.fails_at(None)
+        reached = Faulty.countdown is None
+        Faulty.fails_at(None)
         seen = published(there)
         if not failed:
             assert made.summary == {"value": 2}
@@ -125,6 +130,7 @@ def test_what_is_published_is_there_and_what_failed_is_made_up_for(
         assert not (again.reused and seen is None)
         assert verify(here).problems == []
         if not reached:
+            assert count > 10
             return
     raise AssertionError("the build never came to its end")
 
@@ -140,7 +146,8 @@ def test_a_fetch_that_fails_leaves_nothing_half(hosts: tuple[Store, Store], afte
         except ConnectionError:
             seen = count
         assert seen == count
-        reached, _ = Faulty.countdown is None, Faulty.fails_at(None)
+        reached = Faulty.countdown is None
+        Faulty.fails_at(None)
         assert published(there) == count
         if not reached:
             return
@@ -159,11 +166,10 @@ def test_a_collection_that_fails_deletes_nothing_that_is_needed_and_can_be_done_
     for count in range(200):
         here.build(IDENTITY, write(1))
         Faulty.fails_at(count, after)
-        try:
+        with suppress(ConnectionError):
             collect(here)
-        except ConnectionError:
-            pass
-        reached, _ = Faulty.countdown is None, Faulty.fails_at(None)
+        reached = Faulty.countdown is None
+        Faulty.fails_at(None)
         assert published(there) in (None, 1)
         assert there.get("sft", wanted.key).summary == {"value": 5}
         collect(here)
@@ -193,11 +199,48 @@ def test_a_host_that_died_blocks_others_for_as_long_as_its_lease(hosts: tuple[St
     with pytest.raises(Died):
         here.build(IDENTITY, die)
     monkeypatch.undo()
-    from data.errors import BeingMade
-
     with pytest.raises(BeingMade, match="another host"):
         there.build(IDENTITY, write(1))
-    # On its own host the lock tells that nobody lives, so nobody waits.
     passed(monkeypatch)
     assert there.build(IDENTITY, write(1)).summary == {"value": 1}
     assert here.build(IDENTITY, write(2)).summary == {"value": 1}
+
+
+def test_a_process_that_died_blocks_nobody_on_its_own_host(hosts: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch) -> None:
+    here, _ = hosts
+    with monkeypatch.context() as patch:
+        patch.setattr("data.locks._remove", lambda files, path: None)
+        with pytest.raises(ZeroDivisionError):
+            here.build(IDENTITY, lambda space: {"value": 1 // 0})
+    assert [key for key, _ in here.leases.live()] == []
+    assert here.build(IDENTITY, write(1)).summary == {"value": 1}
+
+
+def test_a_lease_is_renewed_and_nobody_publishes_without_one(hosts: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = hosts
+    written: list[float] = []
+    turned = threading.Event()
+    write_lease = Hold.write
+
+    def count(hold: Hold) -> None:
+        write_lease(hold)
+        written.append(time.time())
+        if len(written) == 3:
+            turned.set()
+
+    monkeypatch.setattr("data.locks.LEASE_SECONDS", 0.4)
+    monkeypatch.setattr(Hold, "write", count)
+    assert here.build(IDENTITY, lambda space: {"renewed": turned.wait(60)}).summary == {"renewed": True}
+
+    def away(hold: Hold) -> None:
+        raise ConnectionError("away")
+
+    def lose(space: Workspace) -> dict[str, Any]:
+        monkeypatch.setattr(Hold, "write", away)
+        monkeypatch.setattr(Hold, "still", lambda hold: False)
+        return {"value": 9}
+
+    monkeypatch.setattr(Hold, "write", write_lease)
+    with pytest.raises(BeingMade, match="Nothing was published"):
+        here.build(IDENTITY, lose, mode="rebuild")
+    assert there.get("mine", IDENTITY.key).summary == {"renewed": True}

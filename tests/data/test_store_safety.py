@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,13 @@ import duckdb
 import fsspec
 import pytest
 
+import data.store
 from data.errors import MathQuarryError
+from data.explore import ask
+from data.ledger import Ledger
+from data.sources import identify
 from data.store import Artifact, Identity, Store
+from data.verification import verify
 from data.workspace import Workspace
 from flows.__main__ import main
 
@@ -187,3 +195,218 @@ def test_a_ledger_that_cannot_be_written_does_not_fail_a_published_stage(tmp_pat
     store.ledger_path.unlink()
     store.ledger_path.mkdir()
     _record(store, artifact)
+
+
+def test_every_file_is_synced_before_the_manifest_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    order: list[str] = []
+
+    def note(path: Path) -> None:
+        order.append("the place" if path == tmp_path / "artifacts" / "mine" else path.name)
+
+    def manifest(path: Path, value: Any) -> None:
+        order.append(path.name)
+        path.write_text(json.dumps(value))
+
+    def several(space: Workspace) -> dict[str, Any]:
+        (space.out / "shards").mkdir()
+        for name in ("model", "shards/one", "shards/two"):
+            (space.out / name).write_text("x")
+        return {}
+
+    monkeypatch.setattr("data.store.sync_path", note)
+    monkeypatch.setattr("data.store.write_json", manifest)
+    store.build(Identity("mine", 1, {}, {}), several)
+    assert set(order[:-2]) == {"model", "one", "two", "shards", "out"}
+    assert order[-2:] == ["manifest.json", "the place"]
+
+
+def test_what_another_published_between_look_and_lock_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Store(tmp_path)
+    usual = data.store.exclusive
+
+    @contextmanager
+    def late(room: Path) -> Iterator[None]:
+        monkeypatch.setattr("data.store.exclusive", usual)
+        other.build(Identity("mine", 1, {}, {}), work)
+        with usual(room):
+            yield
+
+    monkeypatch.setattr("data.store.exclusive", late)
+    assert Store(tmp_path).build(Identity("mine", 1, {}, {}), lambda space: pytest.fail("made twice")).reused
+
+
+def test_a_folder_is_known_by_the_names_of_its_files_too(tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "one").write_text("x")
+    before = identify(str(tmp_path / "pages"))[0].sha256
+    (tmp_path / "pages" / "one").rename(tmp_path / "pages" / "two")
+    assert identify(str(tmp_path / "pages"))[0].sha256 != before
+
+
+def test_a_source_with_names_that_are_not_utf8_and_looped_links_is_known(tmp_path: Path) -> None:
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    (folder / os.fsdecode(b"\xff")).write_text("x")
+    (folder / "loop").symlink_to("loop")
+    (folder / "up").symlink_to("..")
+    assert identify(str(folder))[0].bytes == 1
+
+
+@pytest.mark.parametrize("name", [b"\xff", b"loop", b"out", b"folder"])
+def test_a_stage_that_makes_what_no_manifest_can_name_is_told(tmp_path: Path, name: bytes) -> None:
+    def odd(space: Workspace) -> dict[str, Any]:
+        path = space.out / os.fsdecode(name)
+        if name == b"\xff":
+            path.write_text("x")
+        else:
+            path.symlink_to({b"loop": "loop", b"out": "/etc/hostname", b"folder": "."}[name])
+        return {}
+
+    with pytest.raises(MathQuarryError, match="UTF-8" if name == b"\xff" else "link"):
+        Store(tmp_path).build(Identity("mine", 1, {}, {}), odd)
+
+
+def test_verify_tells_all_that_is_wrong_and_one_damaged_artifact_spoils_no_other(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    good, changed, wrong, lost = (made(store, stage) for stage in ("good", "changed", "wrong", "lost"))
+    heir = made(store, "heir", source=lost.key)
+    damaged = made(store, "damaged")
+    run(store, "r", "completed", 1, lost)
+    (tmp_path / "runs" / "list.json").write_text("[]")
+    (changed.path / "model").write_text("other")
+    (changed.path / "extra").write_text("x")
+    (changed.path / os.fsdecode(b"\xff")).write_text("x")
+    (wrong.path / "manifest.json").write_text(json.dumps(wrong.manifest | {"config": {"seed": 2}}))
+    (damaged.path / "manifest.json").write_text("[" * 200_000)
+    (tmp_path / "artifacts" / "good" / "odd name").mkdir()
+    store.remove("lost", lost.key)
+    whole, problems = verify(store)
+    assert whole == 2
+    for words in (
+        ("changed", "model has changed"),
+        ("changed", "extra is not in its manifest"),
+        ("changed", "\\xff is not in its manifest"),
+        ("wrong", "its key does not follow"),
+        ("damaged", "is not JSON"),
+        (heir.key, f"its source {lost.key} is missing"),
+        ("run r", "lost/"),
+        ("run list", "is damaged"),
+        ("odd name", "no stage and key"),
+    ):
+        assert any(all(word in problem for word in words) for problem in problems), words
+    assert len(problems) == 9
+    assert store.get("good", good.key).path == good.path
+
+
+def test_what_was_collected_is_not_missed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for day in (1, 2):
+        run(store, f"r{day}", "completed", day, made(store, f"stage{day}"))
+    assert collect(store, "--keep-runs", "1") == 0
+    assert {stage for stage, _ in store.published()} == {"stage2"}
+    assert verify(store) == (1, [])
+
+
+def test_an_artifact_that_was_reused_today_is_young(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    reused, got, old = made(store, "reused"), made(store, "got"), made(store, "old")
+    store.build(Identity("reused", 1, {}, {}), work)
+    store.get("got", got.key)
+    assert collect(store) == 0
+    assert {key for _, key in store.published()} == {reused.key, got.key}
+    assert store.find("old", old.key) is None
+
+
+def test_a_link_among_the_artifacts_leads_no_deletion_out_of_the_store(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    artifact = made(store, "mine")
+    outside = tmp_path / "outside"
+    artifact.path.rename(outside)
+    artifact.path.symlink_to(outside)
+    assert collect(store) == 0
+    store.remove("mine", artifact.key)
+    assert (outside / "model").read_text() == "weights"
+
+
+def test_a_moved_and_a_copied_store_work_from_their_new_place(tmp_path: Path) -> None:
+    store = Store(tmp_path / "old")
+    artifact = made(store, "mine")
+    Ledger(store).sync()
+    shutil.copytree(store.root, tmp_path / "copy")
+    store.root.rename(tmp_path / "new's")
+    for name in ("copy", "new's"):
+        ledger = Ledger(Store(tmp_path / name))
+        place = str(tmp_path / name / "artifacts" / "mine" / artifact.key)
+        assert ledger.resolve("mine")["path"] == place
+        assert ask(ledger, "select path from artifacts").rows == [(place,)]
+        assert ask(ledger, "select file from json_files").rows == [("manifest.json",)]
+        ledger.catch_up()
+        assert ledger.query("select path from artifacts") == [{"path": place}]
+
+
+def test_rows_of_an_artifact_that_was_made_again_are_refreshed_and_those_of_a_deleted_one_go(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    ledger = Ledger(store)
+    first, second = made(store, "mine"), made(store, "sft")
+    ledger.sync()
+    store.build(Identity("mine", 1, {}, {}), lambda space: {"accuracy": 2}, mode="rebuild")
+    assert ledger.catch_up() == 1
+    assert ledger.query("select summary->>'accuracy' as a from artifacts where key = ?", [first.key]) == [{"a": "2"}]
+    store.remove("sft", second.key)
+    assert ledger.catch_up() == 1
+    assert ledger.query("select key from artifacts") == [{"key": first.key}]
+    assert ledger.catch_up() == 0
+
+
+def test_a_failed_run_and_the_names_of_its_stages_are_listed_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(tmp_path)
+    artifact = made(store, "grpo")
+    Ledger(store).sync()
+    run(store, "r", "running", 1, artifact)
+    store.write_run(
+        store.run("r") | {"stages": [{"name": "grpo-2", "stage": "grpo", "key": artifact.key, "reused": False}], "status": "failed"}
+    )
+    assert main(["ledger", "ls", "--runs", "--store", str(tmp_path)]) == 0
+    assert main(["ledger", "ls", "--store", str(tmp_path)]) == 0
+    runs, failed, artifacts, row = capsys.readouterr().out.splitlines()
+    assert (runs.split()[0], artifacts.split()[0]) == ("run", "key")
+    assert failed.split()[:3] == ["r", "r", "failed"]
+    assert failed.split()[-1] == "grpo-2"
+    assert row.split()[:3] == [artifact.key, "grpo", "grpo-2"]
+
+
+def test_a_second_writer_waits_for_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    artifact = made(store, "mine")
+    ledger = Ledger(store)
+    waits = threading.Event()
+    monkeypatch.setattr("data.ledger.time.sleep", lambda seconds: waits.set())
+    with ledger.connect():
+        second = threading.Thread(target=ledger.record, args=(artifact,))
+        second.start()
+        assert waits.wait(60)
+        assert second.is_alive()
+    second.join()
+    assert ledger.query("select key from artifacts") == [{"key": artifact.key}]
+
+
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [(b"no database", "delete it"), (b"", "delete it"), (b"\0" * 20_000, "delete it"), (None, "move it away")],
+)
+def test_a_ledger_that_is_none_is_told_with_what_helps(tmp_path: Path, content: bytes | None, advice: str) -> None:
+    ledger = Ledger(Store(tmp_path))
+    made(ledger.store, "mine")
+    if content is None:
+        ledger.store.ledger_path.mkdir()
+    else:
+        ledger.store.ledger_path.write_bytes(content)
+    with pytest.raises(MathQuarryError, match=advice):
+        ledger.query("select * from artifacts")
+
+
+def test_a_store_that_is_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("x")
+    for command in (["ls"], ["sync"], ["verify"], ["gc"]):
+        assert main(["ledger", *command, "--store", str(tmp_path / "store")]) == 1
