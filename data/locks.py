@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from data.errors import MathQuarryError
+
 LEASE_SECONDS = 120.0
 """How long a lease holds without being renewed: it is renewed four times in that time."""
 CLOCKS_DIFFER = 30.0
@@ -64,10 +66,14 @@ def place_of(locks: Path) -> str:
 def exclusive(room: Path) -> Iterator[None]:
     """Hold the lock of a work folder. Raises `Held` when another process of this host holds it."""
     while True:
-        room.mkdir(parents=True, exist_ok=True)
         try:
+            room.mkdir(parents=True, exist_ok=True)
             lock = (room / "lock").open("a+")
         except FileNotFoundError:  # removed by its last holder just now
+            continue
+        except FileExistsError:
+            if room.is_file():
+                raise
             continue
         with lock:
             try:
@@ -188,13 +194,14 @@ class Hold:
         until = time.time() + LEASE_SECONDS
         folder = self._path.rsplit("/", 1)[0]
         for _ in range(ATTEMPTS):
-            self._files.makedirs(folder, exist_ok=True)
             try:
+                self._files.makedirs(folder, exist_ok=True)
                 _write(self._files, self._path, json.dumps(self._content | {"until": until}).encode())
-                break
-            except FileNotFoundError:  # another holder removed the empty folder just now
+                self._until = until
+                return
+            except (FileNotFoundError, FileExistsError):  # another holder removed the empty folder just now
                 continue
-        self._until = until
+        raise MathQuarryError(f"{self._path} cannot be written: its folder is removed again and again. Run again.")
 
     def remove(self) -> None:
         """Give the lease back."""
