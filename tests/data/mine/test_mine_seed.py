@@ -122,5 +122,5 @@ def test_bad_seed_files_are_named(name: str, content: str, message: str, library
 def test_a_seed_without_negatives_is_refused(library: Library) -> None:
     with pytest.raises(MathQuarryError, match="negative examples"):
         with_negatives(
-            library, Candidates(library.pages.capture, library.pages.capture), library.pages.capture, NOTHING, library.config, None
+            library, Candidates(library.pages.capture, library.pages.capture, COUNT), library.pages.capture, NOTHING, library.config, None
         )
