@@ -47,9 +47,9 @@ def demand(found: Separation, number: int, examples: tuple[int, int], config: Mi
     if min(examples) < _FEW:
         cause = (
             f"{positives:,} positives and {negatives:,} negatives are few for {settings.epochs} epochs at a learning rate of "
-            f"{settings.learning_rate:g} with words seen {settings.min_count} times"
+            f"{settings.learning_rate:g}, or the seed pages are like the rest of the crawl"
         )
-        change = "Give more seed pages (seed_pages), or raise classifier.epochs and classifier.learning_rate."
+        change = "Give more seed pages (seed_pages), or raise classifier.epochs and classifier.learning_rate; then look at the seed pages."
     else:
         cause = "the seed pages are like the crawl, or hold something else than mathematics"
         change = "Look at the pages of seed_pages."
