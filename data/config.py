@@ -177,6 +177,14 @@ class SeedConfig(Config):
 
     positives: Positive = Field(500_000, description="Positive pages (paper).")
     negatives: Positive = Field(500_000, description="Negative pages, drawn at random from the crawl (paper).")
+    most_of_crawl: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5,
+        description="Negatives are at most this share of the crawl's unique pages: a classifier that saw nearly all of them as "
+        "negatives finds nothing (our choice).",
+    )
+    negatives_per_positive: float = Field(
+        10.0, gt=0, description="Negatives are at most so many for each positive (our choice; the paper has one for each)."
+    )
     source: Literal["file", "file-urls", "crawl-formulas"] = Field(
         "file",
         description="`file`: texts from `path` (paper); `file-urls`: the crawl's own pages at the URLs of `path`, so that "
@@ -242,6 +250,22 @@ class RecallConfig(Config):
     )
 
 
+class SeparationConfig(Config):
+    """The check of each round's classifier before it scores: held-out positives against held-out negatives (our choice)."""
+
+    held_out: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        0.1, description="Share of each class that is not trained on: at least 20 pages, if that is no more than a fifth, at most 5,000."
+    )
+    least_pages: Annotated[int, Field(ge=2)] = Field(
+        10, description="With fewer held-out pages of a class nothing is held out, and the round says that it was not measured."
+    )
+    least_auc: Share = Field(
+        0.7,
+        description="Mining stops below this area under the ROC curve (0.5 is chance). Negatives are random pages: where a share p of them "
+        "is mathematics, a perfect classifier has about 1 - p / 2. 0 never stops.",
+    )
+
+
 class WorkersConfig(Config):
     """Who does the work of a stage. Nothing here changes its result."""
 
@@ -257,6 +281,7 @@ class MineConfig(Config):
 
     classifier: ClassifierConfig = ClassifierConfig()
     seed_pages: SeedConfig = SeedConfig()
+    separation: SeparationConfig = SeparationConfig()
     recall: RecallConfig = RecallConfig()
     dedup: DedupConfig = DedupConfig()
     decontamination: DecontaminationConfig = DecontaminationConfig()

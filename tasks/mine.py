@@ -11,7 +11,7 @@ from data.mine.review import Decision, Decisions, ReviewNeeded
 from data.store import BuildMode, Store
 from tasks.stage import Produced, produce
 
-VERSION = 7
+VERSION = 8
 
 
 @task(name="mine")

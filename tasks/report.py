@@ -11,7 +11,7 @@ from data.report.build import ReportArtifact, build_report
 from data.store import BuildMode, Store
 from tasks.stage import Produced, produce
 
-VERSION = 3
+VERSION = 4
 
 
 @task(name="report")

@@ -19,6 +19,7 @@ A killed run resumes at the WARC, the part of a crawl-wide step, the shard compa
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -46,6 +47,8 @@ from data.mine.samples import write_samples, write_scores
 from data.mine.seed import first_seed, with_negatives
 from data.mine.shards import warc_files
 from data.workspace import Workspace
+
+logger = logging.getLogger("mathquarry")
 
 Summary = dict[str, int | float | str]
 
@@ -104,6 +107,8 @@ def run_rounds(library: Library, space: Workspace, decisions: Mapping[int, Decis
             done = load_round(folder) or run_round(number, library, seed, recalled, before, folder, decisions)
             rounds.append(done)
             record = done.record
+            for sentence in record.warnings:
+                logger.warning("mining round %d: %s", number, sentence)
             space.metrics.log(number, pages=record.pages, tokens=record.tokens, overlap=record.overlap, threshold=record.threshold)
             bar.advance()
             if record.overlap is not None and record.overlap >= config.stop_overlap:
@@ -151,6 +156,9 @@ def _write_results(library: Library, mined: Mined, crawl: Path, space: Workspace
     }
     if last.record.overlap is not None:
         summary["overlap"] = last.record.overlap
+    if last.record.separation["auc"] is not None:
+        summary["held_out_auc"] = last.record.separation["auc"]
+    summary["warnings"] = sum(len(done.record.warnings) for done in rounds)
     summary |= {f"dropped_{reason.replace('-', '_')}": count for reason, count in reasons.items()}
     summary |= {f"quoting_{hit['benchmark']}_{hit['n']}_gram": hit["pages"] for hit in quotations.counts()}
     summary["segments_quoting_benchmarks"] = int(quotations.totals()["segments_hit"])

@@ -4,7 +4,8 @@ Careful extraction costs several times what plain text does, and nearly all of a
 round trains a first classifier on the plain text of its seed, and only what that lets through is extracted carefully
 and judged by the round's own classifier. Both classes of its examples went through one extractor.
 
-Its threshold is the score that `recall.keep` of the seed positives reach which it was not trained on.
+Its threshold is the score that `recall.keep` of the seed positives reach which it was not trained on. Where it does not
+separate these from negatives it was not trained on either, nearly everything passes, and the round warns.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from data.files import atomic_path, read_json, write_json
 from data.mine.library import Library, draws
 from data.mine.scoring import load_classifier, score_shard, train_classifier
 from data.mine.seed import Seed
+from data.mine.separation import Separation, separation
 from data.mine.shards import Captures, Mask, capture_rows, capture_shards, iter_texts
 
 # Examples are divided by another draw than the one that chose them.
@@ -37,6 +39,7 @@ class Recall:
     captures: int
     """Captures that were scored."""
     passed: int
+    separation: Separation
     scores: list[Path]
     """A shard's scores, as `.npy`: one a capture, 0 for duplicates."""
 
@@ -54,7 +57,8 @@ def recall(library: Library, seed: Seed, config: MineConfig, folder: Path) -> Re
     scores = [folder / f"{number:06d}.npy" for number in range(len(library.captured))]
     record = folder / "recall.json"
     if record.exists():
-        return Recall(**read_json(record), scores=scores)
+        known = read_json(record)
+        return Recall(**known | {"separation": Separation(**known["separation"])}, scores=scores)
     model = folder / "classifier.bin"
     examples = _Examples(library, seed, config)
     if not model.exists():
@@ -62,11 +66,14 @@ def recall(library: Library, seed: Seed, config: MineConfig, folder: Path) -> Re
     masks = [library.unique(library.index(number, ["capture"])["capture"]) for number in range(len(scores))]
     jobs = [(shard, mask, model, file) for shard, mask, file in zip(library.captured, masks, scores, strict=True) if not file.exists()]
     library.workers.run("first pass", "shard", score_captures, jobs)
-    held_out = load_classifier(model, model.stat().st_mtime_ns).score(list(examples.held_out_positives()))
+    classifier = load_classifier(model, model.stat().st_mtime_ns)
+    held_out, others = (classifier.score(list(examples.held_out(positive))) for positive in (True, False))
     # Without a positive to measure by, everything passes.
     threshold = float(np.quantile(held_out, 1 - config.recall.keep, method="lower")) if len(held_out) else 0.0
     passed = sum(int((np.load(file)[mask] >= threshold).sum()) for file, mask in zip(scores, masks, strict=True))
-    done = Recall(threshold, len(held_out), int(sum(mask.sum() for mask in masks)), passed, scores)
+    positive = np.arange(len(held_out) + len(others)) < len(held_out)
+    found = separation(np.concatenate([held_out, others]), positive, config.separation.least_pages)
+    done = Recall(threshold, len(held_out), int(sum(mask.sum() for mask in masks)), passed, found, scores)
     write_json(record, {name: value for name, value in asdict(done).items() if name != "scores"})
     return done
 
@@ -93,10 +100,11 @@ class _Examples:
         for captures, positive in ((self._seed.positives, True), (self._seed.negatives, False)):
             yield from ((text, positive) for text, held in self._captured(captures) if not held)
 
-    def held_out_positives(self) -> Iterator[str]:
-        """Stream the positives that are not trained on."""
-        yield from (text for text, held in self._outside() if held)
-        yield from (text for text, held in self._captured(self._seed.positives) if held)
+    def held_out(self, positive: bool) -> Iterator[str]:
+        """Stream the positives, or the negatives, that are not trained on."""
+        if positive:
+            yield from (text for text, held in self._outside() if held)
+        yield from (text for text, held in self._captured(self._seed.positives if positive else self._seed.negatives) if held)
 
     def _is_held_out(self, keys: NDArray[np.uint64]) -> Mask:
         return draws(keys, self._draw) < np.uint64(self._share * 2**64)

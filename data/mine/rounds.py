@@ -23,9 +23,11 @@ from data.mine.histogram import histogram
 from data.mine.library import Library
 from data.mine.recall import Recall
 from data.mine.review import Decision, ReviewNeeded, all_verdicts, table_rows
-from data.mine.scoring import score_pages, train_classifier
-from data.mine.seed import Seed
+from data.mine.round_warnings import seed_warnings, separation_warnings, threshold_warnings
+from data.mine.scoring import load_classifier, score_pages, train_classifier
+from data.mine.seed import HeldOut, Seed
 from data.mine.selection import Selection, select
+from data.mine.separation import Separation, demand, separation
 from data.mine.shards import Captures
 
 
@@ -42,10 +44,16 @@ class Record:
     """Share of this round's tokens that the round before had collected."""
     seed_positives: int
     seed_negatives: int
+    negatives_limit: str | None
+    """The field of `seed_pages` that left fewer negatives than `seed_pages.negatives`; None where none did."""
+    separation: dict[str, Any]
+    """AUC on held-out pages (None: not measured) and the number of these, by class; see `separation.py`."""
     recall_threshold: float | None
     """Least first-pass score that was let through; None without a first pass of its own."""
     recall_captures: int | None
     """Captures that the first pass let through."""
+    recall_separation: dict[str, Any] | None
+    """The same as `separation`, of the first pass."""
     domains: int
     """Hosts of which something was collected."""
     mathematical_domains: list[str]
@@ -72,6 +80,12 @@ class Record:
     """Captures dropped as duplicates so far, by kind."""
     contamination: list[dict[str, int | str]]
     """Pages and segments that quote a benchmark so far, by benchmark and n."""
+    threshold_pages: int
+    """Pages with the threshold's very score."""
+    threshold_left: int
+    """Of these, the ones that were not collected: equal scores go by the hash of the URL, which says nothing of a page."""
+    warnings: list[str]
+    """What a person should know of this round, in sentences."""
 
 
 @dataclass(frozen=True)
@@ -152,16 +166,22 @@ def run_round(
     """Do round `number` (from 1) and write its checkpoint in `folder`; the record is written last.
 
     Raises `ReviewNeeded` when a person judges the domains (`config.review`), another round would follow, and `decisions` has none for
-    this one. Its scores are kept, so that the round goes on from there.
+    this one. Its scores are kept, so that the round goes on from there. Raises `MathQuarryError` when the classifier does not separate
+    held-out positives from held-out negatives.
     """
     config, pages = library.config, library.pages
     positives, negatives = seed.counts
     model, scored = folder / "classifier.bin", folder / "scores.npy"
+    measured = folder / "separation.json"
     if not scored.exists():
-        train_classifier(seed.examples(library), positives + negatives, config, folder, model)
+        held_out = seed.hold_out(config.separation, config.seed)
+        train_classifier(seed.examples(library, held_out), positives + negatives - sum(held_out.counts), config, folder, model)
+        found = _separation(library, seed, held_out, model)
+        write_json(measured, asdict(found))
+        demand(found, number, seed.counts, config)
         with atomic_path(scored) as temporary, temporary.open("wb") as file:
             np.save(file, score_pages(pages, library.pool, model, library.workers))
-    scores = np.load(scored)
+    scores, separated = np.load(scored), Separation(**read_json(measured))
     budget = config.token_budgets[min(number, len(config.token_budgets)) - 1]
     chosen, counted = _choose(library, scores, budget)
     collected = np.sort(pages.capture[chosen.mask])
@@ -172,6 +192,8 @@ def run_round(
     if config.review and not ends and number not in decisions:
         raise ReviewNeeded(number, table_rows(judgement.table, config.path_share))
     added = np.setdiff1d(judgement.uncollected, seed.positives)
+    heap = library.pool & (scores == np.float32(chosen.threshold))
+    heap_pages, heap_left = int(heap.sum()), int((heap & ~chosen.mask).sum())
     record = Record(
         round=number,
         pages=len(collected),
@@ -181,8 +203,11 @@ def run_round(
         overlap=overlap,
         seed_positives=positives,
         seed_negatives=negatives,
+        negatives_limit=seed.limit,
+        separation=asdict(separated),
         recall_threshold=recalled.threshold if recalled else None,
         recall_captures=recalled.passed if recalled else None,
+        recall_separation=asdict(recalled.separation) if recalled else None,
         domains=len(judgement.table),
         mathematical_domains=[domain.host for domain in judgement.table if domain.mathematical],
         accepted_paths=[host + prefix for host, prefixes in judgement.accepted.items() for prefix in prefixes],
@@ -198,11 +223,25 @@ def run_round(
         tokens_error=counted[1] if counted else None,
         duplicates=facts.duplicates_by_kind(library),
         contamination=library.contamination.counts(),
+        threshold_pages=heap_pages,
+        threshold_left=heap_left,
+        warnings=[
+            *seed_warnings(seed, config),
+            *separation_warnings(separated, recalled, config),
+            *threshold_warnings(chosen.threshold, heap_pages, heap_left, len(collected)),
+        ],
     )
     with atomic_path(folder / "pages.npz") as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, scores=scores, collected=collected, added=added)
     write_json(folder / "record.json", asdict(record))
     return Round(record, scores, collected, added, model)
+
+
+def _separation(library: Library, seed: Seed, held_out: HeldOut, model: Path) -> Separation:
+    examples = list(seed.held_out_examples(library, held_out))
+    positive = np.asarray([label for _, label in examples], dtype=bool)
+    scores = load_classifier(model, model.stat().st_mtime_ns).score([text for text, _ in examples])
+    return separation(scores, positive, library.config.separation.least_pages)
 
 
 def _choose(library: Library, scores: NDArray[np.float32], budget: int) -> tuple[Selection, tuple[int, int] | None]:

@@ -4,7 +4,9 @@ The paper begins with 500,000 OpenWebMath pages against 500,000 random Common Cr
 the seed's pages, its own extraction of them can stand for their texts (`file-urls`); where no seed is at hand, the
 pages with the most formulas are one (`crawl-formulas`). Negatives are drawn once in a fixed random order; from the
 second round on those that the round before collected are left out, since most of them are mathematics. The paper does
-not say whether its negatives change between rounds.
+not say whether its negatives change between rounds. There are never more of them than a share of the crawl
+(`seed_pages.most_of_crawl`) and than `seed_pages.negatives_per_positive` allows: of a small crawl the paper's number
+would take every page, and a small seed would vanish among them.
 """
 
 from __future__ import annotations
@@ -20,18 +22,38 @@ import pyarrow.parquet as pq
 import xxhash
 from numpy.typing import NDArray
 
-from data.config import MineConfig, SeedConfig
+from data.config import MineConfig, SeedConfig, SeparationConfig
 from data.errors import MathQuarryError
 from data.files import atomic_path
 from data.mine.library import Library, draws
 from data.mine.seed_texts import sample_texts
-from data.mine.shards import Captures, iter_texts
+from data.mine.shards import Captures, Mask, iter_texts
 from data.mine.urls import parse_address
 
 _SEED_SCHEMA = pa.schema([("text", pa.large_string()), ("canonical_url", pa.string())])
 _ROWS_AT_ONCE = 1024
 # Of the captures with the most signs of formulas so many are extracted for each positive page wanted.
 _FORMULA_CANDIDATES = 4
+# Held-out pages are chosen by another draw than the one that chose the negatives.
+_HELD_OUT_DRAW = 0x5E9A
+_HELD_OUT_LEAST, _HELD_OUT_MOST = 20, 5000
+# Of a small class no more than one in so many is held out.
+_HELD_OUT_ONE_IN = 5
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The examples of a round that its classifier is measured on and not trained on; none where a class has too few."""
+
+    outside: Mask
+    """Which texts from outside the crawl, shape (outside_count,)."""
+    positives: Captures
+    negatives: Captures
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Number of positives and of negatives."""
+        return int(self.outside.sum()) + len(self.positives), len(self.negatives)
 
 
 @dataclass(frozen=True)
@@ -43,6 +65,8 @@ class Seed:
     outside: Path | None = None
     """Parquet of positive texts that are no pages of this crawl."""
     outside_count: int = 0
+    limit: str | None = None
+    """What left fewer negatives than `seed_pages.negatives`: the field's name, None where nothing did."""
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -55,16 +79,47 @@ class Seed:
             for batch in pq.ParquetFile(self.outside).iter_batches(batch_size=_ROWS_AT_ONCE, columns=["text"]):
                 yield from batch["text"].to_pylist()
 
-    def examples(self, library: Library) -> Iterator[tuple[str, bool]]:
-        """Stream (careful text, is positive)."""
-        yield from ((text, True) for text in self.outside_texts())
-        pages = library.pages
-        positive = pages.among(self.positives)
-        used = positive | pages.among(self.negatives)
-        for number, shard in enumerate(pages.shards):
-            labels = iter(pages.rows_of(number, positive)[pages.rows_of(number, used)].tolist())
-            for texts in iter_texts(shard, pages.rows_of(number, used)):
-                yield from ((text, next(labels)) for text in texts)
+    def hold_out(self, config: SeparationConfig, seed: int) -> HeldOut:
+        """Choose what is held out: the same for the same seed, whatever else there is."""
+        outside = np.arange(self.outside_count, dtype=np.uint64)
+        drawn = draws(np.concatenate([outside, self.positives.astype(np.uint64)]), seed + _HELD_OUT_DRAW)
+        others = draws(self.negatives.astype(np.uint64), seed + _HELD_OUT_DRAW)
+        sizes = [_held_out_size(count, config) for count in self.counts]
+        if min(sizes) < config.least_pages:
+            sizes = [0, 0]
+        positive = np.zeros(len(drawn), dtype=bool)
+        positive[np.argsort(drawn, kind="stable")[: sizes[0]]] = True
+        chosen = self.positives[positive[self.outside_count :]]
+        return HeldOut(positive[: self.outside_count], chosen, np.sort(self.negatives[np.argsort(others, kind="stable")[: sizes[1]]]))
+
+    def examples(self, library: Library, held_out: HeldOut | None = None) -> Iterator[tuple[str, bool]]:
+        """Stream (careful text, is positive) of what is not held out."""
+        left_out = held_out or HeldOut(np.zeros(self.outside_count, dtype=bool), self.positives[:0], self.negatives[:0])
+        yield from ((text, True) for text, held in zip(self.outside_texts(), left_out.outside.tolist(), strict=True) if not held)
+        positives, negatives = np.setdiff1d(self.positives, left_out.positives), np.setdiff1d(self.negatives, left_out.negatives)
+        yield from _labelled(library, positives, negatives)
+
+    def held_out_examples(self, library: Library, held_out: HeldOut) -> Iterator[tuple[str, bool]]:
+        """Stream (careful text, is positive) of what is held out."""
+        yield from ((text, True) for text, held in zip(self.outside_texts(), held_out.outside.tolist(), strict=True) if held)
+        yield from _labelled(library, held_out.positives, held_out.negatives)
+
+
+def _held_out_size(count: int, config: SeparationConfig) -> int:
+    """Of `count` pages of a class so many are held out."""
+    share = round(config.held_out * count)
+    return min(max(share, min(_HELD_OUT_LEAST, count // _HELD_OUT_ONE_IN)), _HELD_OUT_MOST)
+
+
+def _labelled(library: Library, positives: Captures, negatives: Captures) -> Iterator[tuple[str, bool]]:
+    """Stream (careful text, is positive) of pages of the crawl."""
+    pages = library.pages
+    positive = pages.among(positives)
+    used = positive | pages.among(negatives)
+    for number, shard in enumerate(pages.shards):
+        labels = iter(pages.rows_of(number, positive)[pages.rows_of(number, used)].tolist())
+        for texts in iter_texts(shard, pages.rows_of(number, used)):
+            yield from ((text, next(labels)) for text in texts)
 
 
 @dataclass(frozen=True)
@@ -74,6 +129,8 @@ class Candidates:
     blind: Captures
     """A sample of the whole crawl: negatives come from it alone, since later pages were picked for looking mathematical."""
     positives: Captures
+    crawl: int
+    """Unique captures of the whole crawl."""
 
 
 def first_seed(library: Library, config: MineConfig, folder: Path) -> tuple[Seed, Candidates]:
@@ -113,7 +170,9 @@ def first_seed(library: Library, config: MineConfig, folder: Path) -> tuple[Seed
 def _candidates(library: Library, config: MineConfig, outside: Path) -> Candidates:
     """Look through the captures of all shards, keeping only the best candidates of each kind."""
     wanted, spare = config.seed_pages, config.recall.spare
-    most_negatives = round(spare * (wanted.negatives + wanted.positives * (wanted.source == "crawl-formulas")))
+    crawl = sum(int(library.unique(library.index(number, ["capture"])["capture"]).sum()) for number in range(len(library.captured)))
+    negatives = min(wanted.negatives, _most_of_crawl(wanted, crawl))
+    most_negatives = round(spare * (negatives + wanted.positives * (wanted.source == "crawl-formulas")))
     named = _keys_of(outside) if wanted.source == "file-urls" else np.empty(0, dtype=np.uint64)
     blind, formulas, found = _Least(most_negatives), _Least(_FORMULA_CANDIDATES * wanted.positives), []
     for number in range(len(library.captured)):
@@ -127,8 +186,13 @@ def _candidates(library: Library, config: MineConfig, outside: Path) -> Candidat
         elif wanted.source == "file-urls":
             found.append(capture[np.isin(key, named)])
     if wanted.source == "crawl-formulas":
-        return Candidates(blind.values(), formulas.values())
-    return Candidates(blind.values(), np.sort(np.concatenate([np.empty(0, dtype=np.int64), *found])))
+        return Candidates(blind.values(), formulas.values(), crawl)
+    return Candidates(blind.values(), np.sort(np.concatenate([np.empty(0, dtype=np.int64), *found])), crawl)
+
+
+def _most_of_crawl(config: SeedConfig, crawl: int) -> int:
+    """Negatives that a crawl of so many unique pages allows."""
+    return max(1, int(config.most_of_crawl * crawl))
 
 
 class _Least:
@@ -162,14 +226,21 @@ def with_negatives(
     if outside is not None:
         outside_count = pq.ParquetFile(outside).metadata.num_rows
         allowed &= ~np.isin(pages.key, _keys_of(outside))
+    wanted = config.seed_pages
+    limits = {
+        "most_of_crawl": _most_of_crawl(wanted, candidates.crawl),
+        "negatives_per_positive": max(1, int(wanted.negatives_per_positive * (len(positives) + outside_count))),
+    }
+    limit = min(limits, key=lambda name: limits[name])
+    most = min(wanted.negatives, limits[limit])
     drawn = np.flatnonzero(allowed)
-    drawn = drawn[np.argsort(draws(pages.key[drawn], config.seed), kind="stable")][: config.seed_pages.negatives]
+    drawn = drawn[np.argsort(draws(pages.key[drawn], config.seed), kind="stable")][:most]
     if not len(drawn):
         raise MathQuarryError(
             "no page of the crawl is left for the classifier's negative examples: all of them are positive or collected. "
             "Lower seed_pages.positives or the token budgets, or mine a larger crawl."
         )
-    return Seed(positives, np.sort(pages.capture[drawn]), outside, outside_count)
+    return Seed(positives, np.sort(pages.capture[drawn]), outside, outside_count, limit if most < wanted.negatives else None)
 
 
 def _keys_of(outside: Path) -> NDArray[np.uint64]:

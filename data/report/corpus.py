@@ -103,12 +103,23 @@ def _rounds(mine: ReportArtifact, record: Mapping[str, Any]) -> list[Block]:
             figure(entry["threshold"]),
             percent(entry["overlap"]),
             f"{count(entry['seed_positives'])} / {count(entry['seed_negatives'])}",
+            _separated(entry),
             count(len(entry["mathematical_domains"])),
             count(entry["pages_added"]),
         ]
         for entry in rounds
     ]
-    headers = ["Round", "Pages", "Tokens", "Score threshold", "Already collected", "Seed + / −", "Math domains", "Pages added to seed"]
+    headers = [
+        "Round",
+        "Pages",
+        "Tokens",
+        "Score threshold",
+        "Already collected",
+        "Seed + / −",
+        "Held-out AUC",
+        "Math domains",
+        "Pages added to seed",
+    ]
     figures = columns_of(
         "part",
         round="int",
@@ -123,9 +134,12 @@ def _rounds(mine: ReportArtifact, record: Mapping[str, Any]) -> list[Block]:
         tokens_error="bigint",
     )
     counted = "json_array_length(part->'mathematical_domains') as mathematical_domains"
-    precision = "part->'labelled'->'average_precision' as average_precision"
+    precision = "part->'labelled'->'average_precision' as average_precision, part->'separation'->'auc' as held_out_auc"
     source = _records(mine, "rounds", f"{figures}, {counted}, {precision}")
-    blocks: list[Block] = [Table(headers, rows, frozenset(range(8)), "Rounds", note=_measured(rounds), source=source)]
+    blocks: list[Block] = [Table(headers, rows, frozenset(range(9)), "Rounds", note=_measured(rounds), source=source)]
+    if warnings := [[str(entry["round"]), sentence] for entry in rounds for sentence in entry.get("warnings", [])]:
+        listed = _records(mine, "rounds", f"{columns_of('part', round='int')}, part->'warnings' as warnings")
+        blocks.append(Table(["Round", "Warning"], warnings, frozenset({0}), "Warnings of mining", source=listed))
     blocks += _scores(mine, rounds)
     if len(rounds) > 1:
         labels = [f"round {entry['round']}" for entry in rounds]
@@ -150,6 +164,14 @@ def _rounds(mine: ReportArtifact, record: Mapping[str, Any]) -> list[Block]:
             ),
         ]
     return blocks
+
+
+def _separated(entry: Mapping[str, Any]) -> str:
+    """AUC of the round's classifier on held-out pages; a dash in records of before it was measured."""
+    if "separation" not in entry:
+        return figure(None)
+    auc = entry["separation"]["auc"]
+    return "not measured" if auc is None else figure(auc)
 
 
 def _measured(rounds: Sequence[Mapping[str, Any]]) -> str:

@@ -130,6 +130,8 @@ def write_mining(path: Path, hostile: str) -> None:
             "overlap": overlap,
             "seed_positives": 300 + 120 * number,
             "seed_negatives": 300,
+            "separation": {"auc": None if number == 1 else 0.9 + 0.01 * number, "positives": 20, "negatives": 30},
+            "warnings": [f"the threshold cuts a heap of equal scores {hostile}"] if number == 3 else [],
             "domains": 46,
             "mathematical_domains": [f"host{index}.example" for index in range(14 + number)],
             "accepted_paths": ["host1.example/questions/"],

@@ -66,6 +66,12 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
     return Page(folder / "report.html")
 
 
+def test_mining_shows_what_it_measured_and_what_it_warns_of(page: Page) -> None:
+    assert "Held-out AUC" in page.text
+    assert "not measured" in page.text
+    assert "the threshold cuts a heap of equal scores" in page.text
+
+
 def test_the_page_loads_nothing(page: Page) -> None:
     assert {"link", "img", "iframe", "object", "embed", "base", "form"}.isdisjoint(tag for tag, _ in page.tags)
     for _, attributes in page.tags:

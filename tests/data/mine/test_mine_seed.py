@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.config import MineConfig, RecallConfig, SeedConfig, WorkersConfig
+from data.config import MineConfig, RecallConfig, SeedConfig, SeparationConfig, WorkersConfig
 from data.errors import MathQuarryError
 from data.mine.library import Library, read_crawl
 from data.mine.pool import WorkerPool
@@ -57,6 +57,51 @@ def test_a_negative_that_becomes_positive_is_replaced_and_the_others_stay(librar
     grown = with_negatives(library, candidates, np.union1d(seed.positives, seed.negatives[:3]), NOTHING, config, None)
     assert grown.counts == (5, 10)
     assert len(set(grown.negatives.tolist()) & set(seed.negatives.tolist())) == 7
+
+
+@pytest.mark.parametrize(
+    ("limits", "negatives", "limit"),
+    [
+        ({}, 10, "most_of_crawl"),
+        ({"most_of_crawl": 0.25}, 5, "most_of_crawl"),
+        ({"most_of_crawl": 1.0, "negatives_per_positive": 3}, 6, "negatives_per_positive"),
+        ({"negatives": 4}, 4, None),
+    ],
+)
+def test_negatives_are_capped_by_the_crawl_and_by_the_positives(
+    limits: dict, negatives: int, limit: str | None, library: Library, tmp_path: Path
+) -> None:
+    seed = seed_of(library, tmp_path, source="crawl-formulas", positives=2, **limits)
+    assert (seed.counts, seed.limit) == ((2, negatives), limit)
+
+
+def test_a_class_of_fifty_is_the_least_that_is_held_out_and_the_papers_loses_five_thousand() -> None:
+    captures = np.arange(600_000, dtype=np.int64)
+
+    def held_out(positives: int, negatives: int, outside: int = 0) -> tuple[int, int]:
+        seed = Seed(captures[:positives], captures[100_000 : 100_000 + negatives], None, outside)
+        return seed.hold_out(SeparationConfig(), seed=0).counts
+
+    assert held_out(49, 500_000) == held_out(500, 49) == (0, 0)
+    assert held_out(50, 120) == (10, 20)
+    assert held_out(20, 60, outside=30) == (10, 12)
+    assert held_out(300, 1_000) == (30, 100)
+    assert held_out(0, 500_000, outside=500_000) == (5_000, 5_000)
+
+
+def test_what_is_held_out_is_not_trained_on_and_the_rest_is(library: Library, tmp_path: Path) -> None:
+    path = tmp_path / "seed.jsonl"
+    path.write_text("".join(json.dumps({"text": f"text {number}", "url": ""}) + "\n" for number in range(12)))
+    seed = seed_of(library, tmp_path / "scratch", path=str(path), positives=12, negatives=10)
+    grown = Seed(np.setdiff1d(library.pages.capture, seed.negatives)[:5], seed.negatives, seed.outside, seed.outside_count)
+    held_out = grown.hold_out(SeparationConfig(held_out=0.5, least_pages=2), seed=0)
+    kept, left_out, everything = (
+        sorted(examples)
+        for examples in (grown.examples(library, held_out), grown.held_out_examples(library, held_out), grown.examples(library))
+    )
+    assert len(left_out) == sum(held_out.counts) == 13
+    assert sorted(kept + left_out) == everything
+    assert {text for text, _ in kept}.isdisjoint(text for text, _ in left_out)
 
 
 def test_what_a_round_collected_is_no_negative_of_the_next(library: Library, tmp_path: Path) -> None:
@@ -122,5 +167,5 @@ def test_bad_seed_files_are_named(name: str, content: str, message: str, library
 def test_a_seed_without_negatives_is_refused(library: Library) -> None:
     with pytest.raises(MathQuarryError, match="negative examples"):
         with_negatives(
-            library, Candidates(library.pages.capture, library.pages.capture), library.pages.capture, NOTHING, library.config, None
+            library, Candidates(library.pages.capture, library.pages.capture, COUNT), library.pages.capture, NOTHING, library.config, None
         )
