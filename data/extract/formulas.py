@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from resiliparse.parse.html import ElementNode, HTMLTree
 
 from data.extract import asciimath
-from data.extract.images import image_formula, may_be_formula
+from data.extract.images import Picture, image_formula
+from data.extract.lone import unmarked
 from data.extract.mathml import Element, to_tex
 from data.extract.rendered import from_chtml, from_katex, from_mathml, from_svg, is_readable
 from data.extract.tex import LONGEST, tidy
@@ -40,6 +41,8 @@ _ENCODED = (
     f"{_MATH}, {', '.join(f'[{name}]' for name in _DATA)}, .katex, .mwe-math-element, .wp-katex-eq, d-math, dt-math, .math-container, "
     '.js-render-math, script[type^="math/"], [data-mathml], mjx-container'
 )
+# Where an image is, and where a script is to load it from.
+_ADDRESSES = ("src", "data-src", "data-original", "data-actualsrc", "data-lazy-src", "data-original-src")
 _LOOKS_LIKE_TEX = re.compile(r"[\\^_=+<>{}]|^\W*\w\W*$|^[-\d.,\s]+$")
 _CDATA = re.compile(r"^\s*%?\s*<!\[CDATA\[|%?\s*\]\]>\s*$")
 
@@ -181,8 +184,14 @@ def _data_attributes(body: ElementNode) -> Iterator[Formula]:
 
 def _images(body: ElementNode) -> Iterator[Formula]:
     for node in body.query_selector_all("img").values():
-        classes, address = node.get_attribute("class") or "", node.get_attribute("src") or ""
-        if not may_be_formula(address, classes):
-            continue
-        source = image_formula(address, node.get_attribute("alt") or "")
-        yield from _formula(node, source, "image", "ql-img-displayed" in classes)
+        addresses = tuple(address for name in _ADDRESSES if (address := node.get_attribute(name)))
+        alt, classes, title = (unmarked(node.get_attribute(name) or "") for name in ("alt", "class", "title"))
+        if found := image_formula(Picture(addresses, alt, classes, title)):
+            source, display = found
+            yield from _formula(node, source, "image", _stands_alone(node) if display is None else display)
+
+
+def _stands_alone(node: ElementNode) -> bool:
+    """Whether there is no text beside an image."""
+    parent = node.parent_element
+    return parent is not None and not (parent.text or "").strip()

@@ -1,43 +1,177 @@
-"""Formulas that are pictures: TeX from the alternative text or from the address that an image service was asked with."""
+"""Formulas that are pictures: TeX from the alternative text, or from the address that an image service was asked with.
+
+A picture is a formula when something proves it: a service or a class that stands for formulas, an alternative text that is TeX (in
+delimiters, in an environment, or with commands and no prose), or an address that asks for TeX. A photograph with a caption, a price or
+the name of a file proves nothing.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from urllib.parse import unquote, unquote_plus, urlsplit
 
-from data.extract.tex import strip_directives
+from data.extract import asciimath
+from data.extract.tex import LONGEST, strip_directives
 
-_CLASSES = re.compile(r"(?:^|\s)(?:latex|tex|math|ql-img-\S*|mwe-math-fallback-image-\S*|math-?image|equation-?image)(?:\s|$)")
-_SOURCES = re.compile(r"latex\.php|codecogs\.com|mi[mn]etex|mathtex|tex\.cgi|latex\.cgi|[?&]cht=tx|/render/(?:svg|png)/|media/math")
-_QUERY_FIELD = re.compile(r"(?:^|&)(?:latex|chl|tex|math|eq)=([^&]*(?:&(?:plus|space|amp);[^&]*)*)")
+_CLASSES = re.compile(
+    r"(?:^|\s)(?:latex|tex|math|texrender|wp-latex|math-(?:inline|block|display)|mathimg|equation_image|ql-img-\S*|mwe-math-fallback-image-\S*"
+    r"|math-?image|equation-?image)(?:\s|$)"
+)
+_MATHWORLD = re.compile(r"(?:^|\s)(?:inlineformula|numberedequation|displayformula)(?:\s|$)")
+# Programs and hosts that draw formulas and nothing else.
+_SERVICES = re.compile(
+    r"latex\.php|codecogs\.com|mi[mn]etex|mathtex|tex\.cgi|latex\.cgi|[?&]cht=tx|/render/(?:svg|png)/|media/math|filter/(?:tex|algebra)/pix\.php"
+    r"|/render/math\?|/equation\?tex=|/math\?formula=|/tex2img|/equation_images/|_images/math/[0-9a-f]{40}"
+    r"|^(?:https?:)?//(?:(?:[\w-]+\.)*latex\.[\w.-]+|tex\.[\w.-]+|i\.upmath\.me|math\.(?:vercel\.app|now\.sh))/"
+)
+_ASKED = re.compile(r"(?:^|[?&])(?:latex|chl|tex|math|eq|formula|equation|from)=((?:[^&]|&(?!\w+=))*)")
+_EQUATION_PAGE = re.compile(r"/(?:eq|equation|tex|latex|mathtex|mimetex)(?:\.\w+)?/?$")
+_DRAWN_PATH = re.compile(r"^/(?:svg|png|gif|g|tex|latex|equation_images)/(.+)$")
+_FILE_PATH = re.compile(r"\s*(?:[A-Za-z]:\\|\\\\\w)[^{}^$]*$")
+_FILE_END = re.compile(r"\.(?:png|svg|gif|jpe?g|webp)$")
 _SHORT = 3
 """Characters that any address may contain by chance."""
-_DESCRIPTION = re.compile(r"(?i)\W*(latex|equation|formula|math|image|tex)\b[\w\s]*")
+_DESCRIPTION = re.compile(
+    r"(?i)\W*(?:(?:latex|tex|equation|formula|formel|formule|f[oó]rmula|ecuaci[oó]n|формула|уравнение|math|image|img|picture)\b[\w\s.]*"
+    r"|(?:数学)?(?:公式|方程式?|图片|圖片|数式|수식)\s*\d*)\W*"
+)
+_LABELLED = re.compile(r"^\s*(?:(?:LaTeX|TeX):\s*|%\s*latex2html id marker \d+\s*)")
+_DELIMITED = re.compile(
+    r"\$\$(?P<dollars>[^$]+)\$\$|\$(?P<dollar>(?:[^$\\]|\\.)+)\$|\\\((?P<paren>.+)\\\)|\\\[(?P<bracket>.+)\\\]"
+    r"|\$(?P<habr>inline|display)\$(?P<body>.+)\$(?P=habr)\$"
+    r"|\\begin\{(?P<name>math|displaymath|equation\*?)\}(?P<environment>.+)\\end\{(?P=name)\}",
+    re.DOTALL,
+)
+_DISPLAYED = re.compile(r"\s*\\begin\{(?:align|alignat|gather|multline|eqnarray|flalign)\*?\}")
+_LONGEST_NAME = 80
+"""Characters; what is longer between dollars is no name, and would take long to be compared with one."""
+# Between dollars: a name, a template's variable, a price, no formula.
+_NO_FORMULA = re.compile(r"[A-Za-z]{4,}|\w*[A-Za-z]{2,}[._:][A-Za-z]{2,}[\w.:]*|[\d.,]+\s*(?:[-–+]\s*)?[A-Za-z]{0,3}\s.*|\W*")
+_COMMAND = re.compile(
+    r"\\(?:[dt]?frac|sqrt|sum|prod|i{1,3}nt|oint|lim(?:inf|sup)?|infty|partial|nabla|cdots?|[lvd]dots|times|div|pm|mp|circ|bullet"
+    r"|l(?:eq?|t|eqslant)|g(?:eq?|t|eqslant)|neq?|approx|equiv|sim(?:eq)?|cong|propto|notin|in|ni|sub(?:set|seteq)|sup(?:set|seteq)|cup|cap"
+    r"|setminus|emptyset|varnothing|forall|exists|neg|wedge|vee|oplus|otimes|to|gets|(?:long)?(?:left|right|leftright)arrow"
+    r"|(?:Long)?(?:Left|Right|Leftright)arrow|implies|iff|mapsto|alpha|beta|gamma|delta|(?:var)?epsilon|zeta|eta|(?:var)?theta|iota|kappa|lambda"
+    r"|mu|nu|xi|pi|(?:var)?rho|(?:var)?sigma|tau|upsilon|(?:var)?phi|chi|psi|omega|Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Upsilon|Phi|Psi|Omega"
+    r"|sin|cos|tan|cot|sec|csc|arc(?:sin|cos|tan)|sinh|cosh|tanh|log|ln|lg|exp|det|dim|ker|gcd|max|min|inf|sup|deg|arg|Pr|bmod|pmod|mod"
+    r"|math(?:bb|bf|rm|cal|frak|sf|tt|it|scr)|boldsymbol|bm|operatorname|text(?:rm|bf|it)?|mbox|hat|bar|vec|tilde|dot|ddot|over(?:line|brace|set)"
+    r"|under(?:line|brace|set)|widehat|widetilde|binom|choose|over|atop|left|right|[bB]ig[gG]?[lr]?|displaystyle|textstyle|quad|qquad|begin|ell"
+    r"|hbar|Re|Im|aleph|angle|triangle|perp|parallel|mid|langle|rangle|lfloor|rfloor|lceil|rceil|prime|boxed|stackrel|therefore|because|dag(?:ger)?"
+    r")(?![A-Za-z])"
+)
+_WORDING = re.compile(r"\\(?:text(?:rm|bf|it|sf|tt)?|mbox|hbox|mathrm|mathit|operatorname\*?)\s*\{[^{}]*\}")
+_ANY_COMMAND = re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+\*?|\\.")
+_DEEPEST = 20
+"""Levels of braces that are looked into for prose."""
+_BRACED = re.compile(r"\{[^{}]*\}")
+_PROSE = re.compile(
+    r"(?<![A-Za-z\u00c0-\u024f])[A-Za-z\u00c0-\u024f]{2,}[,.:;]?\s+[A-Za-z\u00c0-\u024f]{2,}(?![A-Za-z(])|(?:^|\s)[A-Za-z\u00c0-\u024f]{4,}(?:[,.:;]|\s+(?![-+=<>*/^_&]|\s)|$)"
+    r"|[\u0370-\u03ff\u0400-\u04ff]{4,}|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{2,}"
+)
 
 
-def may_be_formula(address: str, classes: str) -> bool:
-    """Whether an image comes from a service that draws formulas, or is said to be one."""
-    return _SOURCES.search(address) is not None or _CLASSES.search(classes) is not None
+@dataclass(frozen=True)
+class Picture:
+    """What the page says of an image; `addresses` begins with the one that is shown, behind it those that a script is to load."""
+
+    addresses: tuple[str, ...]
+    alt: str
+    classes: str
+    title: str = ""
 
 
-def image_formula(address: str, alt: str) -> str | None:
-    """TeX of an image that may be a formula; None for one that says nothing of it."""
-    if _looks_like_tex(alt, address):
-        return alt
-    return _address_source(address) if _SOURCES.search(address) else None
+def image_formula(picture: Picture) -> tuple[str, bool | None] | None:
+    """TeX of an image that is a formula, and whether it is displayed, None where only its place tells; None for any other image."""
+    alt = _LABELLED.sub("", picture.alt) if len(picture.alt) <= LONGEST else ""
+    title = picture.title if len(picture.title) <= LONGEST else ""
+    for text in (alt, title):
+        if found := _delimited(text):
+            return found
+    if is_tex(alt):
+        return strip_directives(alt), _DISPLAYED.match(alt) is not None or None
+    display = "ql-img-displayed" in picture.classes
+    addresses = [address for address in picture.addresses if len(address) <= LONGEST and not address.startswith("data:")]
+    service = any(_SERVICES.search(address) for address in addresses)
+    for address in addresses:
+        if asked := _asked(address, service):
+            return _delimited(asked) or (asked, display)
+    if _MATHWORLD.search(picture.classes) and _says_something(alt, addresses):
+        return (alt if "\\" in alt else asciimath.to_tex(alt)), "inline" not in picture.classes
+    if (service or _CLASSES.search(picture.classes)) and _says_something(alt, addresses):
+        return strip_directives(alt), display
+    return (title, display) if is_tex(title) else None
 
 
-def _looks_like_tex(alt: str, address: str) -> bool:
+def is_tex(text: str) -> bool:
+    """Whether a text has TeX commands and no prose."""
+    if "\\" not in text or _FILE_PATH.match(text) or not _COMMAND.search(text):
+        return False
+    rest = _ANY_COMMAND.sub(" + ", _WORDING.sub("", text))
+    for _ in range(_DEEPEST):
+        if (shorter := _BRACED.sub("", rest)) == rest:
+            break
+        rest = shorter
+    return _PROSE.search(rest) is None
+
+
+def _delimited(text: str) -> tuple[str, bool | None] | None:
+    """The formula of a text that is one formula between delimiters."""
+    text = text.strip()
+    if not text.startswith(("$", "\\")) or not (match := _DELIMITED.fullmatch(text)):
+        return None
+    if habr := match["habr"]:
+        return match["body"].strip(), habr == "display"
+    kind, source = next((kind, found) for kind, found in match.groupdict().items() if found is not None and kind != "name")
+    source = strip_directives(source)
+    if kind in ("dollar", "dollars") and not _COMMAND.search(source):
+        named = len(source) <= _LONGEST_NAME and _NO_FORMULA.fullmatch(source)
+        if named or _PROSE.search(_BRACED.sub("", source)):
+            return None
+    if match["name"]:
+        return source, False if match["name"] == "math" else None
+    return source, kind in ("dollars", "bracket")
+
+
+def _says_something(alt: str, addresses: list[str]) -> bool:
     """Whether an alternative text is the formula and no description ("equation", "LaTeX formula", the name of the file)."""
-    names_file = len(alt) > _SHORT and alt in address
+    names_file = len(alt) > _SHORT and any(alt in address for address in addresses)
     return bool(alt.strip()) and not names_file and not _DESCRIPTION.fullmatch(alt)
 
 
-def _address_source(address: str) -> str | None:
+def _asked(address: str, service: bool) -> str | None:
+    """TeX that an address asks for; of an address of no known service, only what cannot be anything else."""
+    if "?" not in address and "%" not in address and "\\" not in address and not service:
+        return None
     try:
-        query = urlsplit(address).query
+        parts = urlsplit(address)
     except ValueError:
         return None
-    field = _QUERY_FIELD.search(query)
-    # A form's field writes a space as "+"; a bare query means the sign.
-    return strip_directives(unquote_plus(field[1]) if field else unquote(query))
+    query = parts.query + (f"#{parts.fragment}" if parts.query and parts.fragment else "")
+    query = query.replace("&amp;", "&")
+    if field := _ASKED.search(query):
+        value = query[field.start(1) :] if r"\begin" in unquote(field[1]) and r"\end" not in unquote(field[1]) else field[1]
+        return _proven(unquote_plus(value), service)  # a form's field writes a space as "+"
+    if query and (service or _EQUATION_PAGE.search(parts.path)):
+        return _proven(unquote(query.removeprefix("f=")), service)  # a bare query means the sign
+    if path := _DRAWN_PATH.search(parts.path):
+        source = path[1]
+    else:
+        source = parts.path.rpartition("/")[2]
+        service = False  # what it asks for stands in no part of the path that is known
+    if path and "equation_images" in parts.path:
+        source = unquote(source)
+    source = unquote(_FILE_END.sub("", source))
+    return _proven(source, service and path is not None)
+
+
+def _proven(source: str, service: bool) -> str | None:
+    source = strip_directives(source)
+    if not source or (not service and not is_tex(source) and not _is_equation(source)):
+        return None
+    return source
+
+
+def _is_equation(source: str) -> bool:
+    """Whether a text without commands is a formula all the same: powers, indices or braces, no words."""
+    return len(source) <= 200 and re.search(r"[\w)}]\^[\w{(\\-]", source) is not None and not re.search(r"[A-Za-z]{3,}|[/?&:;~]", source)
