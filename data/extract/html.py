@@ -20,7 +20,7 @@ from data.extract import asciimath
 from data.extract.figures import figures, is_content
 from data.extract.formulas import collect
 from data.extract.language import detect_language
-from data.extract.lists import lists, rename
+from data.extract.lists import BULLET, bulleted, lists, rename, stray_items, with_bullets
 from data.extract.lone import MARK, marked, unmarked
 from data.extract.nesting import is_too_deep, without_tags
 from data.extract.raised import raised
@@ -31,7 +31,7 @@ _PLACEHOLDER = re.compile(rf"{_OPEN}(\d+){_CLOSE}")
 # Delimiters inside code, and the private-use characters that hide them from the search for typed TeX.
 _HIDDEN = {"$": "\ue002", "\\": "\ue003", "[": "\ue004", "`": "\ue005"}
 _SHOWN = {hidden: shown for shown, hidden in _HIDDEN.items()}
-_PRIVATE_USE = dict.fromkeys((_OPEN, _CLOSE, MARK, *_SHOWN), "")
+_PRIVATE_USE = dict.fromkeys((_OPEN, _CLOSE, MARK, BULLET, *_SHOWN), "")
 _CODE = "pre, code, kbd, samp, tt"
 # The tag would hide from every parser what the page's own script shows.
 _TEMPLATE = re.compile(r"</?(?:template|TEMPLATE)\b[^>]*>")
@@ -75,6 +75,7 @@ def extract(html: str) -> Extracted:
     code = tree.body.query_selector_all(_CODE).values() if tree.body else []
     scripts = raised(tree.body) if tree.body else []
     content_lists, menus = lists(tree.body) if tree.body else ([], [])
+    stray = stray_items(tree.body) if tree.body else []
     floating = figures(html, tree.body) if tree.body else []
     # From here on the tree changes, and no whole is searched any more.
     for formula in found:
@@ -85,8 +86,8 @@ def extract(html: str) -> Extracted:
         node.text = script
     for node in menus:
         node.remove()
-    for node in content_lists:
-        rename(tree, node, "menu")
+    for node in content_lists + stray:
+        bulleted(tree, node)
     for node in [node for node in floating if is_content(node, _has_formula)]:
         rename(tree, node, "div")
     for node in repeats:
@@ -99,7 +100,7 @@ def extract(html: str) -> Extracted:
     text = extract_plain_text(tree, main_content=True, alt_texts=False)
     if not text.strip():  # a layout that the main-content rules take for boilerplate altogether
         text = extract_plain_text(tree, main_content=False, alt_texts=False)
-    text = replace_typed(unmarked(text), placeholder)
+    text = replace_typed(with_bullets(unmarked(text)), placeholder)
     if "`" in text and _ASCIIMATH.search(html):
         text = _BACKTICKS.sub(lambda match: placeholder(asciimath.to_tex(match[1]), False, "asciimath"), text)
     language = detect_language(_PLACEHOLDER.sub(" ", text))

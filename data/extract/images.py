@@ -36,6 +36,7 @@ _DESCRIPTION = re.compile(
     r"(?i)\W*(?:(?:latex|tex|equation|formula|formel|formule|f[oó]rmula|ecuaci[oó]n|формула|уравнение|math|image|img|picture)\b[\w\s.]*"
     r"|(?:数学)?(?:公式|方程式?|图片|圖片|数式|수식)\s*\d*)\W*"
 )
+_ROLE = re.compile(r"\s*:math:`([^`]+)`\s*")  # what Sphinx writes when it did not understand its own markup
 _LABELLED = re.compile(r"^\s*(?:(?:LaTeX|TeX):\s*|%\s*latex2html id marker \d+\s*)")
 _DELIMITED = re.compile(
     r"\$\$(?P<dollars>[^$]+)\$\$|\$(?P<dollar>(?:[^$\\]|\\.)+)\$|\\\((?P<paren>.+)\\\)|\\\[(?P<bracket>.+)\\\]"
@@ -83,7 +84,7 @@ class Picture:
 
 def image_formula(picture: Picture) -> tuple[str, bool | None] | None:
     """TeX of an image that is a formula, and whether it is displayed, None where only its place tells; None for any other image."""
-    alt = _LABELLED.sub("", picture.alt) if len(picture.alt) <= LONGEST else ""
+    alt = _unlabelled(picture.alt) if len(picture.alt) <= LONGEST else ""
     title = picture.title if len(picture.title) <= LONGEST else ""
     for text in (alt, title):
         if found := _delimited(text):
@@ -113,6 +114,12 @@ def is_tex(text: str) -> bool:
             break
         rest = shorter
     return _PROSE.search(rest) is None
+
+
+def _unlabelled(text: str) -> str:
+    text = _LABELLED.sub("", text)
+    role = _ROLE.fullmatch(text)
+    return role[1] if role else text
 
 
 def _delimited(text: str) -> tuple[str, bool | None] | None:

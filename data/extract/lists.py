@@ -1,25 +1,35 @@
 """Lists that belong to the text.
 
 resiliparse's main-content rules drop every `<ul>`, since most of them are menus, and leave its indentation behind. So a list whose text
-is mostly in links is taken out before, and any other is renamed to `<menu>`, which those rules keep and print with bullets all the same.
+is mostly in links is taken out before, and any other is renamed to `<ol>`, which those rules keep; its items carry a mark, and the number
+before a mark becomes a bullet in the text. (`<menu>` is kept, too, but never closed: all that follows would be indented and have a bullet.)
 """
 
 from __future__ import annotations
 
+import re
+
 from resiliparse.parse.html import ElementNode, HTMLTree
+
+BULLET = "\ue007"
+"""A private-use character. Pages lose it before they are parsed."""
+_ITEM = 2 * BULLET  # one alone would be lost: see lone.py
+_NUMBER = r"(?:(?<!\d)\d{1,6}\.[ ]?)?"
+# The first item of a list that begins an item stands in that item's line: one bullet does for both.
+_NUMBERED = re.compile(rf"(?:{_NUMBER}{_ITEM}\s*(?={_NUMBER}{_ITEM}))*{_NUMBER}{_ITEM}\s*")
 
 MOST_LINKED = 0.5
 """Share of a list's characters in links from which it is a menu."""
 
 
 def lists(body: ElementNode) -> tuple[list[ElementNode], list[ElementNode]]:
-    """(content, menus): the `<ul>` elements whose text is mostly not in links, and the others. A list in a menu is not looked at."""
+    """(content, menus): lists without numbers whose text is mostly not in links, and the others. A list in a menu is not looked at."""
     content: list[ElementNode] = []
     menus: list[ElementNode] = []
     inside: set[int] = set()  # menus, and lists in them
-    for node in body.query_selector_all("ul").values():  # outer lists come first
+    for node in body.query_selector_all("ul, menu").values():  # outer lists come first
         parent = node.parent_element
-        outer = parent.closest("ul") if parent is not None else None
+        outer = parent.closest("ul, menu") if parent is not None else None
         if outer is not None and hash(outer) in inside:
             inside.add(hash(node))
         elif is_mostly_linked(node):
@@ -28,6 +38,38 @@ def lists(body: ElementNode) -> tuple[list[ElementNode], list[ElementNode]]:
         else:
             content.append(node)
     return content, menus
+
+
+def stray_items(body: ElementNode) -> list[ElementNode]:
+    """`<li>` elements outside any list."""
+    return body.query_selector_all(":not(ul):not(ol):not(menu) > li").values()
+
+
+def bulleted(tree: HTMLTree, node: ElementNode) -> None:
+    """Make a list without numbers a numbered one, and an item outside any list a block; `with_bullets` mends the text."""
+    if node.tag == "li":
+        _mark(tree, node)
+        rename(tree, node, "div")
+        return
+    child = node.first_element_child
+    while child is not None:
+        if child.tag == "li":
+            _mark(tree, child)
+        child = child.next_element_sibling
+    rename(tree, node, "ol")
+
+
+def _mark(tree: HTMLTree, item: ElementNode) -> None:
+    first = item.first_child
+    if first is not None and (item.text or "").strip():
+        mark = tree.create_text_node(_ITEM)
+        assert mark is not None, "only a tree without a document cannot make nodes"
+        item.insert_before(mark, first)
+
+
+def with_bullets(text: str) -> str:
+    """Text with a bullet before every item that `bulleted` marked."""
+    return _NUMBERED.sub("• ", text) if BULLET in text else text
 
 
 def is_mostly_linked(node: ElementNode) -> bool:

@@ -76,6 +76,7 @@ def test_a_picture_of_any_producer_is_its_formula(producer: str) -> None:
         ('<img src="1.png" alt="$$a$$">', "$$a$$"),
         ('<img src="1.png" alt="$display$a$display$">', "$$a$$"),
         ('<img src="1.png" alt="$n$">', "$n$"),
+        ('<img src="1.png" alt=":math:`z = \\sin x`">', r"$z = \sin x$"),
         ('<img src="1.png" alt="$ABC$">', "$ABC$"),
         ('<img src="1.png" alt="$\\triangle ABCD$">', r"$\triangle ABCD$"),
         ('<img src="1.png" alt="$12$">', "$12$"),
