@@ -80,7 +80,7 @@ def test_where_the_kernel_keeps_no_peak_none_is_recorded(tmp_path: Path, monkeyp
 
 def test_the_key_knows_nothing_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = build(Store(tmp_path / "here"), lambda space: {})
-    monkeypatch.setattr("data.store.environment", lambda: {"system": "another"})
+    monkeypatch.setattr("data.artifacts.environment", lambda: {"system": "another"})
     there = build(Store(tmp_path / "there"), lambda space: {})
     assert (there["key"], there["environment"]) == (here["key"], {"system": "another"})
 
