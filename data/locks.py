@@ -7,6 +7,7 @@ least one sees the other, on every store where a listing shows what was written 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -24,6 +25,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from data.errors import MathQuarryError
+from data.files import disk_error
 
 LEASE_SECONDS = 120.0
 """How long a lease holds without being renewed: it is renewed four times in that time."""
@@ -190,7 +192,7 @@ class Hold:
         return time.time() < self._until
 
     def write(self) -> None:
-        """Write the lease's file, with a new end."""
+        """Write the lease's file, with a new end. Raises `MathQuarryError` when the disk is full."""
         until = time.time() + LEASE_SECONDS
         folder = self._path.rsplit("/", 1)[0]
         for _ in range(ATTEMPTS):
@@ -201,6 +203,10 @@ class Hold:
                 return
             except (FileNotFoundError, FileExistsError):  # another holder removed the empty folder just now
                 continue
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise disk_error(error, Path(self._path)) from error
+                raise
         raise MathQuarryError(f"{self._path} cannot be written: its folder is removed again and again. Run again.")
 
     def remove(self) -> None:
@@ -235,8 +241,11 @@ def _lives(lease: Lease) -> bool:
 def _write(files: fsspec.AbstractFileSystem, path: str, content: bytes) -> None:
     if isinstance(files, LocalFileSystem):
         # A kill must not leave half a lease, which would hold until it runs out.
-        files.pipe_file(f"{path}.new", content)
-        Path(f"{path}.new").replace(path)
+        try:
+            files.pipe_file(f"{path}.new", content)
+            Path(f"{path}.new").replace(path)
+        finally:
+            Path(f"{path}.new").unlink(missing_ok=True)
     else:
         files.pipe_file(path, content)
 

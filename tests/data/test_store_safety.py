@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -410,3 +411,27 @@ def test_a_store_that_is_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("x")
     for command in (["ls"], ["sync"], ["verify"], ["gc"]):
         assert main(["ledger", *command, "--store", str(tmp_path / "store")]) == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 512 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", folder], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no right to mount a small file system: {mounted.stderr.decode()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_disk_that_is_full_before_a_stage_begins_is_said_and_leaves_nothing_in_the_way(small_disk: Path) -> None:
+    store = Store(small_disk / "store")
+    store.root.mkdir()
+    with (small_disk / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError, match="No space left"):
+        while True:
+            filler.write(bytes(4096))
+    with pytest.raises(MathQuarryError, match="No space left on device. Free some space"):
+        store.build(Identity("sft", 1, {}, {}), work)
+    (small_disk / "filler").unlink()
+    assert (store.build(Identity("sft", 1, {}, {}), work).path / "model").read_text() == "weights"
