@@ -7,7 +7,7 @@ stage whose artifact exists is skipped. Publishing is atomic: the folder is fill
 Layout of a store:
 
     artifacts/<stage>/<key>/manifest.json + files     work/<key>/scratch, out, lock     runs/<run>.json     ledger.duckdb
-    leases/<key>/*.json (who makes it: `data/locks.py`)     used/<key> (when it was last reused)
+    leases/<key>/NAME.json (who makes it: `data/locks.py`)     used/<key> (when it was last reused)
 
 A store may be an fsspec URL (`s3://bucket/prefix`). Then a local folder mirrors it: artifacts are built and read locally, uploaded when
 published (manifest last), and fetched when another host has published them (`data/mirror.py`).

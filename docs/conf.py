@@ -42,12 +42,12 @@ apidoc_modules = [
     }
     for room in ("data", "models", "tasks", "flows")
 ]
-autodoc_mock_imports = ["vllm"]
+autodoc_mock_imports = ["vllm", "docker", "prefect_docker"]
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True, "ignore-module-all": True}
 
 # `make docs` builds this too: a public name that has no docstring, or stands on no page, is an error.
-coverage_ignore_modules = [r"models\.rollout\.vllm"]  # not importable without vLLM
+coverage_ignore_modules = [r"models\.rollout\.vllm", r"flows\.worker"]  # not importable without vLLM, or without Prefect's Docker worker
 coverage_ignore_pyobjects = [r"flows\.served\.State"]  # Prefect's, with its result's type
 coverage_show_missing_items = True
 coverage_statistics_to_stdout = False
