@@ -32,8 +32,14 @@ test: $(READY)
 test-vllm: $(READY)
 	$(BIN)/python -m pytest -m vllm -q
 
+# On a host with an NVIDIA GPU: tests/cuda, then five minutes of GRPO on SmolLM2; writes build/gpu-check.md. Needs `make vllm smollm`.
+.PHONY: gpu-check
+gpu-check: $(READY)
+	$(BIN)/python -m tests.cuda
+
 # Real services: a Docker engine, Postgres, Prefect's server and workers, Chromium. On Debian as root, prepare installs what is missing.
-# About twenty minutes; with MATHQUARRY_TEST_RESTART_ENGINE=1, which says that the engine may be restarted, four more.
+# About twenty minutes; with MATHQUARRY_TEST_RESTART_ENGINE=1, which says that the engine may be restarted, four more; with
+# MATHQUARRY_TEST_LONG_OUTAGES=1, for servers that are away for minutes, fifteen more.
 test-serve: serve-ready
 	$(PYTEST) -m "serve or browser"
 
@@ -68,6 +74,13 @@ linkcheck: $(READY)
 	$(INSTALL) --group docs
 	$(SPHINX) -b linkcheck docs build/linkcheck
 
+# Single mistakes planted one at a time, and whether the tests notice; writes tests/MUTANTS.md. MODULES="data/store/store.py ..." for some of
+# tests/mutants/targets.toml, SAMPLE=0 for all mutants of a module. Seconds a mutant: hours for all.
+SAMPLE ?= 25
+.PHONY: mutants
+mutants: $(READY)
+	$(BIN)/python -m tests.mutants --sample $(SAMPLE) $(MODULES)
+
 # Questions to a ledger of a million artifacts, and rebuilding one: about ten minutes and 3 GB of disk.
 .PHONY: bench-ledger
 bench-ledger: $(READY)
@@ -90,6 +103,11 @@ smollm: $(READY)
 images:
 	docker/images
 
+# The GPU image, built here and tried without a GPU: 3 GB of downloads, ten minutes. On request, and not in CI.
+.PHONY: gpu-image-test
+gpu-image-test:
+	docker/gpu-image-test
+
 up:
 	docker/up
 
@@ -102,13 +120,18 @@ lock: $(READY)
 # The image that a model's programs run in (docs/sandbox.md). BUILD_OPTIONS go to `docker build`.
 sandbox: $(READY)
 	. docker/bases && docker build --build-arg BASE_IMAGE="$$BASE_IMAGE" $(BUILD_OPTIONS) -f docker/sandbox.Dockerfile \
-		-t $$($(BIN)/python -c "from data.programs.container import image_name; print(image_name())") .
+		-t $$($(BIN)/python -c "from mathquarry.data.programs.container import image_name; print(image_name())") .
 
 $(READY): pyproject.toml Makefile
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
 	$(INSTALL) -e . --group dev
 	touch $@
 
 clean:
 	rm -rf .venv
+
+# The wheel, in dist/: `pip install dist/*.whl` gives one package, mathquarry, and the command of that name.
+.PHONY: wheel
+wheel: $(READY)
+	$(UV) build --quiet --wheel --out-dir dist .

@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never half of it."""
+"""Writes files so that a reader sees the old content or the new, never half of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data.errors import MathQuarryError
+from mathquarry.data.errors import MathQuarryError
 
 _HERE, _EXCHANGE = -100, 2
 """`AT_FDCWD` and `RENAME_EXCHANGE` of renameat2(2)."""
@@ -22,7 +22,7 @@ _HERE, _EXCHANGE = -100, 2
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends without an error, sync it to disk and rename it to `path`.
 
-    Raises `MathQuarryError` when the disk is full. On any error the temporary file is removed and `path` is as it was.
+    Raises `MathQuarryError` when the disk is full. On any error the temporary file is removed and `path` stays unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -52,12 +52,12 @@ def sync_path(path: Path) -> None:
 
 
 def exchange(new: Path, place: Path) -> None:
-    """Put the folder `new` at `place`; a folder that is there moves to where `new` was, in one step, so that no moment is without either.
+    """Move the folder `new` to `place`. An existing folder there moves to where `new` was, in one step, so `place` always exists.
 
-    A file system without such a step does it in two, and puts the old one back when the second fails.
+    On a file system without an atomic exchange this takes two steps, and the old folder is restored if the second fails.
     """
     try:
-        # Also replaces an empty folder.
+        # This also replaces an empty folder.
         new.rename(place)
         return
     except OSError as error:
@@ -83,7 +83,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_json_lines(path: Path, records: Iterable[Any]) -> int:
-    """Write one JSON value a line, atomically. Returns how many."""
+    """Write one JSON value per line, atomically. Returns the number of lines."""
     count = 0
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for record in records:

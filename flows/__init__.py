@@ -1,1 +1,1 @@
-"""The order of things: Prefect flows, recipes and the command line."""
+"""Prefect flows that order the stages, recipes, and the command line."""

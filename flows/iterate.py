@@ -1,64 +1,57 @@
-"""Algorithm 1 (paper section 4.1): iterations of reinforcement learning, from whatever a run has made already.
+"""Algorithm 1 (paper section 4.1): iterations of reinforcement learning, continuing from the artifacts that a run has.
 
-The pipeline does all of a recipe's iterations, a schedule one more; both come here. In the paper an iteration ends with the reward model's
-refresh. Here the refresh comes when the next iteration starts, which is the same order; after the last there is none, since nothing would
-use it. A reward model is trained only where something uses it: as the judge, or as what PPO's value model starts from.
+The pipeline runs all of a recipe's iterations; a schedule runs one more. Both use this module. In the paper, an iteration ends with the
+refresh of the reward model. Here the next iteration starts with it, which is the same order, and the last iteration has no unused refresh.
+A reward model is only trained if it is used: as a reward, or to initialise PPO's value model.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
-from flows.evaluate import evaluate_flow
-from flows.grpo import grpo_flow
-from flows.harness import harness_flow
-from flows.reward import reward_flow, reward_refresh_flow
-
-if TYPE_CHECKING:
-    from flows.pipeline import Run
-    from flows.recipe import Recipe
+from mathquarry.flows.recipe import Recipe
+from mathquarry.flows.recorded_run import Run
+from mathquarry.flows.stages.evaluate import evaluate_flow
+from mathquarry.flows.stages.grpo import grpo_flow
+from mathquarry.flows.stages.harness import harness_flow
+from mathquarry.flows.stages.made import Made
+from mathquarry.flows.stages.reward import reward_refresh_flow
 
 
-def iterate(run: Run, recipe: Recipe, made: Mapping[str, str], last: int) -> None:
-    """Every stage from the state `made` to the end of iteration `last`.
+def iterate(run: Run, recipe: Recipe, made: Made, last: int) -> None:
+    """Run every stage from the artifacts in `made` to the end of iteration `last`.
 
-    `made` maps names of stages to references: what supervised training made (`problems`, `pretrain`, `curate`, `sft`), and of earlier
-    iterations `grpo-<iteration>` and `reward-<refreshes before it>`. A first reward model that the recipe asks for and that is not there is
-    trained as if the recipe had asked for it from the start.
+    `made.before` maps names of a run's stages to references: `grpo-<iteration>` and `reward-<number of refreshes>` for earlier iterations.
+    If the recipe needs a first reward model and there is none, it is trained in the same way as at the start of a run.
     """
-    problems = made["problems"]
-    done = iterations_done(made)
-    policy = made[f"grpo-{done}" if done else "sft"]
-    rewards = [made[f"reward-{number}"] for number in range(done) if f"reward-{number}" in made] or _first_reward(run, recipe, made)
-    examples = made["curate"] if recipe.grpo.paradigm.data == "examples" else None
+    before = made.before
+    done = iterations_done(before)
+    policy = before[f"grpo-{done}"] if done else made.policy
+    uses_reward = recipe.grpo.uses_reward_model
+    refreshes = [f"reward-{number}" for number in range(1, done)]
+    rewards = [made.reward, *(before[name] for name in refreshes if name in before)] if uses_reward else []
+    examples = made.examples if recipe.grpo.paradigm.data == "examples" else None
     for iteration in range(done + 1, last + 1):
-        judge = None
-        if recipe.grpo.paradigm.uses_reward_model:
+        reward_model = None
+        if uses_reward:
             if iteration > 1 and recipe.refresh.enabled:
-                refresh = (recipe.reward, recipe.refresh, policy, problems, list(rewards), iteration - 1)
+                refresh = (recipe.reward, recipe.refresh, policy, made.problems, list(rewards), iteration - 1)
                 rewards.append(run.stage(f"reward-{iteration - 1}", reward_refresh_flow, *refresh))
-            judge = rewards[-1]
-        policy = run.stage(f"grpo-{iteration}", grpo_flow, recipe.grpo, policy, judge, problems, iteration, examples)
-        score(run, recipe, f"rl-{iteration}", policy, problems)
+            reward_model = rewards[-1]
+        policy = run.stage(f"grpo-{iteration}", grpo_flow, recipe.grpo, policy, reward_model, made.problems, iteration, examples)
+        score(run, recipe, f"rl-{iteration}", policy, made)
 
 
 def iterations_done(names: Iterable[str]) -> int:
-    """How many iterations there are among the names of a run's stages."""
+    """Return the number of iterations among the names of a run's stages."""
     numbers = (re.fullmatch(r"grpo-(\d+)", name) for name in names)
     return max((int(number[1]) for number in numbers if number), default=0)
 
 
-def score(run: Run, recipe: Recipe, name: str, policy: str, problems: str) -> None:
-    """Score a policy on the held-out questions, and on the harness' benchmarks where the recipe names any."""
-    run.stage(f"evaluate-{name}", evaluate_flow, recipe.evaluate, policy, problems)
-    if recipe.harness.tasks:
+def score(run: Run, recipe: Recipe, name: str, policy: str, made: Made) -> None:
+    """Score a policy on the held-out questions and on the harness's benchmarks, if the recipe has any; unless the run ends before."""
+    if run.wants("evaluate"):
+        run.stage(f"evaluate-{name}", evaluate_flow, recipe.evaluate, policy, made.problems)
+    if recipe.harness.tasks and run.wants("harness"):
         run.stage(f"harness-{name}", harness_flow, recipe.harness, policy)
-
-
-def _first_reward(run: Run, recipe: Recipe, made: Mapping[str, str]) -> list[str]:
-    if not recipe.grpo.paradigm.uses_reward_model:
-        return []
-    start = made["pretrain" if recipe.reward.initialise_from == "base" else "sft"]
-    return [run.stage("reward-0", reward_flow, recipe.reward, start, made["sft"], made["problems"])]

@@ -6,55 +6,96 @@ import difflib
 import json
 import os
 import re
-import tomllib
 from collections.abc import Mapping
-from datetime import date, time
-from importlib import resources
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 
-from data.config import Config, CrawlConfig, CurateConfig, MineConfig, Positive, ProblemsConfig, ProgramsConfig
-from data.errors import MathQuarryError
-from models.config import (
-    CompareConfig,
-    EvaluateConfig,
-    GRPOConfig,
-    HarnessConfig,
-    PretrainConfig,
-    PretrainedModel,
-    RefreshConfig,
-    RejectionConfig,
-    RewardConfig,
-    ScratchModel,
-    SFTConfig,
-)
-from models.experiments import AblateConfig
+from mathquarry.data.config import HOW, Config, Positive
+from mathquarry.data.crawl.config import CrawlConfig
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.mine.config import MineConfig
+from mathquarry.data.problems.config import ProblemsConfig
+from mathquarry.data.programs.config import ProgramsConfig
+from mathquarry.data.solutions.config import CurateConfig
+from mathquarry.flows.recipe_files import apply_override, read_recipe
+from mathquarry.flows.renamed import RENAMED, REPLACED, renamed_value
+from mathquarry.models.config import Tracker
+from mathquarry.models.evaluate.config import EvaluateConfig, HarnessConfig, RejectionConfig
+from mathquarry.models.experiments import AblateConfig, CompareConfig
+from mathquarry.models.policy.config import PretrainedModel, ScratchModel
+from mathquarry.models.reward.config import RefreshConfig, RewardConfig
+from mathquarry.models.rl.config import GRPOConfig
+from mathquarry.models.train.config import PretrainConfig, SFTConfig
 
 PREFIX = "MATHQUARRY_"
-DEPTH = 20
-"""Sections and lists within each other, in a recipe."""
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 Place = tuple[str | int, ...]
-"""Where a value is in a recipe: names of sections and fields, numbers of entries."""
-SANDBOXES: tuple[Place, ...] = (("rejection", "tools", "programs"), ("evaluate", "tools", "programs"), ("harness", "programs"))
-"""Sections that section `programs` is copied to."""
+"""The location of a value in a recipe: names of sections and fields, indices of list entries."""
+SAMPLERS = ("rejection", "grpo", "evaluate")
+SANDBOXES: tuple[Place, ...] = (*((section, "tools", "programs") for section in SAMPLERS), ("harness", "programs"))
+"""Sections to which section `programs` is copied."""
+
+
+class StartConfig(Config):
+    """Artifacts, models or texts to start from. A recipe with `policy` only runs the training stages that it has sections for."""
+
+    policy: str | None = Field(
+        None,
+        description="Policy to start from: a Hugging Face folder, a `.gguf` file, a name on the hub (`owner/name`, or "
+        "`owner/name@revision`), or an artifact of stage `pretrain`, `sft`, `grpo` or `import`: its key, or `stage/key`. The stages that "
+        "make a base model (`crawl`, `mine`, `pretrain`) are then skipped, unless `stages` has `pretrain`.",
+    )
+    chat_template: Literal["own", "paper"] | None = Field(
+        None,
+        description="Prompt template of an external policy: its tokenizer's own, or the paper's (none: the tokenizer's, if it has one).",
+    )
+    corpus: str | None = Field(
+        None,
+        description="Corpus to pretrain on: an artifact of stage `mine`, or texts, in the forms of `pretrain.mix` (column `text`).",
+    )
+    crawl: str | None = Field(None, description="Crawl to mine: an artifact of stage `crawl`.")
+    reward: str | None = Field(
+        None,
+        description="First reward model: an artifact of stage `reward`, or a Hugging Face folder or hub name of a token classifier with "
+        "one label and the policy's tokenizer.",
+    )
+    stages: list[Literal["pretrain", "sft", "grpo"]] | None = Field(
+        None,
+        description="Training after `policy` (none: those of `pretrain`, `sft` and `grpo` that the recipe has a section for). Every policy "
+        "is evaluated.",
+    )
+
+    @model_validator(mode="after")
+    def _stages_follow_a_policy(self) -> StartConfig:
+        if self.stages is not None and self.policy is None:
+            raise ValueError("stages needs policy; `--until STAGE` ends a run early")
+        return self
+
+    def leaves_out(self, stage: Literal["pretrain", "sft", "grpo"]) -> bool:
+        """Whether this training stage is skipped."""
+        return self.policy is not None and stage not in (self.stages or [])
 
 
 class Recipe(Config):
-    """Every choice of a run, one section a stage."""
+    """All settings of a run, one section per stage."""
 
     name: str = Field(description="Name of the recipe.")
-    description: str = Field("", description="What it is for, in a sentence.")
-    seed: int = Field(0, description="Seed of every section that sets none of its own.")
+    description: str = Field("", description="Purpose of the recipe, in one sentence.")
+    seed: int = Field(0, description="Seed of every section that does not set its own.")
+    trackers: list[Tracker] = Field(
+        [], description="Experiment trackers of every section that names none of its own.", json_schema_extra=HOW
+    )
     iterations: Positive = Field(
         2, description="Iterations of GRPO, each with a new reference and a refreshed reward model (paper reports 2)."
     )
+    start: StartConfig = StartConfig()
     problems: ProblemsConfig = ProblemsConfig()
     crawl: CrawlConfig = CrawlConfig()
     mine: MineConfig = MineConfig()
-    model: ScratchModel | PretrainedModel = Field(PretrainedModel(), discriminator="kind", description="What pretraining starts from.")
+    model: ScratchModel | PretrainedModel = Field(
+        PretrainedModel(), discriminator="kind", description="Model that pretraining starts from."
+    )
     pretrain: PretrainConfig = PretrainConfig()
     curate: CurateConfig = CurateConfig()
     sft: SFTConfig = SFTConfig()
@@ -66,13 +107,13 @@ class Recipe(Config):
     harness: HarnessConfig = HarnessConfig()
     compare: CompareConfig = CompareConfig()
     ablate: AblateConfig = AblateConfig()
-    programs: ProgramsConfig = Field(ProgramsConfig(), description="The sandbox of every section that names none of its own.")
+    programs: ProgramsConfig = Field(ProgramsConfig(), description="Sandbox of every section that does not set its own.")
 
     _variables: dict[Place, str] = PrivateAttr(default_factory=dict)
-    """Place of each value that an environment variable filled in -> how it was written."""
+    """Location of each value that came from an environment variable -> the text in the recipe."""
 
     def recorded(self) -> dict[str, Any]:
-        """The recipe as a run records it: where a variable was filled in, its name stands, not its value."""
+        """Return the recipe as a run records it: with the names of environment variables instead of their values."""
         values = self.model_dump(mode="json")
         sandbox = values["programs"]
         copies = [place for place in SANDBOXES if _at(values, place) == sandbox]
@@ -86,16 +127,17 @@ class Recipe(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _seed_every_section(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if not isinstance(values.get("seed"), int):
-            return values
-        seeded = dict(values)
+    def _share_with_sections(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Seed and trackers of the recipe are those of every section that sets none of its own."""
+        shared = {name: values[name] for name, kind in (("seed", int), ("trackers", list)) if isinstance(values.get(name), kind)}
+        given = dict(values)
         for name, field in cls.model_fields.items():
-            section = field.annotation
-            if isinstance(section, type) and issubclass(section, Config) and "seed" in section.model_fields:
-                chosen = values.get(name, {})
-                seeded[name] = {"seed": values["seed"], **chosen} if isinstance(chosen, Mapping) else chosen
-        return seeded
+            section, chosen = field.annotation, values.get(name, {})
+            if isinstance(section, type) and issubclass(section, Config) and isinstance(chosen, Mapping):
+                own = {key: value for key, value in shared.items() if key in section.model_fields}
+                if own:
+                    given[name] = {**own, **chosen}
+        return given
 
     @model_validator(mode="before")
     @classmethod
@@ -103,7 +145,7 @@ class Recipe(Config):
         if not isinstance(values.get("programs"), Mapping):
             return values
         chosen = dict(values)
-        for name in ("rejection", "evaluate"):
+        for name in SAMPLERS:
             section = values.get(name, {})
             if isinstance(section, Mapping) and isinstance(section.get("tools", {}), Mapping):
                 chosen[name] = {**section, "tools": {"programs": values["programs"], **section.get("tools", {})}}
@@ -113,50 +155,33 @@ class Recipe(Config):
         return chosen
 
 
-def recipe_names() -> list[str]:
-    """Names of the recipes that come with MathQuarry."""
-    return sorted(entry.name.removesuffix(".toml") for entry in resources.files("flows").joinpath("recipes").iterdir())
-
-
 def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
-    """Read a recipe by name or path, apply `section.field=value` overrides, and check it.
+    """Read a recipe by name or path, with the recipe it extends, apply `section.field=value` overrides, and validate it.
 
-    Values may use `${MATHQUARRY_NAME}` and `${MATHQUARRY_NAME:-default}`; variables with another prefix are refused, since secrets are
-    among them. Raises `MathQuarryError` naming the recipe and every field that is wrong.
+    Values can use `${MATHQUARRY_NAME}` and `${MATHQUARRY_NAME:-default}`. Variables with other prefixes are refused, since they can be
+    secrets. Raises `MathQuarryError` with the recipe and every wrong field.
     """
-    path = Path(name) if name.endswith(".toml") else Path(str(resources.files("flows").joinpath(f"recipes/{name}.toml")))
-    if not path.is_file():
-        raise MathQuarryError(f"there is no recipe {name}. Known recipes: {', '.join(recipe_names())}; or give the path of a .toml file.")
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-        _check_values(values, name)
-    except tomllib.TOMLDecodeError as error:
-        raise MathQuarryError(f"{path} is not TOML: {error}.") from None
-    except UnicodeDecodeError as error:
-        raise MathQuarryError(f"{path} is not UTF-8 (byte {error.start}: {error.reason}). Save it as UTF-8.") from None
-    except RecursionError:
-        raise MathQuarryError(f"{path} is nested too deep: a recipe has sections and values, and few levels.") from None
-    except ValueError as error:  # a whole number of more than 4,300 digits
-        raise MathQuarryError(f"{path} has a value that cannot be read: {error}.") from None
-    except OSError as error:
-        raise MathQuarryError(f"{path} cannot be read: {error.strerror or error}.") from None
-    values.setdefault("name", path.stem)
+    values = read_recipe(name)
     for override in overrides or []:
-        _apply(values, override)
+        apply_override(values, override)
     return _filled(values, name)
 
 
 def override_recipe(values: Mapping[str, Any], overrides: list[str]) -> Recipe:
-    """A recipe as a run recorded it, with `section.field=value` overrides. Raises `MathQuarryError` naming every field that is wrong."""
+    """Load a recipe that a run recorded, with `section.field=value` overrides. Raises `MathQuarryError` with every wrong field."""
     changed = json.loads(json.dumps(values))
     for override in overrides:
-        _apply(changed, override)
+        apply_override(changed, override)
     return _filled(changed, str(changed.get("name")))
 
 
 def _filled(values: dict[str, Any], name: str) -> Recipe:
-    """The recipe of these values, with variables filled in."""
+    """Return the recipe of these values, with environment variables filled in."""
     variables: dict[Place, str] = {}
+    start = values.get("start")
+    if isinstance(start, Mapping) and start.get("policy") and start.get("stages") is None:
+        # Decided here, while it is known which sections were written in the file. A run records it.
+        values = {**values, "start": {**start, "stages": [stage for stage in ("pretrain", "sft", "grpo") if stage in values]}}
     try:
         recipe = Recipe.model_validate(_expand(values, name, (), variables))
     except ValidationError as error:
@@ -165,43 +190,8 @@ def _filled(values: dict[str, Any], name: str) -> Recipe:
     return recipe
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
-    field, sign, text = override.partition("=")
-    if not sign or not field:
-        raise MathQuarryError(f"--set {override}: write it as section.field=value.")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    except (RecursionError, ValueError) as error:
-        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise MathQuarryError(f"--set {field}: the value cannot be read: {reason}.") from None
-    _check_values(value, f"--set {field}")
-    *sections, last = field.strip().split(".")
-    for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
-            raise MathQuarryError(f"--set {override}: {section} is a value, not a section.")
-    values[last] = value
-
-
-def _check_values(value: Any, where: str, depth: int = 0) -> None:
-    """Raises `MathQuarryError` for what TOML allows and a recorded config, which is JSON in a database, cannot hold."""
-    if isinstance(value, (Mapping, list)):
-        if depth == DEPTH:
-            raise MathQuarryError(f"{where} is nested more than {DEPTH} deep.")
-        for part in value.values() if isinstance(value, Mapping) else value:
-            _check_values(part, where, depth + 1)
-    elif isinstance(value, int) and abs(value) >= 2**63:
-        raise MathQuarryError(f"{where} has a whole number of more than 64 bits. No setting is that large.")
-    elif isinstance(value, (date, time)):
-        raise MathQuarryError(f"{where} has a date or a time: {value}. Put it in quotes.")
-    elif isinstance(value, str) and not value.isascii() and value.encode("utf-8", "replace").decode() != value:
-        raise MathQuarryError(f"{where} has bytes that are not UTF-8.")  # from the command line, where they come as surrogates
-
-
 def _expand(value: Any, recipe: str, place: Place, variables: dict[Place, str]) -> Any:
-    """The value with variables filled in; `variables` gets the places where there were some."""
+    """Return the value with environment variables filled in. Their locations are added to `variables`."""
     if isinstance(value, Mapping):
         return {key: _expand(entry, recipe, (*place, key), variables) for key, entry in value.items()}
     if isinstance(value, list):
@@ -218,7 +208,7 @@ def _check_variable(match: re.Match[str], where: str) -> None:
     if not match[1].startswith(PREFIX):
         raise MathQuarryError(
             f"{where}: ${{{match[1]}}} is not filled in, since its value would be recorded. "
-            f"Only environment variables named {PREFIX}... are; set one of those to what a run may record."
+            f"Only environment variables named {PREFIX}... are allowed. Use one of these for values that can be recorded."
         )
     if match[1] not in os.environ and match[2] is None:
         raise MathQuarryError(f"{where}: ${{{match[1]}}} is not set. Set the environment variable {match[1]}.")
@@ -231,7 +221,7 @@ def _at(values: Any, place: Place) -> Any:
 
 
 def _explain(name: str, error: ValidationError) -> str:
-    lines = [f"recipe {name} does not fit:"]
+    lines = []
     for problem in error.errors():
         # Union tags (`source.generated.pages`) are pydantic's, not the recipe's.
         place = [str(part) for part in problem["loc"]]
@@ -239,11 +229,20 @@ def _explain(name: str, error: ValidationError) -> str:
             part for part in place if part not in ("generated", "files", "common-crawl", "common-crawl-records", "scratch", "pretrained")
         )
         if problem["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(place[-1], _fields_beside(place), n=1)
-            lines.append(f"  {field}: there is no such field" + (f"; did you mean {close[0]}?" if close else "."))
+            beside = _fields_beside(place)
+            new = RENAMED.get(place[-1])
+            close = difflib.get_close_matches(place[-1], beside, n=1)
+            advice = f"there is no such field; did you mean {close[0]}?" if close else "there is no such field."
+            advice = f"this field was removed: {REPLACED[field]}" if field in REPLACED else advice
+            lines.append(f"{field}: {f'renamed to {new}.' if new in beside else advice}")
+        elif value := renamed_value(field, problem["input"]):
+            lines.append(f"{field}: {problem['input']!r} was renamed to {value!r}.")
         else:
-            lines.append(f"  {field}: {problem['msg']} (got {problem['input']!r})")
-    return "\n".join(lines)
+            # A validator's own sentence names the values that it speaks of; a whole section would hide it.
+            own = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{field}: {own}" if own != problem["msg"] else f"{field}: {own} (got {problem['input']!r})")
+    said = f"recipe {name} does not fit:"
+    return f"{said} {lines[0]}" if len(lines) == 1 else "\n  ".join([said, *lines])
 
 
 def _fields_beside(place: list[str]) -> list[str]:

@@ -1,1 +1,1 @@
-"""Tokens and weights: torch, transformers, and vLLM in one file. Knows nothing of Prefect."""
+"""Tokens and weights: everything that uses torch, transformers or vLLM. Does not know Prefect."""

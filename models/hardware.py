@@ -1,4 +1,4 @@
-"""GPUs as a plan sees them: peak rates from the makers' data sheets, and the shares of them that training reaches."""
+"""GPUs for plans: peak rates from the vendors' data sheets, and the shares of them that training reaches."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class GPU:
-    """Peak rates of one GPU: dense bfloat16 FLOP/s, memory in bytes, memory and links in bytes a second (one direction)."""
+    """Peak rates of one GPU: dense bfloat16 FLOP/s, memory in bytes, memory and links in bytes per second (one direction)."""
 
     flops: float
     memory: float
     bandwidth: float
     link: float
-    """To its neighbours in the same node."""
+    """Bandwidth to other GPUs in the same node."""
 
 
 GPUS: dict[str, GPU] = {
@@ -26,17 +26,17 @@ GPUS: dict[str, GPU] = {
     "l40s": GPU(362e12, 48e9, 0.864e12, 32e9),
     "rtx4090": GPU(165e12, 24e9, 1.01e12, 32e9),
 }
-"""By the name that `mathquarry plan --gpu` takes, which is also in the name that the driver gives the GPU."""
+"""Keys are the names that `mathquarry plan --gpu` takes. The driver's name of the GPU contains them too."""
 
 GPUS_A_NODE = 8
 NODE_LINK = 50e9
-"""Bytes a second between nodes for each GPU: 400 Gbit/s."""
+"""Bytes per second between nodes for each GPU: 400 Gbit/s."""
 TRAIN_UTILISATION = 0.4
-"""Share of the peak that training and scoring whole sequences reach."""
+"""Share of the peak FLOP/s that training and scoring whole sequences reach."""
 GENERATE_UTILISATION = 0.3
-"""Share of the peak that generation reaches where arithmetic limits it."""
+"""Share of the peak FLOP/s that generation reaches if arithmetic is the limit."""
 BANDWIDTH_UTILISATION = 0.6
-"""Share of the memory's bandwidth that generation reaches where reading limits it."""
+"""Share of the peak memory bandwidth that generation reaches if reading is the limit."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,11 @@ class Cluster:
     count: int
 
     @property
+    def flops(self) -> float:
+        """Peak FLOP/s of all GPUs."""
+        return self.gpu.flops * self.count
+
+    @property
     def link(self) -> float:
-        """Bytes a second that a GPU can send while all do: the slower of the two networks that it needs."""
+        """Bytes per second that each GPU can send when all send: the slower of the two networks in use."""
         return self.gpu.link if self.count <= GPUS_A_NODE else min(self.gpu.link, NODE_LINK)

@@ -1,20 +1,20 @@
-"""Task `crawl`: the WARC files that mining reads, generated, already here, or fetched."""
+"""Task `crawl`: the WARC files that mining reads: generated, local, or fetched."""
 
 from __future__ import annotations
 
 from prefect import task
 
-from data.config import CrawlConfig
-from data.store import BuildMode
-from tasks.stage import Produced, produce
+from mathquarry.data.crawl.config import CrawlConfig
+from mathquarry.data.store.store import BuildMode
+from mathquarry.tasks.stage import StageResult, produce
 
 VERSION = 1
 
 
 @task(name="crawl")
-def crawl(store: str, config: CrawlConfig, problems: str, mode: BuildMode = "reuse") -> Produced:
-    """Artifact: `warcs.json`; fetched and generated WARC files too, and for the mini-web `truth.jsonl`."""
-    from data.crawl.build import build_crawl, outside_sources
+def crawl(store: str, config: CrawlConfig, problems: str, mode: BuildMode = "reuse") -> StageResult:
+    """Artifact: `warcs.json`, fetched or generated WARC files, and `truth.jsonl` for the mini-web."""
+    from mathquarry.data.crawl.build import build_crawl, outside_sources
 
     return produce(
         store,
@@ -22,7 +22,7 @@ def crawl(store: str, config: CrawlConfig, problems: str, mode: BuildMode = "reu
         VERSION,
         {"crawl": config},
         {"problems": problems},
-        lambda space, inputs: build_crawl(config, inputs["problems"], space),
+        lambda workspace, inputs: build_crawl(config, inputs["problems"], workspace),
         sources=outside_sources(config),
         mode=mode,
     )

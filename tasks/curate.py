@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from prefect import task
 
-from data.config import CurateConfig
-from data.store import BuildMode
-from tasks.stage import Produced, produce
+from mathquarry.data.solutions.config import CurateConfig
+from mathquarry.data.store.store import BuildMode
+from mathquarry.tasks.stage import StageResult, produce
 
 VERSION = 4
 
 
 @task(name="curate")
-def curate(store: str, config: CurateConfig, problems: str, mode: BuildMode = "reuse") -> Produced:
+def curate(store: str, config: CurateConfig, problems: str, mode: BuildMode = "reuse") -> StageResult:
     """Artifact: `examples.jsonl`, and `dropped.jsonl` with a reason for each problem left out."""
-    from data.solutions.curate import curate as make_examples
+    from mathquarry.data.solutions.curate import curate as make_examples
 
     return produce(
         store,
@@ -22,6 +22,7 @@ def curate(store: str, config: CurateConfig, problems: str, mode: BuildMode = "r
         VERSION,
         {"curate": config},
         {"problems": problems},
-        lambda space, inputs: make_examples(config, inputs["problems"], space),
+        lambda workspace, inputs: make_examples(config, inputs["problems"], workspace),
+        sources=[files.path for files in config.files],
         mode=mode,
     )

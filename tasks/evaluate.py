@@ -7,22 +7,22 @@ from typing import Any
 
 from prefect import task
 
-from data.store import BuildMode
-from data.workspace import Workspace
-from models.config import EvaluateConfig
-from tasks.stage import Produced, produce
+from mathquarry.data.store.store import BuildMode
+from mathquarry.data.store.workspace import Workspace
+from mathquarry.models.evaluate.config import EvaluateConfig
+from mathquarry.tasks.stage import StageResult, produce
 
-VERSION = 5
+VERSION = 6
 
 
 @task(name="evaluate")
-def evaluate(store: str, config: EvaluateConfig, policy: str, problems: str, mode: BuildMode = "reuse") -> Produced:
+def evaluate(store: str, config: EvaluateConfig, policy: str, problems: str, mode: BuildMode = "reuse") -> StageResult:
     """Artifact: `scores.json` and every answer with its verdict."""
 
-    def work(space: Workspace, inputs: dict[str, Path]) -> dict[str, Any]:
-        from models.evaluate import evaluate as score
+    def work(workspace: Workspace, inputs: dict[str, Path]) -> dict[str, Any]:
+        from mathquarry.models.evaluate.evaluate import evaluate as score
 
-        return score(config, inputs["policy"] / "model", inputs["problems"], space)
+        return score(config, inputs["policy"] / "model", inputs["problems"], workspace)
 
     return produce(
         store,

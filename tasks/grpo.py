@@ -1,4 +1,4 @@
-"""Task `grpo`: one iteration of group relative policy optimisation (paper Algorithm 1), or of another method in its frame."""
+"""Task `grpo`: one iteration of group relative policy optimization (paper Algorithm 1), or of another method in the same framework."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any
 
 from prefect import task
 
-from data.store import BuildMode
-from data.workspace import Workspace
-from models.config import GRPOConfig
-from tasks.stage import Produced, produce
+from mathquarry.data.store.store import BuildMode
+from mathquarry.data.store.workspace import Workspace
+from mathquarry.models.rl.config import GRPOConfig
+from mathquarry.models.rl.rewards.config import FunctionReward
+from mathquarry.models.rl.rewards.function import function_source
+from mathquarry.tasks.stage import StageResult, produce
 
-VERSION = 3
+VERSION = 4
 
 
 @task(name="grpo")
@@ -25,20 +27,23 @@ def grpo(
     iteration: int,
     examples: str | None = None,
     mode: BuildMode = "reuse",
-) -> Produced:
+) -> StageResult:
     """Artifact: the policy after this iteration, and every rollout. `reward` and `examples` are for methods that use them."""
 
-    def work(space: Workspace, folders: dict[str, Path]) -> dict[str, Any]:
-        from models.rl.grpo import grpo_iteration
+    def work(workspace: Workspace, folders: dict[str, Path]) -> dict[str, Any]:
+        from mathquarry.models.rl.grpo import grpo_iteration
 
-        judge = folders["reward"] / "model" if reward is not None else None
-        return grpo_iteration(config, folders["policy"] / "model", judge, folders["problems"], iteration, space, folders.get("examples"))
+        reward_model = folders["reward"] / "model" if reward is not None else None
+        return grpo_iteration(
+            config, folders["policy"] / "model", reward_model, folders["problems"], iteration, workspace, folders.get("examples")
+        )
 
     inputs = {"policy": policy, "problems": problems}
     if reward is not None:
         inputs["reward"] = reward
     if examples is not None:
         inputs["examples"] = examples
+    functions = [reward_model.function for reward_model in config.rewards if isinstance(reward_model, FunctionReward)]
     return produce(
         store,
         "grpo",
@@ -46,5 +51,6 @@ def grpo(
         {"grpo": config, "iteration": iteration},
         inputs,
         work,
+        sources=[function_source(function) for function in functions],
         mode=mode,
     )

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from prefect import task
 
-from data.store import BuildMode
-from models.config import HarnessConfig
-from tasks.stage import Produced, produce
+from mathquarry.data.store.store import BuildMode
+from mathquarry.models.evaluate.config import HarnessConfig
+from mathquarry.tasks.stage import StageResult, produce
 
 VERSION = 1
 
 
 @task(name="harness")
-def harness(store: str, config: HarnessConfig, policy: str, mode: BuildMode = "reuse") -> Produced:
+def harness(store: str, config: HarnessConfig, policy: str, mode: BuildMode = "reuse") -> StageResult:
     """Artifact: `results.json`, and every sample with its score."""
-    from models.harness import harness_version, run_harness
+    from mathquarry.models.evaluate.harness import harness_version, run_harness
 
     return produce(
         store,
@@ -22,7 +22,7 @@ def harness(store: str, config: HarnessConfig, policy: str, mode: BuildMode = "r
         VERSION,
         {"harness": config, "lm_eval": harness_version()},
         {"policy": policy},
-        lambda space, inputs: run_harness(config, inputs["policy"] / "model", space),
+        lambda workspace, inputs: run_harness(config, inputs["policy"] / "model", workspace),
         sources=[folder for folder in (config.data, config.definitions) if folder],
         mode=mode,
     )

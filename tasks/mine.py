@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 
-from data.config import MineConfig
-from data.mine.review import Decision, Decisions, ReviewNeeded
-from data.store import BuildMode, Store
-from tasks.stage import Produced, produce
+from mathquarry.data.mine.config import MineConfig
+from mathquarry.data.mine.domains.review import Decision, Decisions, ReviewNeeded
+from mathquarry.data.store.store import BuildMode, Store
+from mathquarry.data.store.workspace import Workspace
+from mathquarry.tasks.stage import StageResult, produce
 
-VERSION = 8
+VERSION = 10
 
 
 @task(name="mine")
-def mine(store: str, config: MineConfig, crawl: str, problems: str, mode: BuildMode = "reuse") -> Produced | ReviewNeeded:
+def mine(store: str, config: MineConfig, crawl: str, problems: str, mode: BuildMode = "reuse") -> StageResult | ReviewNeeded:
     """Artifact: the corpus as Parquet, the classifier, the rounds' record, the domain table, and every dropped page with its reason.
 
-    Returns `ReviewNeeded` when a person has to judge a round's domains first; after `decide`, calling it again goes on from there.
+    Returns `ReviewNeeded` if a person has to review a round's domains first. After `decide`, calling it again continues from there.
     """
-    from data.mine.loop import mine as mine_corpus
+
+    def work(workspace: Workspace, inputs: dict[str, Path]) -> dict[str, Any]:
+        from mathquarry.data.mine.loop import mine as mine_corpus
+
+        return mine_corpus(config, inputs["crawl"], inputs["problems"], workspace, _reviews(store))
 
     try:
         return produce(
@@ -29,7 +35,7 @@ def mine(store: str, config: MineConfig, crawl: str, problems: str, mode: BuildM
             VERSION,
             {"mine": config},
             {"crawl": crawl, "problems": problems},
-            lambda space, inputs: mine_corpus(config, inputs["crawl"], inputs["problems"], space, _reviews(store)),
+            work,
             sources=[path for path in (config.seed_pages.path, config.annotations, config.labelled, config.tokenizer) if path],
             mode=mode,
         )

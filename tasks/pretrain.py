@@ -7,13 +7,14 @@ from typing import Any
 
 from prefect import task
 
-from data.store import BuildMode
-from data.texts import GENERATED_PREFIX
-from data.workspace import Workspace
-from models.config import PretrainConfig, PretrainedModel, ScratchModel
-from tasks.stage import Produced, produce
+from mathquarry.data.store.store import BuildMode
+from mathquarry.data.store.workspace import Workspace
+from mathquarry.data.texts.generated import GENERATED_PREFIX
+from mathquarry.models.policy.config import PretrainedModel, ScratchModel
+from mathquarry.models.train.config import PretrainConfig
+from mathquarry.tasks.stage import StageResult, produce
 
-VERSION = 3
+VERSION = 4
 
 
 @task(name="pretrain")
@@ -25,13 +26,13 @@ def pretrain(
     problems: str,
     before: str | None = None,
     mode: BuildMode = "reuse",
-) -> Produced:
-    """Artifact: the base model, trained on from the one `before` it where there is one."""
+) -> StageResult:
+    """Artifact: the base model, continued from `before` if that is given."""
 
-    def work(space: Workspace, inputs: dict[str, Path]) -> dict[str, Any]:
-        from models.pretrain import pretrain as train
+    def work(workspace: Workspace, inputs: dict[str, Path]) -> dict[str, Any]:
+        from mathquarry.models.train.pretrain import pretrain as train
 
-        return train(model, config, inputs["corpus"], inputs["problems"], space, inputs.get("before"))
+        return train(model, config, inputs["corpus"], inputs["problems"], workspace, inputs.get("before"))
 
     return produce(
         store,
@@ -46,13 +47,13 @@ def pretrain(
 
 
 def text_sources(config: PretrainConfig) -> list[str]:
-    """Files behind mix and held-out texts; generated ones have none."""
+    """Files of the mix and the held-out texts; generated texts have none."""
     paths = [*(source.path for source in config.mix), *(text.path for text in config.held_out)]
     return [path for path in paths if path and not path.startswith(GENERATED_PREFIX)]
 
 
 def model_sources(model: ScratchModel | PretrainedModel) -> list[str]:
-    """Files behind the starting weights; a hub name has none here and is identified by the config alone."""
+    """Files of the starting weights; a hub name has none here, and only the config identifies it."""
     if isinstance(model, ScratchModel):
         return []
     return [model.path] if model.path.startswith("package:") or Path(model.path).exists() else []

@@ -1,35 +1,41 @@
-"""Task `problems`: load or generate the questions that are trained on, and the ones that are only scored."""
+"""Task `problems`: load or generate the training questions and the evaluation-only questions."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from prefect import task
 
-from data.config import ProblemFiles, ProblemsConfig
-from data.store import BuildMode
-from tasks.stage import Produced, produce
+from mathquarry.data.problems.config import ProblemFiles, ProblemsConfig
+from mathquarry.data.store.store import BuildMode
+from mathquarry.data.store.workspace import Workspace
+from mathquarry.tasks.stage import StageResult, produce
 
 VERSION = 4
 
 
 @task(name="problems")
-def problems(store: str, config: ProblemsConfig, mode: BuildMode = "reuse") -> Produced:
+def problems(store: str, config: ProblemsConfig, mode: BuildMode = "reuse") -> StageResult:
     """Artifact: `train.jsonl`, `test.jsonl`, `benchmarks.jsonl`."""
-    from data.problems.build import build_problems
-    from data.problems.registry import find
-
-    source = config.source
-    files = []
+    source, files = config.source, []
     if isinstance(source, ProblemFiles):
-        files = [
-            find(entry, source.dataset, train)[1] for entries, train in ((source.train, True), (source.test, False)) for entry in entries
-        ]
+        from mathquarry.data.problems.registry import found_in
+
+        files = found_in(source)
+
+    def work(workspace: Workspace, inputs: dict[str, Path]) -> dict[str, Any]:
+        from mathquarry.data.problems.build import build_problems
+
+        return build_problems(config, workspace)
+
     return produce(
         store,
         "problems",
         VERSION,
         {"problems": config},
         {},
-        lambda space, inputs: build_problems(config, space),
+        work,
         sources=[*files, *config.benchmarks],
         mode=mode,
     )

@@ -7,22 +7,22 @@ from typing import Any
 
 from prefect import task
 
-from data.store import BuildMode
-from data.workspace import Workspace
-from models.config import RejectionConfig
-from tasks.stage import Produced, produce
+from mathquarry.data.store.store import BuildMode
+from mathquarry.data.store.workspace import Workspace
+from mathquarry.models.evaluate.config import RejectionConfig
+from mathquarry.tasks.stage import StageResult, produce
 
-VERSION = 2
+VERSION = 3
 
 
 @task(name="rejection")
-def rejection(store: str, config: RejectionConfig, policy: str, problems: str, examples: str, mode: BuildMode = "reuse") -> Produced:
-    """Artifact: `examples.jsonl` of the kept solutions, and every sampled one with why it was kept or dropped."""
+def rejection(store: str, config: RejectionConfig, policy: str, problems: str, examples: str, mode: BuildMode = "reuse") -> StageResult:
+    """Artifact: `examples.jsonl` of the kept solutions, and every sampled one with the reason for keeping or dropping it."""
 
-    def work(space: Workspace, inputs: dict[str, Path]) -> dict[str, Any]:
-        from models.rejection import sample_solutions
+    def work(workspace: Workspace, inputs: dict[str, Path]) -> dict[str, Any]:
+        from mathquarry.models.evaluate.rejection import sample_solutions
 
-        return sample_solutions(config, inputs["policy"] / "model", inputs["problems"], inputs["examples"], space)
+        return sample_solutions(config, inputs["policy"] / "model", inputs["problems"], inputs["examples"], workspace)
 
     return produce(
         store,

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
-from data.report.build import ReportArtifact, build_report
-from data.store import BuildMode, Store
-from tasks.stage import Produced, produce
+from mathquarry.data.store.store import BuildMode, Store
+from mathquarry.data.store.workspace import Workspace
+from mathquarry.tasks.stage import StageResult, produce
+
+if TYPE_CHECKING:
+    from mathquarry.data.report.page.artifact import ReportArtifact
 
 VERSION = 4
 
 
 @task(name="report")
-def report(store: str, run: dict[str, Any], stages: dict[str, str], mode: BuildMode = "reuse") -> Produced:
+def report(store: str, run: dict[str, Any], stages: dict[str, str], mode: BuildMode = "reuse") -> StageResult:
     """Artifact: `report.html`. `stages` maps names in the run ("grpo-1") to references."""
-    return produce(
-        store,
-        "report",
-        VERSION,
-        {"recipe": run["recipe"]},
-        stages,
-        lambda space, inputs: build_report(run, report_artifacts(store, stages), space.out),
-        mode=mode,
-    )
+
+    def work(workspace: Workspace, inputs: dict[str, Path]) -> dict[str, Any]:
+        from mathquarry.data.report.build import build_report
+
+        return build_report(run, report_artifacts(store, stages), workspace.out)
+
+    return produce(store, "report", VERSION, {"recipe": run["recipe"]}, stages, work, mode=mode)
 
 
 def report_artifacts(store: str, stages: dict[str, str]) -> list[ReportArtifact]:
-    """What the report reads, in the order of the run."""
+    """The artifacts that the report reads, in the order of the run."""
+    from mathquarry.data.report.page.artifact import ReportArtifact
+
     shop = Store(store)
     rows = []
     for name, reference in stages.items():

@@ -7,22 +7,22 @@ from typing import Any
 
 from prefect import task
 
-from data.store import BuildMode
-from data.workspace import Workspace
-from models.config import RefreshConfig, RewardConfig
-from tasks.stage import Produced, produce
+from mathquarry.data.store.store import BuildMode
+from mathquarry.data.store.workspace import Workspace
+from mathquarry.models.reward.config import RefreshConfig, RewardConfig
+from mathquarry.tasks.stage import StageResult, produce
 
-VERSION = 5
+VERSION = 6
 
 
 @task(name="train-reward")
-def train_reward(store: str, config: RewardConfig, start: str, policy: str, problems: str, mode: BuildMode = "reuse") -> Produced:
+def train_reward(store: str, config: RewardConfig, start: str, policy: str, problems: str, mode: BuildMode = "reuse") -> StageResult:
     """Artifact: the first reward model (weights from `start`) and the reward data sampled from `policy`."""
 
-    def work(space: Workspace, inputs: dict[str, Path]) -> dict[str, Any]:
-        from models.reward_stage import train_reward as train
+    def work(workspace: Workspace, inputs: dict[str, Path]) -> dict[str, Any]:
+        from mathquarry.models.reward.stage import train_reward as train
 
-        return train(config, inputs["start"] / "model", inputs["policy"] / "model", inputs["problems"], space)
+        return train(config, inputs["start"] / "model", inputs["policy"] / "model", inputs["problems"], workspace)
 
     return produce(
         store,
@@ -45,15 +45,15 @@ def refresh_reward(
     history: list[str],
     iteration: int,
     mode: BuildMode = "reuse",
-) -> Produced:
+) -> StageResult:
     """Artifact: the newest reward model of `history` (oldest first), continued on samples of `policy` with replay."""
     roles = [f"reward-{index}" for index in range(len(history))]
 
-    def work(space: Workspace, inputs: dict[str, Path]) -> dict[str, Any]:
-        from models.reward_stage import refresh_reward as go_on
+    def work(workspace: Workspace, inputs: dict[str, Path]) -> dict[str, Any]:
+        from mathquarry.models.reward.stage import refresh_reward as go_on
 
         newest, earlier = inputs[roles[-1]] / "model", [inputs[role] for role in roles]
-        return go_on(config, refresh, newest, inputs["policy"] / "model", inputs["problems"], earlier, iteration, space)
+        return go_on(config, refresh, newest, inputs["policy"] / "model", inputs["problems"], earlier, iteration, workspace)
 
     return produce(
         store,

@@ -7,22 +7,22 @@ from typing import Any
 
 from prefect import task
 
-from data.store import BuildMode
-from data.workspace import Workspace
-from models.config import SFTConfig
-from tasks.stage import Produced, produce
+from mathquarry.data.store.store import BuildMode
+from mathquarry.data.store.workspace import Workspace
+from mathquarry.models.train.config import SFTConfig
+from mathquarry.tasks.stage import StageResult, produce
 
-VERSION = 3
+VERSION = 4
 
 
 @task(name="sft")
-def sft(store: str, config: SFTConfig, base: str, examples: str, sampled: str | None = None, mode: BuildMode = "reuse") -> Produced:
-    """Artifact: the instruct model, trained on `examples` and, where they are given, on `sampled` ones too."""
+def sft(store: str, config: SFTConfig, base: str, examples: str, sampled: str | None = None, mode: BuildMode = "reuse") -> StageResult:
+    """Artifact: the instruct model, trained on `examples` and, if given, on `sampled` ones too."""
 
-    def work(space: Workspace, inputs: dict[str, Path]) -> dict[str, Any]:
-        from models.sft import finetune
+    def work(workspace: Workspace, inputs: dict[str, Path]) -> dict[str, Any]:
+        from mathquarry.models.train.sft import finetune
 
-        return finetune(config, inputs["base"] / "model", [inputs[role] for role in ("examples", "sampled") if role in inputs], space)
+        return finetune(config, inputs["base"] / "model", [inputs[role] for role in ("examples", "sampled") if role in inputs], workspace)
 
     return produce(
         store,

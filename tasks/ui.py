@@ -1,57 +1,74 @@
-"""What the Prefect UI shows of a stage and of a run: a summary, a table of figures, a chart, and links to what they are about."""
+"""Prefect UI artifacts of a stage and of a run: a summary, a table of metrics, a chart, and links."""
 
 from __future__ import annotations
 
 import base64
 import logging
-import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 import httpx
 from prefect.artifacts import create_image_artifact, create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_UI_URL
 
-from data.report.sketch import sketch
-from data.store import Artifact
-from data.workspace import MetricLog
+from mathquarry.data.files import read_json
+from mathquarry.data.report.page.curves import main_curves
+from mathquarry.data.report.page.sketch import sketch
+from mathquarry.data.store.artifacts import WARNINGS
+from mathquarry.data.store.store import Artifact
+from mathquarry.data.store.workspace import MetricLog
 
 logger = logging.getLogger("mathquarry")
 
 PANELS = 4
-"""Curves in a stage's chart: the first that its metrics name."""
+"""Number of curves in a stage's chart."""
 
 
 @contextmanager
 def server_may_be_away() -> Iterator[None]:
-    """What is shown is not worth a stage: an unreachable server costs the display, with a warning, and no more."""
+    """Do not fail a stage because of its display: an unreachable server only causes a warning."""
     try:
         yield
     except (httpx.HTTPError, PrefectHTTPStatusError) as error:
         logger.warning("not shown in the Prefect UI: %s: %s", type(error).__name__, error)
 
 
-def publish_stage(artifact: Artifact) -> None:
-    """Show an artifact on the current run's page: what it is, what went in, its figures, and its metrics as curves."""
+def publish_stage(artifact: Artifact, chart: UUID | None = None) -> None:
+    """Show an artifact on the current run's page: what it is, its inputs, its metrics, and their curves, in `chart` if that is there."""
     manifest = artifact.manifest
     name = f"{artifact.stage}-{artifact.key[:8]}"
-    figures = {key: value for key, value in artifact.summary.items() if isinstance(value, int | float | str)}
+    metrics = {key: value for key, value in artifact.summary.items() if isinstance(value, int | float | str)}
     create_markdown_artifact(_summary(artifact), key=f"{name}-summary", description=f"{manifest['stage']}: what was made, and from what")
-    if figures:
-        rows = [{"figure": key.replace("_", " "), "value": value} for key, value in figures.items()]
-        create_table_artifact(rows, key=f"{name}-figures", description=f"{manifest['stage']}: figures")
-    series = _series(artifact)
-    if series:
-        picture = base64.b64encode(sketch(series).encode()).decode()
-        create_image_artifact(
-            f"data:image/svg+xml;base64,{picture}", key=f"{name}-chart", description=f"{manifest['stage']}: {', '.join(series)}"
-        )
+    if metrics:
+        rows = [{"metric": key.replace("_", " "), "value": value} for key, value in metrics.items()]
+        create_table_artifact(rows, key=f"{name}-metrics", description=f"{manifest['stage']}: metrics")
+    show_chart(artifact.stage, name, MetricLog(artifact.path / "metrics.jsonl").read(), chart)
     if artifact.stage == "report" and (address := report_address(artifact.key)):
         create_link_artifact(address, link_text="Open the report", key=f"{name}-link", description="The report of the run")
+
+
+def show_chart(stage: str, name: str, records: Sequence[dict[str, Any]], chart: UUID | None) -> UUID | None:
+    """Draw the main curves of metrics on the current run's page: in the artifact `chart`, or in a new one if there is something to draw.
+
+    Returns the chart's artifact.
+    """
+    series = main_curves(records, PANELS)
+    if not series:
+        return chart
+    picture = f"data:image/svg+xml;base64,{base64.b64encode(sketch(series).encode()).decode()}"
+    description = f"{stage}: {', '.join(series)}, to step {records[-1]['step']:,}"
+    if chart is None:
+        return cast(UUID, create_image_artifact(picture, key=f"{name}-chart", description=description))
+    with get_client(sync_client=True) as client:
+        client.update_artifact(chart, ArtifactUpdate(data=picture, description=description))
+    return chart
 
 
 def publish_run(run_id: str, stages: Mapping[str, str], accuracy: str) -> None:
@@ -68,46 +85,54 @@ def publish_run(run_id: str, stages: Mapping[str, str], accuracy: str) -> None:
     create_markdown_artifact("\n".join(lines), key=f"run-{run_id}", description=f"Run {run_id}")
 
 
-def publish_failure(run_id: str, cause: str, first: str, stage: str | None, child: str | None) -> None:
-    """Show on the current run's page why it failed: the cause, what to do first, the failed stage's run, and where to look further."""
+def publish_failure(run_id: str, cause: str, first: str, stage: str | None, child: str | None) -> str | None:
+    """Show on the current run's page why it failed: the cause, what to do first, the failed stage's run, and where to look further.
+
+    Returns its URL; None if there is no UI.
+    """
     failed = f" in stage {stage}" if stage else ""
     lines = [
         f"## Failed{failed}",
         "",
         "**Cause**",
         "",
-        *(f"> {MARKUP.sub(_escaped, line)}  " for line in cause.splitlines()),
+        *(f"> {MARKUP.sub(escaped, line)}  " for line in cause.splitlines()),
         "",
         f"**First:** {first}",
         "",
     ]
     if child:
         address = ui_address("runs/flow-run", child)
-        lines += [f"Then *Retry* in this run's menu: it goes on {failed.strip()}, and nothing that is finished is done again.", ""]
-        lines += [f"- [Run of stage {stage}: its logs and figures]({address})" if address else f"- run of stage {stage}: `{child}`"]
+        lines += [f"Then *Retry* in this run's menu: it continues {failed.strip()}, and finished work is not repeated.", ""]
+        lines += [f"- [Run of stage {stage}: its logs and metrics]({address})" if address else f"- run of stage {stage}: `{child}`"]
     if reports := os.environ.get("MATHQUARRY_REPORTS_URL"):
         lines += [f"- [Reports of earlier runs]({reports})"]
-    lines += ["- lineage of what is there: `docker/up exec cpu-worker mathquarry ledger lineage STAGE`", ""]
-    lines += ["docs/faults.md lists what breaks and what to do then."]
-    create_markdown_artifact("\n".join(lines), key=f"failure-{run_id}", description=f"Why this run failed{failed}, and what to do first")
+    lines += ["- lineage of existing artifacts: `docker/up exec cpu-worker mathquarry ledger lineage STAGE`", ""]
+    lines += ["docs/faults.md lists failures and what to do about them."]
+    page = create_markdown_artifact(
+        "\n".join(lines), key=f"failure-{run_id}", description=f"Why this run failed{failed}, and what to do first"
+    )
+    return ui_address("artifacts/artifact", page)
 
 
 MARKUP = re.compile(r"[\\`*_\[\]<>#|~]")
+"""Characters that mean something in Markdown."""
 
 
-def _escaped(character: re.Match[str]) -> str:
-    # A cause may quote what a page or a model wrote.
+def escaped(character: re.Match[str]) -> str:
+    """A character of `MARKUP` as a letter like others."""
+    # A cause may quote text of a web page or a model.
     return f"\\{character[0]}"
 
 
 def ui_address(page: str, of: object) -> str | None:
-    """Where a browser finds a page of Prefect's UI: `runs/flow-run` or `artifacts/artifact` of an id; None where there is no UI."""
+    """URL of a page of Prefect's UI, `runs/flow-run` or `artifacts/artifact` with an id; None if there is no UI."""
     root = PREFECT_UI_URL.value()
     return f"{root.rstrip('/')}/v2/{page}/{of}" if root else None
 
 
 def report_address(key: str) -> str | None:
-    """Where a browser finds a report: below `$MATHQUARRY_REPORTS_URL`, where a server for them is set up."""
+    """URL of a report below `$MATHQUARRY_REPORTS_URL`; None if no server for reports is set up."""
     root = os.environ.get("MATHQUARRY_REPORTS_URL")
     return f"{root.rstrip('/')}/{key}/report.html" if root else None
 
@@ -124,18 +149,10 @@ def _summary(artifact: Artifact) -> str:
         f"- folder: `{artifact.path}`",
         f"- lineage: `mathquarry ledger lineage {artifact.key[:8]}`",
     ]
+    if (artifact.path / WARNINGS).exists():
+        sentences = read_json(artifact.path / WARNINGS)
+        lines[2:2] = [f"- **Warning:** {MARKUP.sub(escaped, str(sentence))}" for sentence in sentences] + [""] * bool(sentences)
     if manifest["inputs"]:
         lines += ["", "| input | artifact |", "|---|---|"]
         lines += [f"| {role} | `{key}` |" for role, key in manifest["inputs"].items()]
     return "\n".join(lines)
-
-
-def _series(artifact: Artifact) -> dict[str, list[tuple[float, float]]]:
-    series: dict[str, list[tuple[float, float]]] = {}
-    for record in MetricLog(artifact.path / "metrics.jsonl").read():
-        values: dict[str, Any] = record["values"]
-        for name, value in values.items():
-            if math.isfinite(value):
-                series.setdefault(name, []).append((record["step"], value))
-    drawable = {name: points for name, points in series.items() if len(points) > 1}
-    return dict(list(drawable.items())[:PANELS])

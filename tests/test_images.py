@@ -1,4 +1,4 @@
-"""What the images are made of is pinned: every package by its hashes, the bases where one place can name their digests."""
+"""The images' contents are pinned: every package by its hashes, and the bases where one place can name their digests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_packages_are_installed_by_hash(file: Path) -> None:
     assert all("/src" in part or "/tmp/wheels/" in part for part in own), own
 
 
-def test_every_image_of_somebody_elses_is_named_in_one_place() -> None:
+def test_every_external_image_is_named_in_one_place() -> None:
     named = set(re.findall(r": \"\$\{(\w+):=", (DOCKER / "bases").read_text()))
     used = {name for file in DOCKER.glob("*Dockerfile") for name in re.findall(r"^FROM \$\{(\w+_IMAGE)\}", file.read_text(), re.MULTILINE)}
     assert named == {*used, "POSTGRES_IMAGE"}

@@ -1,4 +1,4 @@
-"""Nothing that is loaded from the hub or a folder may bring code of its own."""
+"""No model or data set from the hub or a folder may execute its own code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP bodies: transfer and content codings undone within a size limit."""
+"""Decodes HTTP bodies: undoes transfer and content codings within a size limit."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ class BadBody(Exception):
 
 
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
+_CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
+"""Bytes that no text contains. Tabs, line and page breaks and ISO-2022's escape are not among them."""
+_LOOKED_AT = 4096
 _HTML_START = re.compile(rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|\?xml)", re.IGNORECASE | re.DOTALL)
 
 
 def decode_body(raw: bytes, transfer: str, content: str, limit: int) -> bytes:
     """Undo chunking and compression. Raises `TooLarge` past `limit` bytes, `BadBody` for an unknown or broken coding.
 
-    Crawlers often store a body decoded under its old headers, so a body plainly not in the coding it claims stays as it is.
+    Crawlers often store a decoded body with its old headers, so a body that is clearly not in the stated coding stays as it is.
     """
     body = _dechunk(raw) if "chunked" in transfer.lower() else raw
     codings = [name.strip().lower() for name in f"{content},{transfer}".split(",") if name.strip()]
@@ -34,7 +37,7 @@ def decode_body(raw: bytes, transfer: str, content: str, limit: int) -> bytes:
 
 
 def _dechunk(raw: bytes) -> bytes:
-    """The joined chunks. What follows a bad chunk header is taken as it is: a body that was never chunked stays whole."""
+    """The joined chunks. Bytes after a bad chunk header are kept as they are, so a body that was never chunked stays complete."""
     parts: list[bytes] = []
     position = 0
     while position < len(raw):
@@ -69,13 +72,15 @@ def _unpack(body: bytes, coding: str, limit: int) -> bytes:
 
 
 def _undecoded(body: bytes, coding: str) -> bytes:
-    if body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+    """The body itself, if it is text that contains a tag."""
+    head = body[:_LOOKED_AT]
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or (b"<" in head and not _CONTROL.search(head)):
         return body
     raise BadBody(f"content coding {coding!r} is unknown or broken")
 
 
 def _inflate(body: bytes, limit: int) -> bytes:
-    """Unpack gzip of any number of members, zlib or raw deflate; what was unpacked before a stream breaks off is kept, as browsers do."""
+    """Unpack gzip with any number of members, zlib or raw deflate. If a stream breaks off, keep what was unpacked, as browsers do."""
     try:
         inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)
         parts = [inflater.decompress(body, limit + 1)]
@@ -110,5 +115,5 @@ def _within(body: bytes, limit: int) -> bytes:
 
 
 def looks_like_html(body: bytes) -> bool:
-    """Whether a body of no stated type begins like an HTML document."""
+    """Whether a body without a stated type begins like an HTML document."""
     return _HTML_START.match(body[:1024].removeprefix(b"\xef\xbb\xbf")) is not None

@@ -1,20 +1,20 @@
-"""A WARC file's bytes on their way to the reader, cut off where no sane file would go on."""
+"""Limits how many bytes of a WARC file reach the reader, so that a malicious file cannot keep it busy."""
 
 from __future__ import annotations
 
 from typing import BinaryIO
 
 LARGEST_RECORD = 1 << 30
-"""Bytes that a record may claim. Longer ones are not even skipped: the rest of the file is given up."""
+"""Largest length in bytes that a record may state. After a longer one, the rest of the file is skipped."""
 _SLACK = 1 << 17
-"""Room for what the reader reads ahead, and the next record's header."""
+"""Bytes allowed for read-ahead and the next record's header."""
 
 
 class BoundedFile:
-    """Lets through what the records at hand account for; the reader asks for more only between records that are none.
+    """Passes on only as many bytes as the current records account for. A reader needs more only if the data holds no records.
 
-    Without this, a few packed megabytes that unpack to nothing but line ends would keep a reader busy for hours, and an
-    endless stream for ever. It also counts, so a file that cannot seek has positions.
+    Without this limit, a few packed megabytes that unpack to nothing but line breaks would keep a reader busy for hours, and
+    an endless stream forever. It also counts bytes, so that a file that cannot seek has positions.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -24,14 +24,14 @@ class BoundedFile:
         self.head = b""
         """The first bytes of the file."""
         self.failure: Exception | None = None
-        """What the file raised; the WARC library reports it as damage."""
+        """The error that the file raised; the WARC library reports it as damage."""
 
     def allow(self, length: int) -> None:
-        """A record of so many bytes begins. What cannot be packed grows by less than a thousandth."""
+        """Allow a record of `length` bytes. Incompressible data grows by less than a thousandth when packed."""
         self._allowed = self._position + length + length // 1000 + _SLACK
 
     def read(self, size: int = -1) -> bytes:
-        """Read as a file does. Raises `OSError` past what was allowed."""
+        """Read like a file. Raises `OSError` beyond the allowed bytes."""
         if self._position > self._allowed:
             raise OSError(f"no record in {_SLACK} bytes after the last one")
         try:
@@ -44,11 +44,11 @@ class BoundedFile:
         return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Not possible: what was allowed goes by the order of the file."""
+        """Not supported: the limit assumes that the file is read in order."""
         raise OSError("a bounded file is read in order")
 
     def close(self) -> None:
-        """Leave the file to its owner."""
+        """Do nothing: the file's owner closes it."""
 
     def tell(self) -> int:
         """Bytes read so far."""

@@ -1,4 +1,4 @@
-"""Stage `crawl`: the WARC files that mining reads, generated, already here, or fetched from a Common Crawl snapshot."""
+"""Stage `crawl`: the WARC files that mining reads: generated, local, or fetched from a Common Crawl snapshot."""
 
 from __future__ import annotations
 
@@ -10,51 +10,51 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from data.config import CommonCrawl, CommonCrawlRecords, CrawlConfig, CrawlFiles
-from data.crawl.client import client_for
-from data.crawl.commoncrawl import PathList, choose, download_all, list_url, read_paths
-from data.crawl.miniweb import generate_miniweb
-from data.crawl.records import fetch_records, refusals
-from data.errors import MathQuarryError
-from data.files import file_digest, write_json, write_json_lines
-from data.mine.annotations import Annotations
-from data.mine.index import open_index
-from data.problems.problem import read_problems
-from data.sources import Source, identify
-from data.workspace import Workspace
+from mathquarry.data.crawl.annotations import Annotations
+from mathquarry.data.crawl.commoncrawl import PathList, choose, download_all, list_url, read_paths
+from mathquarry.data.crawl.config import CommonCrawl, CommonCrawlRecords, CrawlConfig, CrawlFiles
+from mathquarry.data.crawl.index import open_index
+from mathquarry.data.crawl.miniweb import generate_miniweb
+from mathquarry.data.crawl.records import fetch_records, refusals
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.fetch.client import client_for
+from mathquarry.data.files import file_digest, write_json, write_json_lines
+from mathquarry.data.problems.problem import read_problems
+from mathquarry.data.store.sources import Source, identify
+from mathquarry.data.store.workspace import Workspace
 
 WARCS = "warcs.json"
 """The artifact's list of WARC files: {"files": [{"path", "sha256", "bytes"}]}; paths are absolute, URLs, or relative to the artifact.
-For a Common Crawl snapshot also {"list": {"url", "sha256", "files"}}, the list of paths it was chosen from; files that
-are not downloaded have a "name", their path in that list, and no known digest and size ("" and 0)."""
+For a Common Crawl snapshot it also has {"list": {"url", "sha256", "files"}}, the list of paths they were chosen from. Files
+that are not downloaded have a "name", their path in that list, and no known digest and size ("" and 0)."""
 
 
-def build_crawl(config: CrawlConfig, problems: Path, space: Workspace) -> dict[str, int]:
-    """Write warcs.json, for the mini-web also the WARC files and truth.jsonl, for a snapshot its files; returns counts.
+def build_crawl(config: CrawlConfig, problems: Path, workspace: Workspace) -> dict[str, int]:
+    """Write warcs.json; for the mini-web also the WARC files and truth.jsonl, for a snapshot its files. Returns counts.
 
-    For single records also wanted.parquet, their rows of the index, and refused.jsonl: {"url", "reason", "detail"}.
+    For single records, also write wanted.parquet, their rows of the index, and refused.jsonl: {"url", "reason", "detail"}.
 
-    `problems` is a `problems` artifact; the mini-web is written from it. Raises `MathQuarryError` for a file that does not exist or is
-    a folder, a glob that matches nothing, an empty list, a mini-web whose numbers do not fit together, and a file that cannot be fetched.
+    `problems` is a `problems` artifact, which the mini-web is generated from. Raises `MathQuarryError` for a missing file, a folder, a
+    glob that matches nothing, an empty list, inconsistent mini-web settings, and a file that cannot be fetched.
     """
     summary: dict[str, int] = {}
     listing: dict[str, Any] = {}
     if isinstance(config.source, CrawlFiles):
-        files = _given_files(config.source, space)
+        files = _given_files(config.source, workspace)
     elif isinstance(config.source, CommonCrawl):
-        listing, files = _snapshot(config.source, config.seed, space)
+        listing, files = _snapshot(config.source, config.seed, workspace)
     elif isinstance(config.source, CommonCrawlRecords):
-        listing, files, summary = _records(config.source, space)
+        listing, files, summary = _records(config.source, workspace)
     else:
         train, test = read_problems(problems / "train.jsonl"), read_problems(problems / "test.jsonl")
-        paths, summary = generate_miniweb(config.source, train, test, config.seed, space)
-        files = _described(space.out, paths)
-    write_json(space.out / WARCS, listing | {"files": files})
+        paths, summary = generate_miniweb(config.source, train, test, config.seed, workspace)
+        files = _described(workspace.out, paths)
+    write_json(workspace.out / WARCS, listing | {"files": files})
     return {"files": len(files), "bytes": sum(file["bytes"] for file in files)} | summary
 
 
 def outside_sources(config: CrawlConfig) -> list[Source]:
-    """What the crawl is made of that lies outside the store: the given files, or the snapshot's list of paths."""
+    """The crawl's inputs from outside the store: the given files, or the snapshot's list of paths."""
     if isinstance(config.source, CrawlFiles):
         return [found for name in config.source.warcs for found in identify(name)]
     if isinstance(config.source, CommonCrawl):
@@ -75,9 +75,9 @@ def _list_of(source: CommonCrawl | CommonCrawlRecords) -> Source:
     return Source(found.url, found.sha256, found.size)
 
 
-def _records(source: CommonCrawlRecords, space: Workspace) -> tuple[dict[str, Any], list[dict], dict[str, int]]:
+def _records(source: CommonCrawlRecords, workspace: Workspace) -> tuple[dict[str, Any], list[dict], dict[str, int]]:
     client = client_for(source.client)
-    wanted = space.scratch / "wanted.parquet"
+    wanted = workspace.scratch / "wanted.parquet"
     listing: dict[str, Any] = {}
     index = source.index
     if not index:
@@ -87,31 +87,31 @@ def _records(source: CommonCrawlRecords, space: Workspace) -> tuple[dict[str, An
         listing = {"list": {"url": paths.url, "sha256": paths.sha256, "files": len(paths.paths)}}
     verdicts = Annotations.read(Path(source.annotations)).verdicts
     if not wanted.exists():
-        with open_index(index, client, space.scratch / "spill", source.memory_gib) as opened:
+        with open_index(index, client, workspace.scratch / "spill", source.memory_gib) as opened:
             opened.uncollected(verdicts, source.known, wanted, source.limit)
     if not pq.ParquetFile(wanted).metadata.num_rows:
-        raise MathQuarryError(f"the index has no page under the paths that {source.annotations} accepts, but those that are known already.")
-    parts, refused = fetch_records(client, source.base_url, wanted, space.scratch / "records", space.progress)
-    kept = _keep(parts, [space.out / "records" / part.name for part in parts])
-    shutil.copyfile(wanted, space.out / "wanted.parquet")
-    write_json_lines(space.out / "refused.jsonl", refusals(parts))
+        raise MathQuarryError(f"the index has no new page under the paths that {source.annotations} accepts; all are already known.")
+    parts, refused = fetch_records(client, source.base_url, wanted, workspace.scratch / "records", workspace.progress)
+    kept = _keep(parts, [workspace.out / "records" / part.name for part in parts])
+    shutil.copyfile(wanted, workspace.out / "wanted.parquet")
+    write_json_lines(workspace.out / "refused.jsonl", refusals(parts))
     summary = {"wanted": pq.ParquetFile(wanted).metadata.num_rows, "refused": refused.total()}
-    return listing, _described(space.out, kept), summary | {f"refused_{k.replace('-', '_')}": v for k, v in sorted(refused.items())}
+    return listing, _described(workspace.out, kept), summary | {f"refused_{k.replace('-', '_')}": v for k, v in sorted(refused.items())}
 
 
-def _snapshot(source: CommonCrawl, seed: int, space: Workspace) -> tuple[dict[str, Any], list[dict]]:
+def _snapshot(source: CommonCrawl, seed: int, workspace: Workspace) -> tuple[dict[str, Any], list[dict]]:
     client = client_for(source.client)
     paths = _paths(source)
     chosen = choose(paths.paths, source, seed)
     listing = {"list": {"url": paths.url, "sha256": paths.sha256, "files": len(paths.paths)}}
     if source.fetch == "stream":
         return listing, [{"name": path, "path": f"{source.base_url.rstrip('/')}/{path}", "sha256": "", "bytes": 0} for path in chosen]
-    fetched = download_all(client, source.base_url, chosen, space.scratch, round(source.max_file_gib * 2**30), space.progress)
-    return listing, _described(space.out, _keep(fetched, [space.out / path for path in chosen]))
+    fetched = download_all(client, source.base_url, chosen, workspace.scratch, round(source.max_file_gib * 2**30), workspace.progress)
+    return listing, _described(workspace.out, _keep(fetched, [workspace.out / path for path in chosen]))
 
 
 def _keep(fetched: Sequence[Path], targets: Sequence[Path]) -> Sequence[Path]:
-    """Name files in the artifact too. They stay in the scratch folder until it is published: a kill before that must not cost them."""
+    """Add the files to the artifact. They stay in the scratch folder until it is published, so that a kill does not lose them."""
     for path, target in zip(fetched, targets, strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
         os.link(path, target)
@@ -122,11 +122,11 @@ def _described(folder: Path, paths: Sequence[Path]) -> list[dict]:
     return [{"path": path.relative_to(folder).as_posix(), "sha256": file_digest(path), "bytes": path.stat().st_size} for path in paths]
 
 
-def _given_files(source: CrawlFiles, space: Workspace) -> list[dict]:
+def _given_files(source: CrawlFiles, workspace: Workspace) -> list[dict]:
     if not source.warcs:
         raise MathQuarryError("crawl.source.warcs is empty: name at least one WARC file, glob or URL.")
     files: dict[str, dict] = {}
-    with space.progress.track("digest WARC files", len(source.warcs), "entry") as bar:
+    with workspace.progress.track("digest WARC files", len(source.warcs), "entry") as bar:
         for name in source.warcs:
             for found in identify(name):
                 path = found.path if "://" in found.path else str(Path(found.path).resolve())

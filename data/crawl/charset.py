@@ -1,12 +1,12 @@
-"""Bytes of an HTML page -> text.
+"""Decodes the bytes of an HTML page to text.
 
-What decides, in this order:
-1. a byte order mark; UTF-16 without one, by where its zero bytes stand; the escapes of ISO-2022-JP in a 7-bit body;
-2. UTF-8, if the body is valid UTF-8 or nearly so: other text is UTF-8 by chance far more rarely than a declaration is wrong;
-3. the HTTP charset, then `<meta>`, each if strict decoding does not refute it. Nearly any bytes pass as a single-byte coding, so an HTTP
-   charset of that kind yields to a multi-byte `<meta>` that strict decoding affirms; and Latin-1, which servers send unasked, to any;
+The first of these that applies decides:
+1. a byte order mark; UTF-16 without one, by the positions of its zero bytes; the escapes of ISO-2022-JP in a 7-bit body;
+2. UTF-8, if the body is valid or nearly valid UTF-8: declarations are wrong far more often than other text happens to be valid UTF-8;
+3. the HTTP charset, then `<meta>`, each if strict decoding succeeds. Nearly any bytes decode in a single-byte coding, so a single-byte
+   HTTP charset yields to a multi-byte `<meta>` that decodes strictly. Latin-1, which servers send by default, yields to any `<meta>`;
 4. the HTTP charset, then `<meta>`, if the body is nearly valid in it: a few bad bytes, or a character cut at the end;
-5. detection, and without its word UTF-8.
+5. detection, or UTF-8 if that finds nothing.
 
 Bad bytes become U+FFFD.
 """
@@ -26,10 +26,10 @@ _UTF_16_WITHIN = 4096
 _ISO_2022_JP = re.compile(rb"\x1b(?:\$[@B]|\([JI])")
 _RUN = re.compile(rb"[\x80-\xff]{2,}")
 _ASCII = bytes(range(0x80))
-# A character of two bytes, without punctuation; those that are KS X 1001's hangul; those that are common in Big5.
+# A character of two bytes, without punctuation; KS X 1001's hangul; common Big5 characters.
 _PAIR = re.compile(rb"[\xa1-\xa3][\x40-\xfe]|([\xa4-\xfe][\x40-\x7e\x80-\xfe])")
 _HANGUL, _BIG5 = range(0xB0, 0xC9), range(0xA4, 0xC7)
-# Python's codec for a coding of the Encoding Standard, where its namesake knows fewer characters, and for labels beyond it.
+# Python's codec for a coding of the Encoding Standard, where the codec of the same name has fewer characters, and for other labels.
 _CODECS = {
     "shift_jis": "cp932",
     "gbk": "gb18030",
@@ -41,13 +41,13 @@ _CODECS = {
 }
 _MULTI_BYTE = {"cp932", "gb18030", "cp949", "big5hkscs", "euc_jp"}
 _LATIN = "cp1252"
-"""What ISO-8859-1 and ASCII mean on the web, too."""
+"""On the web, ISO-8859-1 and ASCII mean this too."""
 _UNUSABLE = {"utf-16-le", "utf-16-be", "utf-16", "iso2022_jp"}
-"""Codings of no body that comes here: bytes that are UTF-16 or ISO-2022-JP were told by their form."""
+"""Codings that are ignored as labels: UTF-16 and ISO-2022-JP bodies have already been recognized by their bytes."""
 _GOOD_FOR_BAD = 8
-"""Whole multi-byte characters for each bad byte of a nearly valid body; ours."""
+"""Least number of whole multi-byte characters per bad byte in a nearly valid body (our choice)."""
 _FEW = 3
-"""Bad bytes of a body that is declared UTF-8 and else ASCII; ours."""
+"""Most bad bytes in a body that is declared UTF-8 and otherwise ASCII (our choice)."""
 
 
 def decode_text(body: bytes, charset: str | None) -> str:
@@ -66,7 +66,7 @@ def decode_text(body: bytes, charset: str | None) -> str:
 
 
 def _not_valid_utf_8(body: bytes, charset: str | None, place: int) -> str:
-    """`place` is that of the first bad byte. To replace many bad bytes is slow, so what lies about the first one goes before the whole."""
+    """`place` is the position of the first bad byte. Replacing many bad bytes is slow, so the bytes around the first are tried first."""
     near = body[max(0, place - _SAMPLE // 2) : place + _SAMPLE // 2]
     bad, good = _bad_and_good(near.decode("utf-8", "replace"), near)
     text = None
@@ -82,7 +82,7 @@ def _not_valid_utf_8(body: bytes, charset: str | None, place: int) -> str:
         declared.reverse()
     for codec in declared:
         if codec == _LATIN and _in_runs(body[place : place + _SAMPLE]):
-            continue  # letters of Western text stand singly
+            continue  # non-ASCII letters of Western text stand alone
         if (decoded := _strict(body, codec)) is not None:
             return decoded
     if text is not None and bad <= _FEW and "utf-8" in (header, meta):
@@ -98,7 +98,7 @@ def _not_valid_utf_8(body: bytes, charset: str | None, place: int) -> str:
 
 
 def _utf_16(body: bytes) -> str | None:
-    """Which UTF-16 a body without a mark is in, if any: of its markup every second byte is zero."""
+    """The byte order of a UTF-16 body without a mark, or None: every second byte of its markup is zero."""
     start = body[:_UTF_16_WITHIN]
     if start.startswith((b"<\0", b"\0<")):
         return "utf-16-le" if start[1] == 0 else "utf-16-be"
@@ -109,7 +109,7 @@ def _utf_16(body: bytes) -> str | None:
 
 
 def _codec(label: str | None) -> str | None:
-    """Python's codec for a label as HTTP, HTML and the detector write it; None for an unknown one."""
+    """Python's codec for a label from HTTP, HTML or the detector; None for an unknown one."""
     if not label:
         return None
     label = label.strip(" \t\"'").lower()
@@ -122,7 +122,7 @@ def _codec(label: str | None) -> str | None:
 
 
 def _detected(body: bytes, place: int) -> str | None:
-    """The detector's word, but for Big5 and EUC-KR, which it takes for GB 18030 or does not know: their leading bytes are few."""
+    """The detector's result, except for Big5 and EUC-KR, which it mistakes for GB 18030 or does not know: their lead bytes are few."""
     found = _codec(detect_encoding(body, from_html_meta=False))
     if found not in ("utf-8", "gb18030", None):
         return found
@@ -139,19 +139,19 @@ def _detected(body: bytes, place: int) -> str | None:
 
 def _strict(body: bytes, codec: str) -> str | None:
     try:
-        # Five bytes have no character in windows-1252; browsers take them as control characters, and they refute nothing.
+        # Five bytes have no character in windows-1252. Browsers treat them as control characters, so they do not rule it out.
         return body.decode(codec, "replace" if codec == _LATIN else "strict")
     except UnicodeDecodeError:
         return None
 
 
 def _bad_and_good(text: str, body: bytes) -> tuple[int, int]:
-    """Replacement characters that decoding put in, the one of a cut end apart, and other characters beyond ASCII."""
+    """Counts of the replacement characters from decoding, without one for a cut end, and of other non-ASCII characters."""
     marks = text.count("\ufffd")
     beyond = len(text) - len(text.encode("ascii", "ignore"))
     return max(0, marks - body.count(b"\xef\xbf\xbd") - text.endswith("\ufffd")), beyond - marks
 
 
 def _in_runs(body: bytes) -> bool:
-    """Whether most bytes beyond ASCII stand beside another, as in Chinese, Japanese, Korean or Cyrillic text."""
+    """Whether most non-ASCII bytes are adjacent to another, as in Chinese, Japanese, Korean or Cyrillic text."""
     return 2 * sum(map(len, _RUN.findall(body))) > len(body.translate(None, _ASCII))

@@ -1,7 +1,7 @@
-"""Common Crawl snapshots: which files one has, and fetching a choice of them.
+"""Common Crawl snapshots: lists the files of one, and fetches a selection of them.
 
-A snapshot lists its files in `crawl-data/<ID>/warc.paths.gz` (and `wet.paths.gz`), a path a line below the base URL
-(https://commoncrawl.org/get-started). Files keep these paths here, so (file, offset) names a record as Common Crawl does.
+A snapshot lists its files in `crawl-data/<ID>/warc.paths.gz` (and `wet.paths.gz`), one path per line, relative to the base
+URL (https://commoncrawl.org/get-started). Files keep these paths here, so (file, offset) names a record as Common Crawl does.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.config import CommonCrawl
-from data.crawl.client import PoliteClient
-from data.crawl.download import download
-from data.errors import MathQuarryError
-from data.workspace import Progress
+from mathquarry.data.crawl.config import CommonCrawl
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.fetch.client import PoliteClient
+from mathquarry.data.fetch.download import download
+from mathquarry.data.store.workspace import Progress
 
 _LARGEST_LIST = 64 << 20
 _LARGEST_UNPACKED = 512 << 20
@@ -34,9 +34,9 @@ class PathList:
 
     url: str
     sha256: str
-    """Digest of the list as it came."""
+    """Digest of the list as received."""
     size: int
-    """Bytes of the list as it came."""
+    """Size in bytes of the list as received."""
     paths: list[str]
 
 
@@ -46,7 +46,7 @@ def list_url(base_url: str, crawl: str, kind: str) -> str:
 
 
 def read_paths(client: PoliteClient, url: str) -> PathList:
-    """Fetch a list of paths. Raises `MathQuarryError` naming the URL when it is damaged, empty, or names anything but relative paths."""
+    """Fetch a list of paths. Raises `MathQuarryError` naming the URL when it is damaged, empty, or contains anything but relative paths."""
     packed = client.read(url, _LARGEST_LIST)
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
@@ -55,11 +55,11 @@ def read_paths(client: PoliteClient, url: str) -> PathList:
     except (EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
         raise MathQuarryError(f"{url} is damaged: {error}. Check the base URL, or run again.") from None
     if len(content) > _LARGEST_UNPACKED:
-        raise MathQuarryError(f"{url} unpacks to more than {_LARGEST_UNPACKED >> 20} MiB, which is no list of paths.")
+        raise MathQuarryError(f"{url} unpacks to more than {_LARGEST_UNPACKED >> 20} MiB, too much for a list of paths.")
     paths = [line.removesuffix("\r") for line in lines if line.strip()]
     for number, path in enumerate(paths, 1):
         if not is_relative_path(path):
-            raise MathQuarryError(f"{url}, line {number}: {path[:200]!r} is no relative path.")
+            raise MathQuarryError(f"{url}, line {number}: {path[:200]!r} is not a relative path.")
     if not paths:
         raise MathQuarryError(f"{url} lists no files.")
     if len(set(paths)) < len(paths):
@@ -68,12 +68,12 @@ def read_paths(client: PoliteClient, url: str) -> PathList:
 
 
 def is_relative_path(path: str) -> bool:
-    """Whether a path may be put below a base URL or a folder: plain segments, none hidden or leading upwards."""
+    """Whether a path can be appended to a base URL or a folder: plain segments, none hidden or `..`."""
     return _PATH.fullmatch(path) is not None
 
 
 def choose(paths: Sequence[str], source: CommonCrawl, seed: int) -> list[str]:
-    """The slice of the list that `source` names, or its sample, in the list's order. Raises `MathQuarryError` when that is nothing."""
+    """The slice of the list that `source` names, or a sample of it, in the list's order. Raises `MathQuarryError` if it is empty."""
     chosen = list(paths[source.begin : source.end])
     if not chosen:
         raise MathQuarryError(f"crawl.source: begin = {source.begin}, end = {source.end} is an empty slice of {len(paths):,} files.")
@@ -85,9 +85,9 @@ def choose(paths: Sequence[str], source: CommonCrawl, seed: int) -> list[str]:
 
 
 def download_all(client: PoliteClient, base_url: str, paths: Sequence[str], folder: Path, limit: int, progress: Progress) -> list[Path]:
-    """Download `paths` below `folder`, several at a time; what is there already is kept. Returns the files in the order of `paths`.
+    """Download `paths` below `folder`, several at a time, and keep existing files. Returns the files in the order of `paths`.
 
-    Raises `RemoteError` naming the URL that could not be had; finished files and begun ones stay for the next call.
+    Raises `RemoteError` naming the URL that could not be fetched; finished and partial files stay for the next call.
     """
     targets = [folder / path for path in paths]
     missing = [(path, target) for path, target in zip(paths, targets, strict=True) if not target.exists()]

@@ -1,9 +1,9 @@
 """The generated mini-web: a crawl with known answers, written as real WARC files (our own, for the `tiny` recipe).
 
-Three kinds of hosts: mathematical ones, mixed ones where only `/math/` is mathematical, and others. Mathematical pages
-carry their formulas in eight encodings; about a third have none, so a classifier that learns from pages full of formulas
-has something to discover. Planted and known: lightly edited copies on other hosts, captures of a URL in another spelling,
-pages that quote a held-out problem. `truth.jsonl` says what every capture is.
+There are three kinds of hosts: mathematical ones, mixed ones where only `/math/` is mathematical, and others. Mathematical
+pages write their formulas in eight encodings; about a third have none, so a classifier that learns from pages full of
+formulas has something to discover. Planted pages are lightly edited copies on other hosts, captures of a URL in another
+spelling, and pages that quote a held-out problem. `truth.jsonl` says what every capture is.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from data.config import GeneratedCrawl
-from data.crawl.miniweb_document import Document, Paragraph, Tex, map_words
-from data.crawl.miniweb_html import INLINE_ONLY, render
-from data.crawl.miniweb_math import PLAIN_VOICES, ExerciseBook, HeldOut, math_document
-from data.crawl.miniweb_sites import Site, make_sites
-from data.crawl.miniweb_topics import topic_document
-from data.crawl.warc_writer import WarcWriter
-from data.errors import MathQuarryError
-from data.files import atomic_path, write_json_lines
-from data.problems.problem import Problem
-from data.workspace import Workspace
+from mathquarry.data.crawl.config import GeneratedCrawl
+from mathquarry.data.crawl.miniweb_document import Document, Paragraph, Tex, map_words
+from mathquarry.data.crawl.miniweb_html import INLINE_ONLY, render
+from mathquarry.data.crawl.miniweb_math import PLAIN_VOICES, ExerciseBook, HeldOut, math_document
+from mathquarry.data.crawl.miniweb_sites import Site, make_sites
+from mathquarry.data.crawl.miniweb_topics import topic_document
+from mathquarry.data.crawl.warc_writer import WarcWriter
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.files import atomic_path, write_json_lines
+from mathquarry.data.problems.problem import Problem
+from mathquarry.data.store.workspace import Workspace
 
 Label = Literal["math", "math_plain", "other"]
 
@@ -39,19 +39,19 @@ _INTERVAL = timedelta(seconds=7)
 _PLAIN_SHARE = 0.3
 """Share of mathematical pages without formulas."""
 _MATH_ON_MIXED = 0.25
-"""Share of mathematical pages that lie on mixed hosts."""
+"""Share of mathematical pages that are on mixed hosts."""
 _OTHER_ON_MATH, _OTHER_ON_MIXED = 0.06, 0.12
-"""Shares of the other pages that lie on mathematical and on mixed hosts."""
+"""Shares of the other pages that are on mathematical and on mixed hosts."""
 
 _FILLERS = ("really", "also", "today", "again", "perhaps", "of course", "indeed", "in fact")
 _WORDS_AN_EDIT = 80
 _MOST_EDITS = 4
-"""A copy has one word or two inserted in every 80, in four places at most: word 5-grams then keep a Jaccard similarity above 0.85."""
+"""A copy has one or two words inserted per 80 words, in four places at most: the Jaccard similarity of word 5-grams stays above 0.85."""
 
 
 @dataclass(frozen=True)
 class Capture:
-    """One HTML response of the crawl and what is true of it."""
+    """One HTML response of the crawl and the truth about it."""
 
     url: str
     site: Site
@@ -78,15 +78,15 @@ class Capture:
 
 
 def generate_miniweb(
-    config: GeneratedCrawl, train: list[Problem], test: list[Problem], seed: int, space: Workspace
+    config: GeneratedCrawl, train: list[Problem], test: list[Problem], seed: int, workspace: Workspace
 ) -> tuple[list[Path], dict[str, int]]:
-    """Write warc/*.warc.gz and truth.jsonl to `space.out`; returns the WARC files and counts.
+    """Write warc/*.warc.gz and truth.jsonl to `workspace.out`; returns the WARC files and counts.
 
     Equal arguments give equal bytes. Raises `MathQuarryError` when `config` asks for more planted pages than there is room for.
     """
     captures = make_captures(config, train, test, seed)
-    files = _write_warcs(captures, config.warc_files, space)
-    write_json_lines(space.out / TRUTH, (capture.truth() for capture in captures))
+    files = _write_warcs(captures, config.warc_files, workspace)
+    write_json_lines(workspace.out / TRUTH, (capture.truth() for capture in captures))
     mathematical = [capture for capture in captures if capture.label != "other"]
     return files, {
         "pages": len(captures),
@@ -102,7 +102,7 @@ def generate_miniweb(
 
 
 def make_captures(config: GeneratedCrawl, train: list[Problem], test: list[Problem], seed: int) -> list[Capture]:
-    """All captures in the crawl's order."""
+    """All captures, in the order of the crawl."""
     base = _originals(config, len(test))
     rng = random.Random(f"mini-web/{seed}")
     sites = make_sites(config.domains, rng)
@@ -129,7 +129,7 @@ def make_captures(config: GeneratedCrawl, train: list[Problem], test: list[Probl
 
 
 def _originals(config: GeneratedCrawl, held_out: int) -> int:
-    """Pages that are no copies. Every original is copied once at most, and pages that quote held-out problems never."""
+    """Number of pages that are not copies. Each original is copied at most once, and pages that quote held-out problems never."""
     base = config.pages - config.near_duplicates - config.url_duplicates
     room = base - config.near_duplicates - config.url_duplicates - config.contaminated
     if room < 0:
@@ -141,7 +141,7 @@ def _originals(config: GeneratedCrawl, held_out: int) -> int:
     if config.contaminated > most:
         raise MathQuarryError(
             f"crawl.source.contaminated is {config.contaminated}; with {round(base * config.math_share)} original mathematical pages "
-            f"and {held_out} held-out problems it can be {most} at most."
+            f"and {held_out} held-out problems it can be at most {most}."
         )
     return base
 
@@ -162,7 +162,7 @@ def _other_places(sites: list[Site]) -> Places:
 
 
 def _draw(places: Places, rng: random.Random) -> Site:
-    """A kind of host by its share, and its hosts in turn."""
+    """Draw a kind of host by its share, and take its hosts in turn."""
     (chosen,) = rng.choices([turn for _, turn in places], [share for share, _ in places])
     return next(chosen)
 
@@ -191,7 +191,7 @@ def _edited_copy(original: Capture, sites: list[Site], number: int, rng: random.
         url = site.math_url(original.document.title, number)
     encoding = site.encoding
     if _has_display(original.document) and INLINE_ONLY & {encoding, original.encoding}:
-        encoding = original.encoding  # else the copy's formulas would not be written as the original's are
+        encoding = original.encoding  # otherwise the copy's formulas would be written differently
     return Capture(url, site, original.label, edit(original.document, rng), encoding, duplicate_of=original.url)
 
 
@@ -237,13 +237,13 @@ def respell(url: str, way: int) -> str:
     )[way]
 
 
-def _write_warcs(captures: list[Capture], files: int, space: Workspace) -> list[Path]:
-    """Spread the captures over `files` WARC files in their order; each file also holds a robots.txt, which is no page."""
+def _write_warcs(captures: list[Capture], files: int, workspace: Workspace) -> list[Path]:
+    """Spread the captures over `files` WARC files in their order; each file also holds a robots.txt, which is not a page."""
     paths = []
-    with space.progress.track("write mini-web", len(captures), "page") as bar:
+    with workspace.progress.track("write mini-web", len(captures), "page") as bar:
         for number in range(files):
             first, last = (len(captures) * end // files for end in (number, number + 1))
-            path = space.out / "warc" / f"miniweb-{number:05d}.warc.gz"
+            path = workspace.out / "warc" / f"miniweb-{number:05d}.warc.gz"
             with atomic_path(path) as temporary, temporary.open("wb") as file:
                 writer = WarcWriter(file, path.name, FIRST_DATE + first * _INTERVAL)
                 for position in range(first, last):

@@ -1,4 +1,4 @@
-"""A page of the mini-web before it is HTML: what its author wrote, formulas as TeX."""
+"""A page of the mini-web before it becomes HTML: its text, with formulas as TeX."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents of the mini-web as HTML: formulas in the encodings that sites use, and the frame that a site puts around every page."""
+"""Renders documents of the mini-web as HTML: formulas in the encodings that sites use, and the site's frame around every page."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from html import escape
 from urllib.parse import quote_plus
 
-from data.crawl.miniweb_document import Block, Document, Heading, Inline, Tex
+from mathquarry.data.crawl.miniweb_document import Block, Document, Heading, Inline, Tex
 
 _TOKEN = re.compile(r"\\boxed\{(\d+)\}|\d+|[a-z]|[-+=]")
 _MINUS = "−"
 
 
 def _tokens(tex: str) -> list[tuple[str, str]]:
-    """(kind, text) of the few things the mini-web's formulas are made of: number, letter, sign, box."""
+    """(kind, text) of each token in a mini-web formula: number, letter, sign, box."""
     found = []
     for match in _TOKEN.finditer(tex):
         if match[1]:
@@ -94,14 +94,14 @@ ENCODERS: dict[str, Callable[[Tex], str]] = {
     "wordpress-image": _wordpress,
     "math-container": _container,
 }
-"""Ways to put a formula into HTML, by the name that truth.jsonl gives them."""
+"""Ways to put a formula into HTML, by their name in truth.jsonl."""
 INLINE_ONLY = frozenset({"wordpress-image"})
-"""Encodings that cannot say that a formula is displayed."""
+"""Encodings that cannot mark a formula as displayed."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What a site puts around its pages."""
+    """The markup that a site puts around the content of its pages."""
 
     name: str
     menu: tuple[tuple[str, str], ...]
@@ -114,7 +114,7 @@ LAYOUTS = 3
 
 
 def render(document: Document, frame: Frame, encoding: str) -> str:
-    """A whole HTML page."""
+    """A complete HTML page."""
     encode = ENCODERS[encoding]
     body = "\n".join(_block(block, encode) for block in document.blocks)
     title = escape(document.title)

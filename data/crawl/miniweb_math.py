@@ -1,8 +1,8 @@
-"""What the mini-web's mathematical pages say: worked word problems and arithmetic explained.
+"""Content of the mini-web's mathematical pages: worked word problems and explanations of arithmetic.
 
 The word problems are training problems of the `problems` artifact and fresh ones of the same kind, so that a model
-pretrained on the mined corpus learns the language of the questions it will be asked. Held-out questions are kept out, by
-shared ten-word sequences; only planted pages quote them.
+pretrained on the mined corpus learns the language of the questions it will be asked. Problems that share a ten-word
+sequence with a held-out question are left out; only planted pages quote those.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from data.crawl.miniweb_document import Block, Document, Heading, Inline, Paragraph, Tex
-from data.problems.generated import LEAST_LARGEST, SOURCE, draw_problem
-from data.problems.problem import Problem
+from mathquarry.data.crawl.miniweb_document import Block, Document, Heading, Inline, Paragraph, Tex
+from mathquarry.data.problems.generated import LEAST_LARGEST, SOURCE, draw_problem
+from mathquarry.data.problems.problem import Problem
 
 FORMULA_VOICES = ("forum", "lesson", "steps")
 """Ways to write a solution with formulas."""
 PLAIN_VOICES = ("plain-signs", "plain-words")
-"""Ways to write one without."""
+"""Ways to write a solution without formulas."""
 
 _TRAIN_SHARE = 0.4
 """Share of a page's problems that are training problems; the rest are fresh."""
 _LENGTHS = (750, 1650)
-"""Characters a page aims at."""
+"""Range of a page's target length, in characters."""
 _EXPLANATION_SHARE = 0.25
 """Chance of an explanation after a problem."""
 _QUOTE = 10
@@ -69,7 +69,7 @@ def _words(text: str) -> list[str]:
 
 
 class HeldOut:
-    """Recognises text that shares ten words in a row with a held-out problem."""
+    """Recognizes text that shares ten words in a row with a held-out problem."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self._grams: set[tuple[str, ...]] = set()
@@ -97,13 +97,13 @@ class Exercise:
 
     @classmethod
     def of(cls, question: str, solution: str, answer: str) -> Exercise:
-        """From a problem's fields."""
+        """Make one from a problem's fields."""
         return cls(question, tuple(line.strip() for line in _MARK.sub("", solution).splitlines() if line.strip()), answer)
 
 
 @dataclass
 class ExerciseBook:
-    """Deals exercises: training problems, each once until all were dealt, and fresh ones. None quotes a held-out problem."""
+    """Deals exercises: fresh ones, and training problems, none twice until all were dealt. None quotes a held-out problem."""
 
     train: list[Problem]
     held_out: HeldOut
@@ -129,7 +129,7 @@ class ExerciseBook:
 
 
 def math_document(book: ExerciseBook, voice: str, number: int, planted: Problem | None = None) -> Document:
-    """A page of worked problems in one voice; `planted` is quoted on it whole, with its solution and answer."""
+    """A page of worked problems in one voice; it quotes `planted` in full, with its solution and answer."""
     rng = book.rng
     item = rng.choice(_SUBJECTS)
     words = {"item": item, "number": number, "right": rng.randint(3, 9)}
@@ -186,7 +186,7 @@ def _spoken(line: str, step: re.Match[str] | None, rng: random.Random) -> str:
 
 
 def _explanation(voice: str, rng: random.Random) -> Block:
-    """Why a sum is what it is: making ten, counting back, checking, swapping."""
+    """An explanation of a sum: making ten, counting back, checking, swapping."""
     a, b = sorted((rng.randint(2, 12), rng.randint(2, 12)), reverse=True)
     total = a + b
     kind = rng.randrange(4)

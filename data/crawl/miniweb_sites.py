@@ -1,4 +1,4 @@
-"""The hosts of the mini-web: what each writes about, under which paths, and how its pages look."""
+"""The hosts of the mini-web: their topics, paths and page layouts."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from itertools import count, product
 from typing import Literal, get_args
 
-from data.crawl.miniweb_html import ENCODERS, LAYOUTS, Frame
-from data.crawl.miniweb_math import FORMULA_VOICES
-from data.crawl.miniweb_topics import TOPICS
-from data.errors import MathQuarryError
+from mathquarry.data.crawl.miniweb_html import ENCODERS, LAYOUTS, Frame
+from mathquarry.data.crawl.miniweb_math import FORMULA_VOICES
+from mathquarry.data.crawl.miniweb_topics import TOPICS
+from mathquarry.data.errors import MathQuarryError
 
 SiteKind = Literal["math", "mixed", "other"]
 
@@ -30,7 +30,7 @@ _NAMES: dict[str, tuple[str, str]] = {
     "news": ("city river morning county", "herald post gazette observer"),
     "shopping": ("bright oak simple corner", "shop goods store outlet"),
 }
-# Flavours of mathematical sites: folder of the mathematical pages, and how an address is made.
+# Kinds of mathematical sites: the folder of the mathematical pages, and the pattern of their addresses.
 _FLAVOURS: tuple[tuple[str, str], ...] = (
     ("/questions/", "/questions/{id}/{slug}"),
     ("/lessons/", "/lessons/{slug}-{id}.html"),
@@ -43,7 +43,7 @@ _SITE_PATHS = ("/about/", "/news/", "/contact/")
 
 @dataclass(frozen=True)
 class Site:
-    """A host: `math_path` is empty where there is no mathematics."""
+    """A host; `math_path` is empty if it has no mathematics."""
 
     host: str
     kind: SiteKind
@@ -59,7 +59,7 @@ class Site:
         return self._address(self.address, title, number)
 
     def other_place(self, number: int, rng: random.Random) -> tuple[str, str]:
-        """Topic of a page without mathematics, and the folder it lies in."""
+        """Topic and folder of a page without mathematics."""
         if self.kind == "math":
             return "site", rng.choice(_SITE_PATHS)
         if self.kind == "mixed":

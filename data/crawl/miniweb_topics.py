@@ -1,7 +1,7 @@
-"""What the rest of the mini-web says: cooking, sport, travel, news, shopping, and pages about a site itself.
+"""Content of the other mini-web pages: cooking, sport, travel, news, shopping, and pages about a site itself.
 
-Sentences are templates: `{word}` stands for a choice from a list, `{2-12}` for a number. Prices are written `$5`, as a trap
-for formula extraction.
+Sentences are templates: `{word}` stands for a choice from a list, `{2-12}` for a number. Prices are written as `$5` to
+test that formula extraction does not take them for formulas.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 
-from data.crawl.miniweb_document import Block, Document, Heading, Paragraph
+from mathquarry.data.crawl.miniweb_document import Block, Document, Heading, Paragraph
 
 _SLOT = re.compile(r"\{(?:(\d+)-(\d+)|(\w+))\}")
 
@@ -180,7 +180,7 @@ _TITLES: dict[str, tuple[str, ...]] = {
     "site": ("About us", "News from {month}", "A note from {person}"),
 }
 TOPICS = ("cooking", "sport", "travel", "news", "shopping")
-"""What sites without mathematics write about. `site` pages are about the site itself."""
+"""Topics of sites without mathematics. `site` pages are about the site itself."""
 
 _SENTENCES = (9, 16)
 _PARAGRAPH = (2, 4)

@@ -1,8 +1,8 @@
-"""Single records of remote WARC files by range requests, each verified, written to WARC files of our own.
+"""Fetches single records of remote WARC files with range requests, verifies each, and writes them to new WARC files.
 
-Rows of a columnar index say where a page's record lies. Neighbours in one file come with one request. A record is kept
-byte for byte when it is one whole gzip member holding a response for that URL with that digest; otherwise it is refused
-with a reason. Records are written in parts of fixed size in the order of the rows, and finished parts are found again.
+Rows of a columnar index give the position of each page's record. One request fetches neighbors in a file. A record is
+kept byte for byte if it is one whole gzip member with a response for that URL and with that digest; otherwise it is
+refused with a reason. Records are written in parts of fixed size in the order of the rows, and finished parts are reused.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
-from data.crawl.client import NotThere, PoliteClient
-from data.crawl.commoncrawl import is_relative_path
-from data.files import atomic_path, read_json, write_json
-from data.workspace import Progress
+from mathquarry.data.crawl.commoncrawl import is_relative_path
+from mathquarry.data.fetch.client import PoliteClient
+from mathquarry.data.fetch.receiver import NotThere
+from mathquarry.data.files import atomic_path, read_json, write_json
+from mathquarry.data.store.workspace import Progress
 
 PART_RECORDS = 10_000
-"""Records asked for in one part; a killed run loses at most the part in hand."""
+"""Records requested per part; a killed run loses at most the current part."""
 GAP_BYTES = 1 << 17
-"""Neighbours no further apart than this come with one request."""
+"""Largest gap between neighbors that are fetched with one request."""
 SPAN_BYTES = 8 << 20
 """Largest request; also the largest record."""
 _LARGEST_UNPACKED = 64 << 20
@@ -37,7 +38,7 @@ _COLUMNS = ["url", "warc_filename", "warc_record_offset", "warc_record_length", 
 
 
 class Refused(Exception):
-    """A record that is not what the index says.
+    """A record that does not match the index.
 
     Reasons: `bad-place`, `no-file`, `cut`, `too-large`, `no-response`, `wrong-url`, `wrong-digest`.
     """
@@ -49,7 +50,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a page's record lies, as a columnar index says. `digest` is the Base32 SHA-1 of the body, "" if not known."""
+    """Position of a page's record according to a columnar index. `digest` is the Base32 SHA-1 of the body, "" if unknown."""
 
     url: str
     file: str
@@ -58,7 +59,7 @@ class Place:
     digest: str
 
     def check(self) -> None:
-        """Raises `Refused` when there cannot be such a place."""
+        """Raises `Refused` if the position is impossible."""
         if not is_relative_path(self.file) or self.offset < 0 or self.length <= 0:
             raise Refused("bad-place", f"{self.length} bytes at {self.offset} of {self.file[:200]!r}")
         if self.length > SPAN_BYTES:
@@ -67,7 +68,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Span:
-    """Bytes of one file that come with one request."""
+    """A range of one file that is fetched with one request."""
 
     file: str
     start: int
@@ -78,8 +79,8 @@ class Span:
 def fetch_records(client: PoliteClient, base_url: str, rows: Path, folder: Path, progress: Progress) -> tuple[list[Path], Counter[str]]:
     """Fetch the records that the Parquet file `rows` names (columns as in Common Crawl's index) into `folder`/part-NNNNNN.warc.gz.
 
-    Beside each part lies part-NNNNNN.json with what was refused. Returns the parts and how many records were
-    refused by reason. Raises `RemoteError` when a server cannot be reached or sends whole files only; finished parts stay.
+    Each part has a part-NNNNNN.json beside it that lists refused records. Returns the parts and the number of refused records
+    by reason. Raises `RemoteError` when a server cannot be reached or sends only whole files; finished parts stay.
     """
     total = pq.ParquetFile(rows).metadata.num_rows
     parts: list[Path] = []
@@ -94,7 +95,7 @@ def fetch_records(client: PoliteClient, base_url: str, rows: Path, folder: Path,
 
 
 def refusals(parts: Iterable[Path]) -> Iterator[dict[str, str]]:
-    """What was refused, in order: {"url", "reason", "detail"}."""
+    """Refused records, in order: {"url", "reason", "detail"}."""
     for part in parts:
         yield from read_json(_beside(part))
 
@@ -136,7 +137,7 @@ def _fetch_part(client: PoliteClient, base_url: str, places: Sequence[Place], pa
 
 
 def spans(places: Iterable[Place], gap: int = GAP_BYTES, largest: int = SPAN_BYTES) -> list[Span]:
-    """Cut places, in any order, into spans of neighbours; a place that comes twice is fetched once."""
+    """Group places, in any order, into spans of neighbors; a repeated place is fetched once."""
     found: list[Span] = []
     for place in sorted(set(places), key=lambda place: (place.file, place.offset, place.length, place.url)):
         stop = place.offset + place.length
@@ -151,7 +152,7 @@ def spans(places: Iterable[Place], gap: int = GAP_BYTES, largest: int = SPAN_BYT
 def _fetched(
     client: PoliteClient, base_url: str, wanted: Sequence[Span], threads: ThreadPoolExecutor
 ) -> Iterator[tuple[Span, bytes | Refused]]:
-    """Spans with their bytes, in order; a few are fetched ahead."""
+    """Spans with their bytes, in order, with a few fetched ahead."""
 
     def fetch(span: Span) -> bytes | Refused:
         try:
@@ -175,7 +176,7 @@ def _fetched(
 
 
 def verify(place: Place, packed: bytes) -> None:
-    """Raises `Refused` unless `packed` is the record that `place` names: whole, a response, for that URL, with that digest."""
+    """Raises `Refused` unless `packed` is the record that `place` names: a complete response for that URL with that digest."""
     if len(packed) < place.length:
         raise Refused("cut", f"the file ends {place.length - len(packed)} bytes before the record does")
     inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
@@ -186,17 +187,17 @@ def verify(place: Place, packed: bytes) -> None:
     if len(record) > _LARGEST_UNPACKED:
         raise Refused("too-large", f"unpacks to more than {_LARGEST_UNPACKED:,} bytes")
     if not inflater.eof or inflater.unused_data:
-        raise Refused("cut", f"the gzip member at byte {place.offset} of {place.file} has not {place.length} bytes")
+        raise Refused("cut", f"the gzip member at byte {place.offset} of {place.file} does not have {place.length} bytes")
     try:
         found = next(iter(ArchiveIterator(io.BytesIO(record), parse_http=False, record_types=WarcRecordType.any_type)), None)
         if found is None or found.record_type != WarcRecordType.response:
-            raise Refused("no-response", f"byte {place.offset} of {place.file} holds no response record")
+            raise Refused("no-response", f"there is no response record at byte {place.offset} of {place.file}")
         url = (found.headers.get("WARC-Target-URI") or "").strip("<> ")
         block = found.reader.read(found.content_length)
     except OSError as error:
         raise Refused("no-response", f"byte {place.offset} of {place.file}: {error}") from None
     if url != place.url:
-        raise Refused("wrong-url", f"the record is of {url[:500]}")
+        raise Refused("wrong-url", f"the record belongs to {url[:500]}")
     body = block.partition(b"\r\n\r\n")[2]
     digest = base64.b32encode(hashlib.sha1(body).digest()).decode()
     if place.digest and place.digest.removeprefix("sha1:") != digest:
@@ -204,7 +205,7 @@ def verify(place: Place, packed: bytes) -> None:
 
 
 def _opening(name: str) -> bytes:
-    """A warcinfo record: it says what the file is, and a file of which every record was refused is still a WARC file."""
+    """A warcinfo record. It describes the file, and makes it a valid WARC file even if every record was refused."""
     block = b"software: MathQuarry\r\nformat: WARC File Format 1.0\r\n"
     head = (
         f"WARC/1.0\r\nWARC-Type: warcinfo\r\nWARC-Date: 1970-01-01T00:00:00Z\r\nWARC-Filename: {name}\r\n"

@@ -1,4 +1,4 @@
-"""Does a WARC file end where its last record does? A reader sees no difference between a whole file and one cut in a record's header."""
+"""Checks that a WARC file ends with its last record. To a reader, a file that is cut in a record's header looks complete."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _LENGTH = re.compile(rb"^content-length:[ \t]*(\d+)[ \t]*\r?$", re.IGNORECASE | 
 
 
 def ends_whole(file: BinaryIO, head: bytes, last_record: int, length: int) -> bool:
-    """Whether nothing is cut off, and nothing but whitespace and zeros follows, after the last record.
+    """Whether the last record is complete and only whitespace and zeros follow it.
 
-    That record begins at byte `last_record` and claims `length` bytes; `head` are the file's first bytes. Checks gzipped and plain files,
-    by reading from that record on (the whole file where all of it is one gzip member). Files in other compressions are taken as whole:
+    That record starts at byte `last_record` and states `length` bytes; `head` is the file's first bytes. Checks gzipped and plain files
+    by reading from that record on (the whole file if all of it is one gzip member). Files in other compressions count as complete:
     their decoders report a cut themselves.
     """
     if head.startswith(_GZIP):
@@ -30,7 +30,7 @@ def ends_whole(file: BinaryIO, head: bytes, last_record: int, length: int) -> bo
 
 
 def _gzip_ends_whole(file: BinaryIO, length: int) -> bool:
-    """Whether complete gzip members follow one another to the end of the file, and unpack to at least `length` bytes."""
+    """Whether the rest of the file consists of complete gzip members that unpack to at least `length` bytes."""
     inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
     pending = b""
     begun = False
@@ -53,7 +53,7 @@ def _gzip_ends_whole(file: BinaryIO, length: int) -> bool:
 
 
 def _record_ends_whole(file: BinaryIO) -> bool:
-    """Whether the file holds all of the plain record that begins here, and nothing after it."""
+    """Whether the file contains all of the plain record that starts here, and nothing after it."""
     start = file.tell()
     head = file.read(_HEADER_LIMIT).lstrip(b"\r\n")
     skipped = file.tell() - start - len(head)

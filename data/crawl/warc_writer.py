@@ -1,6 +1,6 @@
-"""Writing WARC files: one gzip member a record, the same bytes for the same pages.
+"""Writes WARC files: one gzip member per record, and the same bytes for the same pages.
 
-fastwarc's writer stamps the current time; records here carry the dates they are given, and ids made from their content.
+fastwarc's writer stamps the current time. Here records have the given dates, and ids derived from their content.
 """
 
 from __future__ import annotations

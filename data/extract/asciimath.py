@@ -1,4 +1,4 @@
-"""AsciiMath -> TeX, for pages that say they use it (http://asciimath.org, section "Syntax").
+"""Converts AsciiMath to TeX, for pages that declare it (http://asciimath.org, section "Syntax").
 
 E ::= I E | I / I          expression
 I ::= S_S | S^S | S_S^S | S
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from data.extract.symbols import joined
+from mathquarry.data.extract.symbols import joined
 
 _GREEK = (
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi pi rho sigma tau upsilon "
@@ -53,11 +53,11 @@ _TOKEN = re.compile(
     + r")|(?P<other>\S))"
 )
 DEEPEST = 100
-"""Levels of brackets; deeper ones are taken as plain signs."""
+"""Levels of brackets; deeper ones are treated as plain signs."""
 
 
 def to_tex(source: str) -> str:
-    """TeX of an AsciiMath formula. Anything unknown stands for itself, so this never fails."""
+    """TeX of an AsciiMath formula. Anything unknown is kept as it is, so this never fails."""
     return " ".join(_Parser(source).expression(closing=False).split())
 
 
@@ -129,7 +129,7 @@ def _token(match: re.Match[str]) -> tuple[str, str]:
 
 
 def _bare(tex: str) -> str:
-    """Without the brackets that only grouped an argument."""
+    """Strip the brackets that only grouped an argument."""
     if tex.startswith(r"\{") and tex.endswith(r"\}") and r"\}" not in tex[2:-2]:
         return tex[2:-2]
     if len(tex) < 2 or tex[0] not in "([" or tex[-1] not in ")]":

@@ -1,9 +1,9 @@
-"""Formulas in a parsed page: where they stand, and their TeX source.
+"""Finds formulas in a parsed page: their nodes and their TeX source.
 
-A page may carry one formula several times (a script, its rendering, a fallback image). `collect` returns the outermost
-node of each formula once, with the best source found inside, and the renderings to delete. Nothing is changed here:
-resiliparse forbids changes while it walks the tree. Its collections are searched anew for every item they are asked for,
-so they are always taken whole, with `.values()`.
+A page may contain one formula several times (a script, its rendering, a fallback image). `collect` returns the outermost
+node of each formula once, with the best source found inside, and the renderings to delete. This module changes nothing,
+since resiliparse forbids changes while it walks the tree. resiliparse repeats the search for every item read from a
+collection, so collections are always read whole, with `.values()`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 from resiliparse.parse.html import ElementNode, HTMLTree
 
-from data.extract import asciimath
-from data.extract.images import Picture, image_formula
-from data.extract.lone import unmarked
-from data.extract.mathml import Element, to_tex
-from data.extract.rendered import from_chtml, from_katex, from_mathml, from_svg, is_readable
-from data.extract.tex import LONGEST, tidy
+from mathquarry.data.extract import asciimath
+from mathquarry.data.extract.images import Picture, image_formula
+from mathquarry.data.extract.lone import unmarked
+from mathquarry.data.extract.mathml import Element, to_tex
+from mathquarry.data.extract.rendered import from_chtml, from_katex, from_mathml, from_svg, is_readable
+from mathquarry.data.extract.tex import LONGEST, tidy
 
 
 @dataclass(frozen=True)
@@ -41,28 +41,43 @@ _ENCODED = (
     f"{_MATH}, {', '.join(f'[{name}]' for name in _DATA)}, .katex, .mwe-math-element, .wp-katex-eq, d-math, dt-math, .math-container, "
     '.js-render-math, script[type^="math/"], [data-mathml], mjx-container'
 )
-# Where an image is, and where a script is to load it from.
+# What follows "math" in elements, classes and types of formulas, but not in a script's calls.
+_NAMED_MATH = re.compile(rb"math[\s>/\"'=m-]")
+_DATA_ENDS = tuple(name.removeprefix("data-").encode() for name in _DATA)
+# Attributes with the address of an image, or with the address that a script loads it from.
 _ADDRESSES = ("src", "data-src", "data-original", "data-actualsrc", "data-lazy-src", "data-original-src")
 _LOOKS_LIKE_TEX = re.compile(r"[\\^_=+<>{}]|^\W*\w\W*$|^[-\d.,\s]+$")
 _CDATA = re.compile(r"^\s*%?\s*<!\[CDATA\[|%?\s*\]\]>\s*$")
 
 
-def collect(tree: HTMLTree) -> tuple[list[Formula], list[ElementNode]]:
-    """Formulas of a page, none inside another, and the nodes that only repeat one of them."""
+def may_have_encoded(source: bytes) -> bool:
+    """Whether the source of a page, in lower case, may contain an element from `_ENCODED` other than MathJax's own."""
+    place = source.find(b"math")
+    if (place >= 0 and _NAMED_MATH.search(source, place)) or b"katex" in source:
+        return True
+    # Pages have many of these attributes, and splitting is the fastest way to look at all of them.
+    return any(part.startswith(_DATA_ENDS) for part in source.split(b"data-")[1:])
+
+
+def collect(tree: HTMLTree, may_have_encoded: bool = True, has_images: bool = True) -> tuple[list[Formula], list[ElementNode]]:
+    """Formulas of a page, none inside another, and the nodes that only repeat one of them.
+
+    `may_have_encoded` and `has_images` tell what is known of the page's source.
+    """
     body = tree.body
     if body is None:
         return [], []
-    encoded = body.query_selector(_ENCODED) is not None  # most pages have none: one search instead of a dozen
-    finders = (_containers, _scripts, _mathjax, _math_elements, _data_attributes, _images) if encoded else (_images,)
+    encoded = may_have_encoded and body.query_selector(_ENCODED) is not None  # most pages have none: one search instead of a dozen
+    finders = (*(_ENCODED_FINDERS if encoded else ()), *((_images,) if has_images else ()))
     candidates = [formula for finder in finders for formula in finder(body)]
     taken = {hash(formula.node) for formula in candidates}
     outermost: dict[int, Formula] = {}
     for formula in candidates:
         if not _inside(formula.node, taken):
             outermost.setdefault(hash(formula.node), formula)
-    # The renderer leaves its output beside the script it was made from; without scripts that output is all there is.
+    # A renderer leaves its output beside the script it was made from. Without scripts, the output is the only source.
     repeats = body.query_selector_all(_RENDERINGS).values() if encoded and body.query_selector('script[type^="math/"]') else []
-    # Without a doctype selectors ignore case, and class="mathjax" marks a text that MathJax is to look through.
+    # Without a doctype, selectors ignore case, and class="mathjax" marks text that MathJax should process.
     rendered = [node for node in repeats if not _RENDERED.isdisjoint(node.class_list)]
     return list(outermost.values()), [node for node in rendered if hash(node) not in taken and not _inside(node, taken)]
 
@@ -77,7 +92,7 @@ def _inside(node: ElementNode, taken: set[int]) -> bool:
 
 
 def _formula(node: ElementNode, source: str | None, kind: str, display: bool = False) -> Iterator[Formula]:
-    """At most one formula: none when there is no source."""
+    """Yields one formula, or none if there is no source."""
     tex, marked = tidy(source or "")
     if tex and len(tex) <= LONGEST:
         yield Formula(node, tex, display or marked, kind)
@@ -129,7 +144,7 @@ def _parsed_mathml(source: str) -> str | None:
 
 
 def _mathjax(body: ElementNode) -> Iterator[Formula]:
-    """What MathJax leaves without its scripts: version 2 with the MathML in an attribute, version 3 and later as boxes or paths."""
+    """MathJax output without its scripts: version 2 has the MathML in an attribute, version 3 and later have boxes or paths."""
     rendered = [] if body.query_selector('script[type^="math/"]') else body.query_selector_all("[data-mathml]").values()
     for node in rendered:
         outer = node.closest(".MathJax_Display, .MathJax_SVG_Display, .MJXc-display")
@@ -152,7 +167,7 @@ def _math_elements(body: ElementNode) -> Iterator[Formula]:
 
 
 def _math_source(node: ElementNode) -> tuple[str, str] | None:
-    """TeX of a MathML element and where it was found: what the author wrote if the page keeps it, else what the elements say."""
+    """TeX of a MathML element and where it was found: the author's source if the page has it, else converted from the elements."""
     if annotation := _annotation(node):
         return annotation, "mathml-annotation"
     if alttext := node.get_attribute("alttext"):
@@ -162,7 +177,7 @@ def _math_source(node: ElementNode) -> tuple[str, str] | None:
 
 
 def _read(node: ElementNode, reader: Callable[[ElementNode], list[Element]]) -> str:
-    """TeX of a drawn formula; empty when it is nested too deeply."""
+    """TeX of a rendered formula; empty if it is nested too deeply."""
     return to_tex(Element("mrow", children=reader(node))) if is_readable(node) else ""
 
 
@@ -174,7 +189,7 @@ def _annotation(node: ElementNode) -> str | None:
 
 
 def _data_attributes(body: ElementNode) -> Iterator[Formula]:
-    """Elements whose formula a script of the page would draw."""
+    """Elements whose formula a script of the page would render."""
     for node in body.query_selector_all(", ".join(f"[{name}]" for name in _DATA)).values():
         source = next(value for name in _DATA if (value := node.get_attribute(name)) is not None)
         if _LOOKS_LIKE_TEX.search(source.strip()) and not source.lstrip().startswith(("{", "[", "<")):
@@ -195,3 +210,6 @@ def _stands_alone(node: ElementNode) -> bool:
     """Whether there is no text beside an image."""
     parent = node.parent_element
     return parent is not None and not (parent.text or "").strip()
+
+
+_ENCODED_FINDERS = (_containers, _scripts, _mathjax, _math_elements, _data_attributes)

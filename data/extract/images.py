@@ -1,8 +1,8 @@
-"""Formulas that are pictures: TeX from the alternative text, or from the address that an image service was asked with.
+"""Finds formulas that are images: TeX from the alternative text, or from the URL of an image service.
 
-A picture is a formula when something proves it: a service or a class that stands for formulas, an alternative text that is TeX (in
-delimiters, in an environment, or with commands and no prose), or an address that asks for TeX. A photograph with a caption, a price or
-the name of a file proves nothing.
+An image counts as a formula only with evidence: a service or a class used for formulas, an alternative text that is TeX (in
+delimiters, in an environment, or with commands and no prose), or a URL that requests TeX. A caption, a price or a file name is no
+evidence.
 """
 
 from __future__ import annotations
@@ -11,27 +11,29 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote, unquote_plus, urlsplit
 
-from data.extract import asciimath
-from data.extract.tex import LONGEST, strip_directives
+from mathquarry.data.extract import asciimath
+from mathquarry.data.extract.tex import LONGEST, strip_directives
 
 _CLASSES = re.compile(
     r"(?:^|\s)(?:latex|tex|math|texrender|wp-latex|math-(?:inline|block|display)|mathimg|equation_image|ql-img-\S*|mwe-math-fallback-image-\S*"
     r"|math-?image|equation-?image)(?:\s|$)"
 )
 _MATHWORLD = re.compile(r"(?:^|\s)(?:inlineformula|numberedequation|displayformula)(?:\s|$)")
-# Programs and hosts that draw formulas and nothing else.
+# Programs and hosts that render only formulas.
 _SERVICES = re.compile(
     r"latex\.php|codecogs\.com|mi[mn]etex|mathtex|tex\.cgi|latex\.cgi|[?&]cht=tx|/render/(?:svg|png)/|media/math|filter/(?:tex|algebra)/pix\.php"
     r"|/render/math\?|/equation\?tex=|/math\?formula=|/tex2img|/equation_images/|_images/math/[0-9a-f]{40}"
     r"|^(?:https?:)?//(?:(?:[\w-]+\.)*latex\.[\w.-]+|tex\.[\w.-]+|i\.upmath\.me|math\.(?:vercel\.app|now\.sh))/"
 )
+# Every match of `_SERVICES` contains one of these; searching for them is faster.
+_SERVICE_SIGNS = ("tex", "math", "codecogs", "cht=tx", "/render/", "pix.php", "equation")
 _ASKED = re.compile(r"(?:^|[?&])(?:latex|chl|tex|math|eq|formula|equation|from)=((?:[^&]|&(?!\w+=))*)")
 _EQUATION_PAGE = re.compile(r"/(?:eq|equation|tex|latex|mathtex|mimetex)(?:\.\w+)?/?$")
 _DRAWN_PATH = re.compile(r"^/(?:svg|png|gif|g|tex|latex|equation_images)/(.+)$")
 _FILE_PATH = re.compile(r"\s*(?:[A-Za-z]:\\|\\\\\w)[^{}^$]*$")
 _FILE_END = re.compile(r"\.(?:png|svg|gif|jpe?g|webp)$")
 _SHORT = 3
-"""Characters that any address may contain by chance."""
+"""Characters; any address may contain so few by chance."""
 _DESCRIPTION = re.compile(
     r"(?i)\W*(?:(?:latex|tex|equation|formula|formel|formule|f[oó]rmula|ecuaci[oó]n|формула|уравнение|math|image|img|picture)\b[\w\s.]*"
     r"|(?:数学)?(?:公式|方程式?|图片|圖片|数式|수식)\s*\d*)\W*"
@@ -46,8 +48,8 @@ _DELIMITED = re.compile(
 )
 _DISPLAYED = re.compile(r"\s*\\begin\{(?:align|alignat|gather|multline|eqnarray|flalign)\*?\}")
 _LONGEST_NAME = 80
-"""Characters; what is longer between dollars is no name, and would take long to be compared with one."""
-# Between dollars: a name, a template's variable, a price, no formula.
+"""Characters; longer text between dollars is not a name, and matching it against one would be slow."""
+# Text between dollars that is not a formula: a name, a template's variable, a price.
 _NO_FORMULA = re.compile(r"[A-Za-z]{4,}|\w*[A-Za-z]{2,}[._:][A-Za-z]{2,}[\w.:]*|[\d.,]+\s*(?:[-–+]\s*)?[A-Za-z]{0,3}\s.*|\W*")
 _COMMAND = re.compile(
     r"\\(?:[dt]?frac|sqrt|sum|prod|i{1,3}nt|oint|lim(?:inf|sup)?|infty|partial|nabla|cdots?|[lvd]dots|times|div|pm|mp|circ|bullet"
@@ -64,7 +66,7 @@ _COMMAND = re.compile(
 _WORDING = re.compile(r"\\(?:text(?:rm|bf|it|sf|tt)?|mbox|hbox|mathrm|mathit|operatorname\*?)\s*\{[^{}]*\}")
 _ANY_COMMAND = re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+\*?|\\.")
 _DEEPEST = 20
-"""Levels of braces that are looked into for prose."""
+"""Levels of braces that are searched for prose."""
 _BRACED = re.compile(r"\{[^{}]*\}")
 _PROSE = re.compile(
     r"(?<![A-Za-z\u00c0-\u024f])[A-Za-z\u00c0-\u024f]{2,}[,.:;]?\s+[A-Za-z\u00c0-\u024f]{2,}(?![A-Za-z(])|(?:^|\s)[A-Za-z\u00c0-\u024f]{4,}(?:[,.:;]|\s+(?![-+=<>*/^_&]|\s)|$)"
@@ -74,7 +76,7 @@ _PROSE = re.compile(
 
 @dataclass(frozen=True)
 class Picture:
-    """What the page says of an image; `addresses` begins with the one that is shown, behind it those that a script is to load."""
+    """An image as described in the page; `addresses` starts with the one that is shown, followed by those that a script loads."""
 
     addresses: tuple[str, ...]
     alt: str
@@ -83,7 +85,7 @@ class Picture:
 
 
 def image_formula(picture: Picture) -> tuple[str, bool | None] | None:
-    """TeX of an image that is a formula, and whether it is displayed, None where only its place tells; None for any other image."""
+    """TeX of an image that is a formula, and whether it is displayed (None if only its position tells); None for any other image."""
     alt = _unlabelled(picture.alt) if len(picture.alt) <= LONGEST else ""
     title = picture.title if len(picture.title) <= LONGEST else ""
     for text in (alt, title):
@@ -93,7 +95,7 @@ def image_formula(picture: Picture) -> tuple[str, bool | None] | None:
         return strip_directives(alt), _DISPLAYED.match(alt) is not None or None
     display = "ql-img-displayed" in picture.classes
     addresses = [address for address in picture.addresses if len(address) <= LONGEST and not address.startswith("data:")]
-    service = any(_SERVICES.search(address) for address in addresses)
+    service = any(any(sign in address for sign in _SERVICE_SIGNS) and _SERVICES.search(address) for address in addresses)
     for address in addresses:
         if asked := _asked(address, service):
             return _delimited(asked) or (asked, display)
@@ -123,7 +125,7 @@ def _unlabelled(text: str) -> str:
 
 
 def _delimited(text: str) -> tuple[str, bool | None] | None:
-    """The formula of a text that is one formula between delimiters."""
+    """The formula in a text that consists of one formula between delimiters."""
     text = text.strip()
     if not text.startswith(("$", "\\")) or not (match := _DELIMITED.fullmatch(text)):
         return None
@@ -141,13 +143,13 @@ def _delimited(text: str) -> tuple[str, bool | None] | None:
 
 
 def _says_something(alt: str, addresses: list[str]) -> bool:
-    """Whether an alternative text is the formula and no description ("equation", "LaTeX formula", the name of the file)."""
+    """Whether an alternative text is the formula, not a description ("equation", "LaTeX formula", the file name)."""
     names_file = len(alt) > _SHORT and any(alt in address for address in addresses)
     return bool(alt.strip()) and not names_file and not _DESCRIPTION.fullmatch(alt)
 
 
 def _asked(address: str, service: bool) -> str | None:
-    """TeX that an address asks for; of an address of no known service, only what cannot be anything else."""
+    """TeX that an address requests. If the service is unknown, only unmistakable TeX counts."""
     if "?" not in address and "%" not in address and "\\" not in address and not service:
         return None
     try:
@@ -158,14 +160,14 @@ def _asked(address: str, service: bool) -> str | None:
     query = query.replace("&amp;", "&")
     if field := _ASKED.search(query):
         value = query[field.start(1) :] if r"\begin" in unquote(field[1]) and r"\end" not in unquote(field[1]) else field[1]
-        return _proven(unquote_plus(value), service)  # a form's field writes a space as "+"
+        return _proven(unquote_plus(value), service)  # form fields encode a space as "+"
     if query and (service or _EQUATION_PAGE.search(parts.path)):
         return _proven(unquote(query.removeprefix("f=")), service)  # a bare query means the sign
     if path := _DRAWN_PATH.search(parts.path):
         source = path[1]
     else:
         source = parts.path.rpartition("/")[2]
-        service = False  # what it asks for stands in no part of the path that is known
+        service = False  # its TeX is not in any known part of the path
     if path and "equation_images" in parts.path:
         source = unquote(source)
     source = unquote(_FILE_END.sub("", source))
@@ -180,5 +182,5 @@ def _proven(source: str, service: bool) -> str | None:
 
 
 def _is_equation(source: str) -> bool:
-    """Whether a text without commands is a formula all the same: powers, indices or braces, no words."""
+    """Whether a text without commands is still a formula: powers, indices or braces, and no words."""
     return len(source) <= 200 and re.search(r"[\w)}]\^[\w{(\\-]", source) is not None and not re.search(r"[A-Za-z]{3,}|[/?&:;~]", source)

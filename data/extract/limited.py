@@ -1,4 +1,4 @@
-"""Extraction within limits: a page that takes too long or too much memory costs its own text and nothing else."""
+"""Extraction within limits: a page that takes too long or too much memory loses only its own text."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from data.errors import MathQuarryError
-from data.extract.html import Extracted
-from data.extract.worker import LENGTH
+import mathquarry
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.extract.html import Extracted
+from mathquarry.data.extract.worker import LENGTH
 
 START_SECONDS = 60.0
 """Time for a new process to import what it needs."""
 
 
 class ExtractionStopped(Exception):
-    """A page went over a limit, or extraction failed on it; the message says which."""
+    """A page exceeded a limit, or its extraction failed; the message says which."""
 
 
 _PIPE_BYTES = 1 << 20
-"""What a user may give a pipe without asking: most pages fit, and go across at once."""
+"""Largest pipe that an unprivileged user may set. Most pages fit, and are sent at once."""
 
 
 class Extractor:
-    """Extracts pages in a process of its own, which is killed at a limit and started anew for the next page.
+    """Extracts pages in a separate process, which is killed at a limit and restarted for the next page.
 
-    Used as a context manager, or closed. One page at a time; not for several threads.
+    Use it as a context manager, or close it. It handles one page at a time and is not thread-safe.
     """
 
     def __init__(self, seconds: float, memory_bytes: int, *, careful: bool = True) -> None:
@@ -42,7 +43,8 @@ class Extractor:
         self._process: subprocess.Popen[bytes] | None = None
 
     def extract(self, html: str) -> Extracted:
-        """The main text of a page, by `data.extract.html` or `data.extract.plain`. Raises `ExtractionStopped` at a limit or a failure."""
+        """The main text of a page, by `mathquarry.data.extract.html` or `mathquarry.data.extract.plain`. Raises `ExtractionStopped` at a
+        limit or a failure."""
         process = self._running()
         content = html.encode("utf-8", "replace")
         deadline = time.monotonic() + self._seconds
@@ -69,13 +71,13 @@ class Extractor:
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
             self.close()
-            root = str(Path(__file__).resolve().parents[2])
+            root = str(Path(mathquarry.__file__).parents[1])
             path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
             self._process = subprocess.Popen(
                 [
                     sys.executable,
                     "-m",
-                    "data.extract.worker",
+                    "mathquarry.data.extract.worker",
                     str(self._seconds),
                     str(self._memory_bytes),
                     "careful" if self.careful else "plain",
@@ -91,7 +93,8 @@ class Extractor:
             except (TimeoutError, EOFError):
                 self.close()
                 raise MathQuarryError(
-                    "the process that extracts pages did not start. Try `python -m data.extract.worker 1 1073741824 careful` to see why."
+                    "the process that extracts pages did not start. Try `python -m mathquarry.data.extract.worker 1 1073741824 "
+                    "careful` to see why."
                 ) from None
         return self._process
 
@@ -119,7 +122,7 @@ class Extractor:
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
-            with suppress(BrokenPipeError):  # what was not sent is of no use any more
+            with suppress(BrokenPipeError):  # unsent data is no longer needed
                 stream.close()  # type: ignore[union-attr]
         self._process = None
 
@@ -131,8 +134,8 @@ class Extractor:
 
 
 def _widen(*pipes: IO[bytes] | None) -> None:
-    """Let each pipe hold a page where the system can (Linux), so that the two processes need not take turns."""
+    """Let each pipe hold a whole page if the system can (Linux), so that the two processes need not take turns."""
     if hasattr(fcntl, "F_SETPIPE_SZ"):
         for pipe in pipes:
-            with suppress(OSError):  # this user's pipes hold as much as they may: slower, no less right
+            with suppress(OSError):  # this user's pipes have reached their limit: slower, but still correct
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
 """Lists that belong to the text.
 
-resiliparse's main-content rules drop every `<ul>`, since most of them are menus, and leave its indentation behind. So a list whose text
-is mostly in links is taken out before, and any other is renamed to `<ol>`, which those rules keep; its items carry a mark, and the number
-before a mark becomes a bullet in the text. (`<menu>` is kept, too, but never closed: all that follows would be indented and have a bullet.)
+resiliparse's main-content rules drop every `<ul>`, since most are menus, and leave its indentation behind. So a list whose text is mostly
+in links is removed before, and any other list is renamed to `<ol>`, which those rules keep. Its items get a mark, and the number before a
+mark becomes a bullet in the text. (`<menu>` is kept too, but never closed: everything after it would be indented and have a bullet.)
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ import re
 from resiliparse.parse.html import ElementNode, HTMLTree
 
 BULLET = "\ue007"
-"""A private-use character. Pages lose it before they are parsed."""
+"""A private-use character. It is removed from pages before they are parsed."""
 _ITEM = 2 * BULLET  # one alone would be lost: see lone.py
-_NUMBER = r"(?:(?<!\d)\d{1,6}\.[ ]?)?"
-# The first item of a list that begins an item stands in that item's line: one bullet does for both.
-_NUMBERED = re.compile(rf"(?:{_NUMBER}{_ITEM}\s*(?={_NUMBER}{_ITEM}))*{_NUMBER}{_ITEM}\s*")
+_NUMBER = r"(?<!\d)\d{1,6}\.[ ]?"
+_LONGEST_NUMBER = len("123456. ")
+_NUMBER_BEFORE = re.compile(rf"{_NUMBER}\Z")
+# If a list starts an item, its first item is on that item's line, and one bullet serves both.
+_ITEMS = re.compile(rf"(?:(?:{_NUMBER})?{_ITEM}\s*(?=(?:{_NUMBER})?{_ITEM}))*(?:{_NUMBER})?{_ITEM}\s*")
 
 MOST_LINKED = 0.5
-"""Share of a list's characters in links from which it is a menu."""
+"""A list with at least this share of its characters in links is a menu."""
 
 
 def lists(body: ElementNode) -> tuple[list[ElementNode], list[ElementNode]]:
-    """(content, menus): lists without numbers whose text is mostly not in links, and the others. A list in a menu is not looked at."""
+    """(content, menus): unnumbered lists whose text is mostly not in links, and the others. Lists inside menus are skipped."""
     content: list[ElementNode] = []
     menus: list[ElementNode] = []
     inside: set[int] = set()  # menus, and lists in them
@@ -46,7 +48,7 @@ def stray_items(body: ElementNode) -> list[ElementNode]:
 
 
 def bulleted(tree: HTMLTree, node: ElementNode) -> None:
-    """Make a list without numbers a numbered one, and an item outside any list a block; `with_bullets` mends the text."""
+    """Turn an unnumbered list into a numbered one, and an item outside any list into a block; `with_bullets` then fixes the text."""
     if node.tag == "li":
         _mark(tree, node)
         rename(tree, node, "div")
@@ -69,7 +71,14 @@ def _mark(tree: HTMLTree, item: ElementNode) -> None:
 
 def with_bullets(text: str) -> str:
     """Text with a bullet before every item that `bulleted` marked."""
-    return _NUMBERED.sub("• ", text) if BULLET in text else text
+    parts, place = [], 0
+    while (found := text.find(_ITEM, place)) >= 0:
+        number = _NUMBER_BEFORE.search(text, max(place, found - _LONGEST_NUMBER), found)
+        items = _ITEMS.match(text, number.start() if number else found)
+        assert items is not None, "it starts with an item"
+        parts += [text[place : items.start()], "• "]
+        place = items.end()
+    return "".join([*parts, text[place:]])
 
 
 def is_mostly_linked(node: ElementNode) -> bool:
@@ -82,7 +91,7 @@ def is_mostly_linked(node: ElementNode) -> bool:
 
 
 def rename(tree: HTMLTree, node: ElementNode, tag: str) -> None:
-    """Put what is in `node` into an element of another name in its place."""
+    """Replace `node` by an element of another name with the same content."""
     renamed = tree.create_element(tag)
     assert renamed is not None, "only a tree without a document cannot make nodes"
     while (child := node.first_child) is not None:

@@ -1,8 +1,8 @@
-"""Presentation MathML -> TeX.
+"""Converts presentation MathML to TeX.
 
-Works on `Element`, a plain tree, because renderers write the same structure in other clothes (see `rendered.py`).
-Source of the vocabulary: https://www.w3.org/TR/MathML3/chapter3.html. What has no TeX of its own becomes the row of its children,
-so nothing that carries a symbol is lost.
+Works on `Element`, a plain tree, because renderers write the same structure in different formats (see `rendered.py`).
+Source of the vocabulary: https://www.w3.org/TR/MathML3/chapter3.html. An element without a TeX equivalent becomes the row of its
+children, so no symbol is lost.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from data.extract.symbols import FUNCTIONS, LIMITS, joined, symbols
+from mathquarry.data.extract.symbols import FUNCTIONS, LIMITS, joined, symbols
+from mathquarry.data.extract.tables import in_columns, labelled
 
 _BRACKETS = {"(": "pmatrix", "[": "bmatrix", "|": "vmatrix"}
 _MATRIX = re.compile(r"([(\[|])\\begin\{matrix\}((?:(?!\\begin).)*?)\\end\{matrix\}[)\]|]")
@@ -29,7 +30,7 @@ class Element:
 
 
 def to_tex(element: Element) -> str:
-    """TeX of a formula; empty when it holds nothing visible."""
+    """TeX of a formula; empty if nothing in it is visible."""
     tex = " ".join(_tex(element).split())
     tex = _BINOMIAL.sub(r"\\binom{\1}{\2}", tex)
     return _MATRIX.sub(lambda match: rf"\begin{{{_BRACKETS[match[1]]}}}{match[2]}\end{{{_BRACKETS[match[1]]}}}", tex)
@@ -49,18 +50,18 @@ def _child(element: Element, place: int) -> str:
 
 
 def _group(tex: str) -> str:
-    """As the argument of `_` or `^`: braces unless it is one character."""
+    """Format as the argument of `_` or `^`: with braces unless it is one character."""
     return tex if len(tex) == 1 else f"{{{tex}}}"
 
 
 def _base(tex: str) -> str:
-    """As what a script hangs on: braces only where the script would else hang on its last part."""
+    """Format as the base of a script: with braces only if the script would otherwise attach to the last part."""
     one = re.fullmatch(r"\\?[^\W_]|\d+|\\[A-Za-z]+|\\[A-Za-z]+\{[^{}]*\}|[)\]|!]|\\[}|]", tex)
     return tex if one or not tex or _in_brackets(tex) else f"{{{tex}}}"
 
 
 def _in_brackets(tex: str) -> bool:
-    """Whether the first bracket closes with the last character, so that a script stands on the whole."""
+    """Whether the first bracket closes with the last character, so that a script applies to the whole."""
     depth = 0
     for place, character in enumerate(tex):
         depth += (character == "(") - (character == ")")
@@ -215,9 +216,25 @@ def _fenced(element: Element) -> str:
 
 
 def _table(element: Element) -> str:
-    rows = [child for child in element.children if child.name in ("mtr", "mlabeledtr")]
-    lines = [" & ".join(_row(cell).strip() for cell in (row.children[1:] if row.name == "mlabeledtr" else row.children)) for row in rows]
-    return r"\begin{matrix} " + r" \\ ".join(lines) + r" \end{matrix}"
+    rows: list[list[str]] = []
+    labels: list[str] = []
+    for row in element.children:
+        if row.name in ("mtr", "mlabeledtr"):
+            has_label = row.name == "mlabeledtr" and len(row.children) > 1
+            rows.append([_row(cell).strip() for cell in row.children[has_label:]])
+            labels.append(_content(row.children[0]) if has_label else "")
+    environment, lines = in_columns(rows, _alignment(element))
+    return labelled(environment, lines, labels)
+
+
+def _alignment(element: Element) -> list[str]:
+    """Alignment of a table's columns from the table, or else from the cells of its first row."""
+    stated = element.attributes.get("columnalign", "").lower().split()
+    rows = [row for row in element.children if row.name in ("mtr", "mlabeledtr")]
+    if not stated and rows:
+        cells = rows[0].children[1:] if rows[0].name == "mlabeledtr" else rows[0].children
+        stated = [cell.attributes.get("columnalign", "").lower() for cell in cells]
+    return stated
 
 
 def _enclosed(element: Element) -> str:

@@ -1,4 +1,4 @@
-"""Pages nested deeper than any browser shows, on which finding the main content takes minutes."""
+"""Detects pages nested deeper than browsers support, where finding the main content takes minutes."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from mathquarry.data.extract.outline import largest_rise
+
 DEEPEST = 512
 """Levels of nesting that browsers keep; further elements become siblings there."""
 
-# A tag, with the slash of one that closes itself; elements whose content is no markup, to their ends.
+# A tag, with the slash if it closes itself; and elements whose content is not markup, up to their ends.
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9:-]*)(?:[^<>]*?(/)?>)?")
 _NO_MARKUP = re.compile(r"(?is)<!--.*?(?:-->|\Z)|<(script|style|textarea|title|xmp|noembed|noframes|iframe)\b[^<>]*+>.*?(?:</\1\s*>|\Z)")
-# Elements that are empty, or that the next of their kind closes: without end tags they do not nest.
+# Elements that are empty, or closed by the next one of their kind: without end tags they do not nest.
 _FLAT = {
     *("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"),
     *("dd", "dt", "li", "option", "p", "td", "th", "tr"),
 }
-# What no drawing or formula contains: a parser leaves it there (https://html.spec.whatwg.org/multipage/parsing.html#parsing-main-inforeign).
+# Elements that cannot be in a drawing or formula: a parser leaves it there (https://html.spec.whatwg.org/multipage/parsing.html#parsing-main-inforeign).
 _LEAVE = {
     *("b", "big", "blockquote", "body", "center", "code", "div", "dl", "em", "font", "h1", "h2", "h3", "h4", "h5", "h6", "head", "i"),
     *(
@@ -44,24 +46,23 @@ _LEAVE = {
 }
 
 
-def is_too_deep(html: str) -> bool:
-    """Whether start tags outrun end tags by more than `DEEPEST` somewhere.
+def is_too_deep(source: bytes) -> bool:
+    """Whether start tags outnumber end tags by more than `DEEPEST` somewhere in a page in UTF-8.
 
     Tags of empty elements, and those in scripts and comments, do not count.
     """
-    data = np.frombuffer(html.encode("utf-8", "replace"), dtype=np.uint8)
+    data = np.frombuffer(source, dtype=np.uint8)
     after = data[np.flatnonzero(data[:-1] == ord("<")) + 1]
-    lower = after | 0x20
-    opens = (lower >= ord("a")) & (lower <= ord("z"))
-    if _excess(opens.astype(np.int64) - (after == ord("/"))) <= DEEPEST:
+    opens = (after | 0x20) - ord("a") < 26
+    if largest_rise(opens.astype(np.int8) - (after == ord("/"))) <= DEEPEST:
         return False  # nearly every page ends here, in a fraction of a millisecond
-    return _excess(np.asarray(list(_steps(html)), dtype=np.int64)) > DEEPEST
+    return largest_rise(np.asarray(list(_steps(source.decode("utf-8", "replace"))), dtype=np.int8)) > DEEPEST
 
 
 def _steps(html: str) -> Iterator[int]:
     """1 for every tag that opens an element, -1 for every end tag.
 
-    A slash closes only elements of drawings and formulas; HTML's own ignore it, and end a drawing that they stand in.
+    A slash closes only elements of drawings and formulas. HTML elements ignore it, and end a drawing that contains them.
     """
     foreign = 0
     for tag in _TAG.finditer(_NO_MARKUP.sub("", html)):
@@ -78,9 +79,3 @@ def _steps(html: str) -> Iterator[int]:
 def without_tags(html: str) -> str:
     """The page with a space for every tag, and without scripts, styles and comments."""
     return re.sub(r"<[^<>]*>", " ", _NO_MARKUP.sub(" ", html))
-
-
-def _excess(steps: np.ndarray) -> int:
-    """The highest rise of the running sum above its lowest value before."""
-    depth = np.concatenate([[0], np.cumsum(steps)])
-    return int((depth - np.minimum.accumulate(depth)).max())

@@ -1,21 +1,21 @@
-"""HTML -> plain text, as cheaply as it goes: for the first of mining's two passes, which sees every page. Formulas may be lost."""
+"""Converts HTML to plain text as cheaply as possible, for mining's first pass, which sees every page. Formulas may be lost."""
 
 from __future__ import annotations
 
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import HTMLTree
 
-from data.extract.html import Extracted
-from data.extract.language import detect_language
-from data.extract.lone import marked, unmarked
-from data.extract.nesting import is_too_deep, without_tags
+from mathquarry.data.extract.html import Extracted
+from mathquarry.data.extract.language import detect_language
+from mathquarry.data.extract.lone import marked, unmarked
+from mathquarry.data.extract.nesting import is_too_deep, without_tags
 
 
 def extract_plain(html: str) -> Extracted:
-    """The main text of a page as it reads without its formulas; counts none. Never raises on bad HTML: the worst is an empty text."""
-    tree = HTMLTree.parse(marked(without_tags(html) if is_too_deep(html) else html))
+    """The main text of a page, without counting formulas. Never raises on bad HTML; the worst result is an empty text."""
+    tree = HTMLTree.parse(marked(without_tags(html) if is_too_deep(html.encode("utf-8", "replace")) else html))
     text = extract_plain_text(tree, main_content=True, alt_texts=False)
-    if not text.strip():  # a layout that the main-content rules take for boilerplate altogether
+    if not text.strip():  # a layout that the main-content rules mistake entirely for boilerplate
         text = extract_plain_text(tree, main_content=False, alt_texts=False)
     text = unmarked(text)
     return Extracted(text.strip(), 0, {}, " ".join(unmarked(tree.title or "").split()), detect_language(text))

@@ -1,4 +1,4 @@
-"""`<sub>` and `<sup>` in running text: `mc<sup>2</sup>` -> `mc^{2}`, but no power where a footnote or an ordinal is meant."""
+"""Converts `<sub>` and `<sup>` in running text: `mc<sup>2</sup>` -> `mc^{2}`, except for footnotes and ordinals."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import re
 
 from resiliparse.parse.html import ElementNode
 
-from data.extract.lone import unmarked
+from mathquarry.data.extract.lone import unmarked
 
 _SCRIPT = re.compile(r"[-+−–±]?\s?[\w.,+\-−–*/()' ]{1,12}|[-+−*′'∗†∞°]{1,3}")
 _ORDINAL = re.compile(r"(?i)st|nd|rd|th|er?|re|ère|ème|o|a|tm|sm|®|™")
 _FOOTNOTE = re.compile(r"(?i)\b(?:ref|reference|footnote|fn|cite|cite_ref|note|noteref)")
-# A power stands on a variable, a unit of up to three letters, a number or a bracket; on a longer word it is a note.
+# A power follows a variable, a unit of up to three letters, a number or a bracket; after a longer word it is a note.
 _POWER_BASE = re.compile(r"(?:(?<![^\W\d_])[^\W\d_]{1,3}|\d|[)\]}|])$")
 _INDEX_BASE = re.compile(r"(?:[^\W_]|[)\]}|])$")
 
 
 def raised(body: ElementNode) -> list[tuple[ElementNode, str]]:
-    """`<sub>` and `<sup>` elements that carry a script, and the text that says so."""
+    """`<sub>` and `<sup>` elements that are scripts, and the TeX text to replace each."""
     found = []
     for node in body.query_selector_all("sub, sup").values():
         text = " ".join(unmarked(node.text or "").split())
@@ -38,7 +38,7 @@ def _text_before(node: ElementNode) -> str:
 
 
 def _is_styled(node: ElementNode) -> bool:
-    """Whether all that stands inside is marked up as a variable, not as a link."""
+    """Whether the whole content is marked up as a variable, not as a link."""
     return node.query_selector("a, sub, sup, img, span[class]") is None
 
 

@@ -1,8 +1,8 @@
-"""What renderers leave on a page when the source is gone -> `Element` trees: MathML itself, MathJax 3 (CHTML, SVG), KaTeX.
+"""Converts renderer output without a source to `Element` trees: MathML itself, MathJax 3 (CHTML, SVG), KaTeX.
 
 MathJax keeps the structure of MathML and writes characters as code points in class names (`mjx-c1D465`) or attributes (`data-c`).
-KaTeX keeps boxes only; scripts, fractions, roots and limits are read from its classes and from the order of its vertical lists, whose
-entries stand from bottom to top.
+KaTeX keeps only boxes. Scripts, fractions, roots and limits are read from its classes and from the order of its vertical lists, whose
+entries go from bottom to top.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from collections.abc import Iterator
 
 from resiliparse.parse.html import ElementNode
 
-from data.extract.lone import unmarked
-from data.extract.mathml import Element
+from mathquarry.data.extract.lone import unmarked
+from mathquarry.data.extract.mathml import Element
 
 DEEPEST = 150
-"""Levels of nesting; a deeper formula is given up, since what reads it calls itself once a level."""
+"""Levels of nesting; deeper formulas are skipped, since their reader recurses once per level."""
 
 _CLASS_CODE = re.compile(r"(?:^|\s)mjx-c([0-9A-F]{1,6})(?:\s|$)")
 _HEIGHT = re.compile(r"translate\([^,)]*,\s*(-?[\d.]+)")
+_TEXT_ALIGN = re.compile(r"text-align:\s*(left|center|right)")
 _LEAVES = {"mi", "mn", "mo", "mtext"}
 _SCRIPTS = {"msub", "msup", "msubsup"}
 _LIMITS = {"munder", "mover", "munderover"}
@@ -34,7 +35,7 @@ def children_of(node: ElementNode) -> Iterator[ElementNode]:
 
 
 def is_readable(node: ElementNode) -> bool:
-    """Whether a formula is nested no deeper than `DEEPEST`."""
+    """Whether a formula is nested at most `DEEPEST` levels."""
     stack = [(node, 1)]
     while stack:
         current, depth = stack.pop()
@@ -69,7 +70,7 @@ def _character(code: str) -> str:
 
 
 def _variant(marks: str) -> str:
-    """Alphabet that MathJax draws plain letters from a font of; the others are characters of their own."""
+    """The alphabet whose plain letters MathJax draws with another font; other alphabets have their own characters."""
     return "script" if "mjx-cal" in marks or "TEX-C-" in marks else ""
 
 
@@ -102,9 +103,9 @@ def _chtml(node: ElementNode) -> list[Element]:
     if name == "mfrac":
         line = {"linethickness": "0"} if node.query_selector("[atop]") is not None else {}
         return [Element(name, children=[_chtml_part(node, "num"), _chtml_part(node, "den")], attributes=line)]
-    if name in _SCRIPTS or (name in _LIMITS and _boxes(node, "script")):  # in running text limits stand beside their sign
+    if name in _SCRIPTS or (name in _LIMITS and _boxes(node, "script")):  # in running text, limits are beside their sign
         scripts = [_row(_chtml(child)) for box in _boxes(node, "script") for child in children_of(box) if _chtml(child)]
-        # The upper script stands first.
+        # The upper script comes first.
         return [Element(name, children=[_chtml_rest(node, {"script"}), *reversed(scripts)])]
     if name in _LIMITS:
         base = _chtml_part(node, "base") if _boxes(node, "base") else _chtml_rest(node, {"under", "over"})
@@ -120,13 +121,33 @@ def _chtml(node: ElementNode) -> list[Element]:
         return [Element(name, children=[_chtml_part(node, "box")])]
     if name == "mroot":
         return [Element(name, children=[_chtml_part(node, "box"), _chtml_part(node, "root")])]
-    if name in ("mtable", "mtr", "mtd"):
-        return [Element(name, children=from_chtml(node))]
+    if name == "mtable":
+        return [_chtml_table(node)]
+    if name in ("mtr", "mlabeledtr", "mtd"):
+        return [Element(name, children=from_chtml(node), attributes=_aligned(node))]
     return from_chtml(node)
 
 
+def _aligned(node: ElementNode) -> dict[str, str]:
+    """The alignment in a cell's style, as a MathML attribute."""
+    style = _TEXT_ALIGN.search(node.get_attribute("style") or "")
+    return {"columnalign": style[1]} if style else {}
+
+
+def _chtml_table(node: ElementNode) -> Element:
+    """A table. Its row labels are in a separate table beside it, with as many rows."""
+    beside = next((child for child in children_of(node) if _chtml_name(child) == "labels"), None)
+    rows = [row for child in children_of(node) if _chtml_name(child) != "labels" for row in _chtml(child)]
+    labels = from_chtml(beside) if beside is not None else []
+    if len(labels) == len(rows):
+        for row, label in zip(rows, labels, strict=True):
+            if label.children and _text_of([label]).strip():
+                row.name, row.children = "mlabeledtr", [label.children[0], *row.children]
+    return Element("mtable", children=rows)
+
+
 def _boxes(node: ElementNode, name: str) -> list[ElementNode]:
-    """Boxes of this name under `node` that belong to it and to no formula part inside it."""
+    """Boxes of this name under `node` that belong to it, not to a formula part inside it."""
     found: list[ElementNode] = []
     for child in children_of(node):
         own = _chtml_name(child)
@@ -182,7 +203,7 @@ def from_katex(node: ElementNode) -> list[Element]:
         if "msupsub" in _classes(child):
             base = found.pop() if found else Element("mrow")
             entries = _vertical(child)
-            # The second row of a list holds its depth: only what reaches below the line has one.
+            # The second row of a list holds its depth; only lists that extend below the line have one.
             below = child.query_selector(".vlist-t2") is not None
             name = "msubsup" if len(entries) > 1 else "msub" if below else "msup"
             found.append(Element(name, children=[base, *(_row(from_katex(entry)) for entry in entries)]))
@@ -193,11 +214,12 @@ def from_katex(node: ElementNode) -> list[Element]:
 
 _KATEX_FURNITURE = {"strut", "pstrut", "vlist-s", "nulldelimiter", "mathml", "root"}
 _KATEX_LINES = {"frac-line", "hide-tail", "overline-line", "underline-line"}
+_KATEX_ALIGNMENT = {"col-align-l": "left", "col-align-c": "center", "col-align-r": "right"}
 _KATEX_ALPHABETS = {"mathbb": "double-struck", "mathcal": "script", "mathscr": "script", "mathfrak": "fraktur", "mathbf": "bold"}
 
 
 def _classes(node: ElementNode) -> set[str]:
-    """Class names of KaTeX; in newer versions (0.19.1, say) some begin with `katex-`."""
+    """KaTeX class names; in newer versions (such as 0.19.1) some begin with `katex-`."""
     return {name.removeprefix("katex-") for name in node.class_list}
 
 
@@ -227,9 +249,11 @@ def _katex(node: ElementNode) -> list[Element]:
     if "overline" in classes:
         return [Element("mover", children=[_row([part for entry in entries for part in from_katex(entry)]), Element("mo", "¯")])]
     if "mtable" in classes:
-        columns = [[_row(from_katex(entry)) for entry in _vertical(child)] for child in children_of(node) if child.query_selector(".vlist")]
-        rows = zip(*columns, strict=False)
-        return [Element("mtable", children=[Element("mtr", children=[Element("mtd", children=[cell]) for cell in row]) for row in rows])]
+        drawn = [child for child in children_of(node) if child.query_selector(".vlist")]
+        alignment = " ".join(_KATEX_ALIGNMENT.get(min(_classes(child) & _KATEX_ALIGNMENT.keys(), default=""), "center") for child in drawn)
+        rows = zip(*[[_row(from_katex(entry)) for entry in _vertical(child)] for child in drawn], strict=False)
+        cells = [Element("mtr", children=[Element("mtd", children=[cell]) for cell in row]) for row in rows]
+        return [Element("mtable", children=cells, attributes={"columnalign": alignment})]
     if "text" in classes:
         return [Element("mtext", unmarked(node.text or ""))]
     return from_katex(node)

@@ -1,4 +1,4 @@
-"""Unicode mathematics -> TeX: symbols, letters in mathematical alphabets, and names of functions."""
+"""Converts Unicode mathematics to TeX: symbols, letters in mathematical alphabets, and function names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIMITS = frozenset({
     r"\sum", r"\prod", r"\coprod", r"\lim", r"\liminf", r"\limsup", r"\max", r"\min", r"\inf", r"\sup", r"\det", r"\gcd", r"\Pr",
     r"\bigcup", r"\bigcap", r"\bigoplus", r"\bigotimes", r"\bigvee", r"\bigwedge",
 })  # fmt: skip
-"""What takes its limits below and above, so `_` and `^` say the same as under and over."""
+"""Operators with limits below and above, for which `_` and `^` mean the same as under and over."""
 
 _GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi psi omega"
 _CAPITALS = {"Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega"}
@@ -62,7 +62,7 @@ _COMMAND_END = re.compile(r"\\[A-Za-z]+$")
 
 
 def symbol(character: str) -> str:
-    """TeX of one character; itself where TeX needs nothing special."""
+    """TeX of one character, or the character itself if TeX needs nothing special."""
     if (known := _SYMBOLS.get(character)) is not None:
         return known
     if character.isascii():
@@ -70,7 +70,7 @@ def symbol(character: str) -> str:
     name = unicodedata.name(character, "")
     if name.startswith("MATHEMATICAL ") or (name.startswith(("DOUBLE-STRUCK ", "SCRIPT ", "BLACK-LETTER ")) and len(name.split()) < 5):
         letter = unicodedata.normalize("NFKC", character)
-        if letter == character:  # a sign that only its name calls mathematical
+        if letter == character:  # a sign that is mathematical only by its name
             return character
         plain = "".join(map(symbol, letter))
         alphabet = next((command for mark, command in _ALPHABETS if mark in name), None)
@@ -79,12 +79,12 @@ def symbol(character: str) -> str:
 
 
 def symbols(text: str) -> str:
-    """TeX of several characters, invisible operators left out."""
+    """TeX of several characters, without invisible operators."""
     return joined([symbol(character) for character in text.translate(_INVISIBLE)])
 
 
 def joined(parts: list[str]) -> str:
-    """The parts one after another, with a space where a letter would otherwise become part of a command."""
+    """Concatenate the parts, with a space where a letter would otherwise become part of a command."""
     result = ""
     for part in parts:
         if part and part[0].isalpha() and _COMMAND_END.search(result):

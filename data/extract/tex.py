@@ -1,15 +1,15 @@
-"""TeX source as found in attributes, addresses and annotations -> one tidy line."""
+"""Cleans TeX source from attributes, addresses and annotations into one line."""
 
 from __future__ import annotations
 
 import re
 
 LONGEST = 4000
-"""Characters; a longer "formula" is a page that forgot to close one, and stays text."""
+"""Characters; a longer "formula" comes from a missing delimiter, and stays text."""
 
 _DELIMITED = re.compile(r"\\\((.*)\\\)|\\\[(.*)\\\]|\$\$(.*)\$\$|\$(.*)\$", re.DOTALL)
 _STYLED = re.compile(r"\{\s*\\(?:displaystyle|textstyle)\b(.*)\}", re.DOTALL)
-# What image services are told beside the formula: resolution, colours, fonts, sizes.
+# Directives to image services besides the formula: resolution, colors, fonts, sizes.
 _DIRECTIVE = re.compile(
     r"(?:\\(?:dpi|bg|fg|fn|opacity)(?:\s*\{[^}]*\}|_\w+)"
     r"|\\(?:inline|tiny|small|normalsize|large|Large|LARGE|huge|Huge|displaystyle|textstyle)(?![A-Za-z]))\s*"
@@ -17,7 +17,7 @@ _DIRECTIVE = re.compile(
 
 
 def tidy(tex: str) -> tuple[str, bool]:
-    """The formula without delimiters, comments, style wrappers and line breaks, and whether it was delimited as display maths."""
+    """The formula without delimiters, comments, style wrappers and line breaks, and whether it was delimited as display math."""
     tex = re.sub(r"(?<!\\)%[^\n]*(?:\n|$)", "", tex)
     tex = " ".join(tex.split())
     display = False
@@ -30,7 +30,7 @@ def tidy(tex: str) -> tuple[str, bool]:
 
 
 def strip_directives(tex: str) -> str:
-    """The formula of an image's address, without what it tells the image service."""
+    """The formula in an image's address, without directives to the image service."""
     tex = tex.replace("&plus;", "+").replace("&space;", " ").strip()
     while match := _DIRECTIVE.match(tex):
         tex = tex[match.end() :]
@@ -38,7 +38,7 @@ def strip_directives(tex: str) -> str:
 
 
 def _balanced(tex: str) -> bool:
-    """Whether no brace closes before it opens, so that the outer pair that was taken off belonged together."""
+    """Whether no brace closes before it opens, so that the removed outer braces were a pair."""
     depth = 0
     for character in re.sub(r"\\.", "", tex):
         depth += (character == "{") - (character == "}")

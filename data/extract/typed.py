@@ -1,8 +1,8 @@
 """TeX typed into running text: `$..$`, `$$..$$`, `\\(..\\)`, `\\[..\\]`, environments, forum tags such as `[tex]..[/tex]`.
 
-A dollar sign is money until proved a delimiter. A pair of single dollars is a formula when it stands on one line, the
-first is not preceded by a letter, a digit or a backslash and is followed by no space, the second is not preceded by a
-space and not followed by a digit, and what lies between is no run of words. So "$5 and $10" stays text.
+A dollar sign counts as money unless it is clearly a delimiter. A pair of single dollars is a formula if both are on one
+line, the first is not preceded by a letter, a digit or a backslash and not followed by a space, the second is not preceded
+by a space and not followed by a digit, and the text between is not a run of words. So "$5 and $10" stays text.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from data.extract.tex import LONGEST, tidy
+from mathquarry.data.extract.tex import LONGEST, tidy
 
 _ENVIRONMENTS = "equation|align|alignat|gather|multline|eqnarray|flalign|displaymath|math"
-# Every alternative begins with its delimiter, and looks behind only then: so the search jumps from delimiter to delimiter.
+# Every alternative starts with its delimiter and looks behind only then, so the search jumps from delimiter to delimiter.
 _TYPED = re.compile(
     rf"""
       \\begin\{{(?P<name>{_ENVIRONMENTS})(?P<star>\*?)\}}(?P<environment>(?:(?!\n\n|\\begin\{{(?P=name)).){{1,{LONGEST}}}?)\\end\{{(?P=name)(?P=star)\}}
@@ -28,7 +28,7 @@ _TYPED = re.compile(
 _AMOUNT = re.compile(r"[\d.,]+(?:\s*(?:k|m|bn|million|billion|thousand|USD))?(?:\s*(?:[-–/]|to|and|or|per)\s*.*)?")
 _WORDS = re.compile(r"(?<![\\{A-Za-z])[A-Za-z]{2,}\s+[A-Za-z]{2,}(?![A-Za-z}])")
 _TEX_SIGNS = re.compile(r"[\\^_=+<>{}|*]")
-# Environments that only number or centre a formula add nothing to it.
+# Environments that only number or center a formula.
 _PLAIN = {"equation", "displaymath", "math"}
 
 
@@ -53,7 +53,8 @@ def replace_typed(text: str, replacement: Callable[[str, bool, str], str]) -> st
             return match[0]
         return replacement(tex, display or marked, kind)
 
-    return _TYPED.sub(replace, text)
+    # Every formula has one of these, and most texts have none.
+    return _TYPED.sub(replace, text) if "$" in text or "\\" in text or "[/" in text else text
 
 
 def has_typed(text: str) -> bool:
@@ -64,7 +65,7 @@ def has_typed(text: str) -> bool:
 
 
 def _is_prose(tex: str) -> bool:
-    """Whether what stands between two dollars reads as an amount of money or as words."""
+    """Whether the text between two dollars reads as an amount of money or as words."""
     if _TEX_SIGNS.search(tex):
         return False
     return _WORDS.search(tex) is not None or (_AMOUNT.fullmatch(tex) is not None and not re.fullmatch(r"[\d.,]+", tex))

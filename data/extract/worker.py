@@ -1,7 +1,7 @@
 """The process in which pages are extracted. `Extractor` starts it, feeds it and kills it.
 
-Protocol, on standard input and output: a length (4 bytes, little-endian) and so many bytes; the page as UTF-8 one way, `Extracted` as
-JSON the other, or `{"error": ...}`. A reply of length 0 says that the imports are done. Arguments: seconds a page, bytes of
+Protocol, on standard input and output: a length (4 bytes, little-endian) and that many bytes. Requests are pages as UTF-8; replies are
+`Extracted` as JSON, or `{"error": ...}`. A reply of length 0 means that the imports are done. Arguments: seconds per page, bytes of
 memory, and `careful` or `plain`.
 """
 
@@ -14,8 +14,8 @@ import struct
 import sys
 from collections.abc import Callable
 
-from data.extract.html import Extracted, extract
-from data.extract.plain import extract_plain
+from mathquarry.data.extract.html import Extracted, extract
+from mathquarry.data.extract.plain import extract_plain
 
 LENGTH = struct.Struct("<I")
 
@@ -28,15 +28,15 @@ def main(seconds: float, memory_bytes: int, extract_page: Callable[[str], Extrac
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's affair; it closes standard input
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # kills: behind the caller's own clock, for when the caller is gone
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller handles Ctrl-C, and closes standard input
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # kills this process; a backup for the caller's timer, in case the caller is gone
     _reply(replies, b"")
     while head := sys.stdin.buffer.read(LENGTH.size):
         page = sys.stdin.buffer.read(*LENGTH.unpack(head))
         signal.setitimer(signal.ITIMER_REAL, 2 * seconds + 5)
         try:
             found = vars(extract_page(page.decode()))
-        except Exception as error:  # whatever a page brings about is told, counted, and costs that page alone
+        except Exception as error:  # any failure is reported and counted, and affects only that page
             found = {"error": f"{type(error).__name__}: {error}"}
         signal.setitimer(signal.ITIMER_REAL, 0)
         # Escapes would make a Chinese text twice as long.

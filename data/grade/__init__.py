@@ -1,1 +1,1 @@
-"""Is this answer right: by kind, exactly, and by math-verify in a process that can be killed."""
+"""Answer checking: by kind, exactly, and by math-verify in a process that can be killed."""

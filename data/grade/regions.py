@@ -1,7 +1,7 @@
 """Sets of real numbers: intervals, inequalities and their unions, as their end points and a test of membership.
 
-Two are equal when they agree at every end point of either and between each two neighbours, so brackets, order, overlap and the way in which
-a set is written make no difference.
+Two sets are equal if they agree at every end point of either and between any two neighbors, so brackets, order, overlap and notation make
+no difference.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cmp_to_key
 
-from data.grade.lexer import Unreadable
-from data.grade.syntax import Tree
-from data.grade.values import Undefined, Value, between, difference, equal, is_real, less, number_at, quotient
+from mathquarry.data.grade.reading.tokens import Unreadable
+from mathquarry.data.grade.reading.tree import Tree
+from mathquarry.data.grade.values.arithmetic import Undefined, Value, between, difference, equal, is_real, less, quotient
+from mathquarry.data.grade.values.evaluation import number_at
 
 _CONSTANTS = frozenset(["pi", "e"])
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!="}
@@ -30,9 +31,9 @@ class Region:
 
 
 def region(tree: Tree) -> Region | None:
-    """The set that a tree describes; None where it is none, or one with symbols in its ends.
+    """The set that a tree describes; None if it is not a set, or has symbols in its ends.
 
-    A pair in brackets is an interval here, whatever else it may be.
+    A pair in brackets is always an interval here.
     """
     try:
         return _region(tree)
@@ -41,7 +42,7 @@ def region(tree: Tree) -> Region | None:
 
 
 def same_region(a: Region, b: Region) -> bool:
-    """Whether two sets hold the same numbers, and were not written in different letters."""
+    """Whether two sets contain the same numbers and are not written with different letters."""
     if a.variable and b.variable and a.variable != b.variable:
         return False
     ends = sorted({*a.ends, *b.ends}, key=cmp_to_key(lambda x, y: 0 if equal(x, y) else -1 if less(x, y) else 1))
@@ -54,12 +55,12 @@ def same_region(a: Region, b: Region) -> bool:
 
 
 def is_inequality(tree: Tree) -> bool:
-    """Whether a tree is a relation of `<`, `>` and their kin."""
+    """Whether a tree is a relation with `<`, `>` or similar operators."""
     return tree.op == "relation" and bool(tree.text) and all(name in INEQUALITIES for name in tree.text.split())
 
 
 def as_interval(tree: Tree) -> Tree:
-    """An inequality with symbols in its ends, `a < x <= b`, as the interval `(a, b]`; every other tree as it is."""
+    """An inequality with symbols in its ends, `a < x <= b`, as the interval `(a, b]`; every other tree unchanged."""
     if not is_inequality(tree):
         return tree
     operators = tree.text.split()
@@ -129,7 +130,7 @@ def _interval(tree: Tree) -> Region:
 
 
 def _between(low: Value | None, high: Value | None, closed_below: bool, closed_above: bool, variable: str = "") -> Region:
-    """None is an infinite end."""
+    """An interval; None means an infinite end."""
 
     def contains(value: Value) -> bool:
         above = low is None or (less(low, value) and not equal(low, value)) or (closed_below and equal(low, value))
@@ -159,8 +160,21 @@ def _solved(tree: Tree) -> Region:
         return Region(inner.ends, test if operators == ["in"] else lambda value: not test(value), name)
     if not set(operators) <= INEQUALITIES:
         raise Unreadable("no inequality")
+    if len(operators) == 1 and (sides := _without_bars(tree)):
+        return _region(sides)
     steps = [_step(left, name, right) for left, name, right in zip(tree.parts, operators, tree.parts[1:], strict=False)]
     return _combined("cut", steps)
+
+
+def _without_bars(tree: Tree) -> Tree | None:
+    """`|u| < c` as `u < c and u > -c`, `|u| > c` as `u > c or u < -c`; None for every other relation."""
+    left, right, operator = *tree.parts, tree.text
+    if right.op == "abs":
+        left, right, operator = right, left, _FLIPPED[operator]
+    if left.op != "abs" or operator == "!=":
+        return None
+    sides = (Tree("relation", (left.parts[0], right), operator), Tree("relation", (left.parts[0], Tree("-", (right,))), _FLIPPED[operator]))
+    return Tree("list", sides, "and" if operator[0] == "<" else "or")
 
 
 def _step(left: Tree, operator: str, right: Tree) -> Region:

@@ -1,6 +1,6 @@
-"""What is read before an answer's kind: choices of a multiple-choice question, and the parts that fill several blanks.
+"""Structure that is read before an answer's kind: choices of a multiple-choice question, and parts that fill several blanks.
 
-The policies are stated in docs/grading.md.
+docs/grading.md states the policies.
 """
 
 from __future__ import annotations
@@ -9,24 +9,29 @@ import re
 
 _CHOICES = re.compile(r"\(?([A-J])\)?(?:[\s,、和与]*\(?([A-J])\)?)*")
 _CHOICE_FIRST = re.compile(r"(?:\(([A-J])\)|([A-J])(?=$|[.:)、]))")
+_ANOTHER = re.compile(r"[\s,]*(?:or\b|and\b|或|和|[,、/]).|.*\([A-J]\)", re.DOTALL)
+"""Text after a letter that is not the only choice: `(B) or 24`, `(B) 24 (C) 25`."""
 _WRAPPER = re.compile(r"\\(?:text|textrm|textbf|mathrm|mathbf|mbox|boxed)\s?\{([^{}]*)\}")
 
 
 def read_choices(text: str, alone: bool) -> frozenset[str] | None:
-    r"""The letters that an answer to a multiple-choice question names, `None` where it is no such answer.
+    r"""The letters named by an answer to a multiple-choice question; `None` if it is not such an answer.
 
-    With `alone` nothing but letters may stand there (a gold answer); without, an option's text may follow its letter: `\text{(B)} 24`.
+    With `alone`, only letters are allowed (a gold answer); without, an option's text may follow its letter: `\text{(B)} 24`.
     """
     text = _WRAPPER.sub(r"\1", text).replace("$", "").replace("**", "").replace("\\", " ").strip(" .,")
-    text = re.sub(r"\band\b", ",", text)
+    text = re.sub(r"\band\b|(?<=[A-J]) ?[，;；] ?", ",", text)
     if _CHOICES.fullmatch(text):
         letters = re.findall("[A-J]", text)
-        # Letters without anything between them are choices only in order: BA is a segment.
-        return frozenset(letters) if letters == sorted(set(letters)) or len(letters) < len(text) else None
+        # Adjacent letters are choices only if they are in order: BA is a line segment.
+        in_order = letters == sorted(set(letters))
+        return frozenset(letters) if in_order or (len(letters) < len(text) and not re.search("[A-J][A-J]", text)) else None
     if alone:
         return None
     match = _CHOICE_FIRST.match(text)
-    return frozenset(match[1] or match[2]) if match else None
+    if match is None or _ANOTHER.match(text, match.end()):
+        return None
+    return frozenset(match[1] or match[2])
 
 
 def blanks(gold: str, given: str) -> list[tuple[str, str]]:
@@ -40,7 +45,7 @@ def blanks(gold: str, given: str) -> list[tuple[str, str]]:
 
 
 def split(text: str, separator: str) -> list[str]:
-    """Split at `separator` outside all brackets; a thin space, `\\;`, is no semicolon."""
+    """Split at `separator` outside all brackets; a thin space, `\\;`, is not a semicolon."""
     parts: list[str] = []
     depth = start = 0
     for place, character in enumerate(text):

@@ -1,20 +1,19 @@
 """Stage `mine`: from WARC files to a mathematics corpus in rounds (paper section 2.1).
 
-read captures -> remove duplicates -> round { let through what may be mathematics -> extract that carefully, compare it
-with benchmarks -> train the classifier on the seed -> score -> keep the best up to the token budget -> judge domains
-and paths -> uncollected pages under accepted paths join the seed } until nearly nothing new is collected.
+read captures -> remove duplicates -> round { a first pass selects what may be mathematics -> extract that carefully, compare
+it with benchmarks -> train the classifier on the seed -> score -> keep the best up to the token budget -> classify domains,
+accept paths -> uncollected pages under accepted paths join the seed } until almost nothing new is collected.
 
-Departures from the paper, numbered:
+Deviations from the paper:
 1. Tokens are estimated at four UTF-8 bytes each.
-2. Each round selects among all pages anew; pages collected earlier have no privilege. The paper
-   leaves this open.
-3. Two passes: see `recall.py`. With `recall.enabled` off there is one, as in the paper.
-4. Pages that quote a benchmark go before selection, so they train no classifier, and a round's budget counts only
-   pages that stay. The paper decontaminates the collected corpus.
-5. Symbols and Chinese characters are words to the classifier, all numbers one word, and no page that a round collected
+2. Each round selects among all pages again; pages collected earlier have no priority. The paper does not specify this.
+3. There are two passes, see `recall.py`. With `recall.enabled` off there is one, as in the paper.
+4. Pages that quote a benchmark are removed before selection, so no classifier trains on them, and a round's budget counts
+   only pages that stay. The paper decontaminates the collected corpus.
+5. For the classifier, symbols and Chinese characters are words, and all numbers are one word. No page that a round collected
    is a negative example of the next.
 
-A killed run resumes at the WARC, the part of a crawl-wide step, the shard compared or scored, or the round.
+A killed run resumes at the WARC file, the part of a crawl-wide step, the shard being compared or scored, or the round.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -30,23 +29,25 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from data.config import MineConfig
-from data.errors import MathQuarryError
-from data.files import atomic_path, write_json
-from data.mine.annotations import Annotations
-from data.mine.corpus import first_rounds, write_corpus, write_dropped
-from data.mine.domains import to_arrow
-from data.mine.funnel import funnel
-from data.mine.library import Library, read_crawl
-from data.mine.pool import WorkerPool
-from data.mine.quality import measure
-from data.mine.recall import Recall, recall
-from data.mine.review import Decision, Decisions
-from data.mine.rounds import Round, judge, load_round, run_round
-from data.mine.samples import write_samples, write_scores
-from data.mine.seed import first_seed, with_negatives
-from data.mine.shards import warc_files
-from data.workspace import Workspace
+from mathquarry.data.crawl.annotations import Annotations
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.files import atomic_path, write_json
+from mathquarry.data.mine.classify.recall import Recall, recall
+from mathquarry.data.mine.classify.seed import first_seed, with_negatives
+from mathquarry.data.mine.config import MineConfig
+from mathquarry.data.mine.domains.review import Decision, Decisions
+from mathquarry.data.mine.domains.table import to_arrow
+from mathquarry.data.mine.library.library import Library, read_crawl
+from mathquarry.data.mine.pages.pool import WorkerPool
+from mathquarry.data.mine.pages.shards import warc_files
+from mathquarry.data.mine.record.corpus import first_rounds, write_corpus, write_dropped
+from mathquarry.data.mine.record.funnel import funnel
+from mathquarry.data.mine.record.quality import measure
+from mathquarry.data.mine.record.round import Round
+from mathquarry.data.mine.record.samples import write_samples, write_scores
+from mathquarry.data.mine.rounds import load_round, review_domains, run_round
+from mathquarry.data.store.artifacts import WARNINGS
+from mathquarry.data.store.workspace import Workspace
 
 logger = logging.getLogger("mathquarry")
 
@@ -64,10 +65,10 @@ class Mined:
     """Why the rounds ended: `overlap` or `max_rounds`."""
 
 
-def mine(config: MineConfig, crawl: Path, problems: Path, space: Workspace, reviews: Path | None = None) -> Summary:
+def mine(config: MineConfig, crawl: Path, problems: Path, workspace: Workspace, reviews: Path | None = None) -> Summary:
     """Mine the WARC files of a crawl artifact.
 
-    Writes to `space.out`: corpus/part-NNNN.parquet, rounds.json (rounds, funnel, dropped by reason, contamination by
+    Writes to `workspace.out`: corpus/part-NNNN.parquet, rounds.json (rounds, funnel, dropped by reason, contamination by
     benchmark and n), domains.parquet, dropped.parquet, contamination.parquet (every quotation), samples.parquet and
     scores.parquet (`samples.py`), classifier.bin (the last round's, collapsed). Metrics: pages, tokens, overlap and
     threshold by round. Raises `MathQuarryError` when the crawl has no pages with text, when cleaning leaves none, or
@@ -76,26 +77,26 @@ def mine(config: MineConfig, crawl: Path, problems: Path, space: Workspace, revi
     With `config.review`, `reviews` is the folder of the reviews; raises `ReviewNeeded` when a round waits for its decision.
     """
     if config.review and reviews is None:
-        raise MathQuarryError("mine.review asks a person between rounds, which only a served run can do; unset it here.")
+        raise MathQuarryError("mine.review asks a person between rounds, and only a served run can do that; unset it here.")
     decisions = Decisions(reviews / config.review).read() if config.review and reviews else {}
     if config.annotations:
-        Annotations.read(Path(config.annotations))  # a mistake in the file should not wait for the first round
-    with WorkerPool(config.workers, space.progress) as workers:
-        library = read_crawl(warc_files(crawl), problems, config, space.scratch, workers)
-        mined = run_rounds(library, space, decisions)
-        return _write_results(library, mined, crawl, space, decisions)
+        Annotations.read(Path(config.annotations))  # report a mistake in the file before the first round
+    with WorkerPool(config.workers, workspace.progress) as workers:
+        library = read_crawl(warc_files(crawl), problems, config, workspace.scratch, workers)
+        mined = run_rounds(library, workspace, decisions)
+        return _write_results(library, mined, crawl, workspace, decisions)
 
 
-def run_rounds(library: Library, space: Workspace, decisions: Mapping[int, Decision] = MappingProxyType({})) -> Mined:
-    """Rounds until one's tokens were nearly all collected before, or `config.max_rounds`. Finished rounds are found again."""
+def run_rounds(library: Library, workspace: Workspace, decisions: Mapping[int, Decision] = MappingProxyType({})) -> Mined:
+    """Run rounds until nearly all of a round's tokens were collected before, or `config.max_rounds`. Finished rounds are reused."""
     config = library.config
-    seed, candidates = first_seed(library, config, space.scratch)
+    seed, candidates = first_seed(library, config, workspace.scratch)
     rounds: list[Round] = []
     recalled = None
-    space.metrics.rewind(0)  # rounds found again are logged again, from their records
-    with space.progress.track("mining rounds", config.max_rounds, "round") as bar:
+    workspace.metrics.rewind(0)  # reused rounds are logged again from their records
+    with workspace.progress.track("mining rounds", config.max_rounds, "round") as bar:
         for number in range(1, config.max_rounds + 1):
-            folder = space.scratch / "rounds" / f"{number:02d}"
+            folder = workspace.scratch / "rounds" / f"{number:02d}"
             if config.recall.enabled:
                 recalled = recall(library, seed, config, folder / "recall")
                 library.grow(recalled.survivors(library), f"{number:02d}-recalled")
@@ -109,9 +110,10 @@ def run_rounds(library: Library, space: Workspace, decisions: Mapping[int, Decis
             record = done.record
             for sentence in record.warnings:
                 logger.warning("mining round %d: %s", number, sentence)
-            space.metrics.log(number, pages=record.pages, tokens=record.tokens, overlap=record.overlap, threshold=record.threshold)
+            kept = record.selection
+            workspace.metrics.log(number, pages=kept.pages, tokens=kept.tokens, overlap=kept.overlap, threshold=kept.threshold)
             bar.advance()
-            if record.overlap is not None and record.overlap >= config.stop_overlap:
+            if kept.overlap is not None and kept.overlap >= config.stop_overlap:
                 return Mined(rounds, recalled, "overlap")
             if number < config.max_rounds:
                 library.grow(done.added, f"{number:02d}-added")
@@ -120,45 +122,47 @@ def run_rounds(library: Library, space: Workspace, decisions: Mapping[int, Decis
     return Mined(rounds, recalled, "max_rounds")
 
 
-def _write_results(library: Library, mined: Mined, crawl: Path, space: Workspace, decisions: Mapping[int, Decision]) -> Summary:
+def _write_results(library: Library, mined: Mined, crawl: Path, workspace: Workspace, decisions: Mapping[int, Decision]) -> Summary:
     rounds, last = mined.rounds, mined.rounds[-1]
-    corpus, dropped = space.out / "corpus", space.out / "dropped.parquet"
+    corpus, dropped = workspace.out / "corpus", workspace.out / "dropped.parquet"
     write_corpus(library.pages, last, first_rounds(library.pages.capture, [done.collected for done in rounds]), corpus)
     reasons = write_dropped(library, last, mined.recalled, dropped)
     quotations = library.contamination
-    quotations.write(library.urls(quotations.pages), space.out / "contamination.parquet")
-    write_samples(library, last, space.out / "samples.parquet")
-    write_scores(library, rounds, space.out / "scores.parquet")
-    judgement = judge(library, last.collected, last.scores, decisions)
+    quotations.write(library.urls(quotations.pages), workspace.out / "contamination.parquet")
+    write_samples(library, last, workspace.out / "samples.parquet")
+    write_scores(library, rounds, workspace.out / "scores.parquet")
+    reviewed = review_domains(library, last.collected, last.scores, decisions)
     if decisions:
-        write_json(space.out / "review.json", {number: decision.model_dump(mode="json") for number, decision in decisions.items()})
-    with atomic_path(space.out / "domains.parquet") as temporary:
-        pq.write_table(to_arrow(judgement.table, judgement.accepted), temporary, compression="zstd")
-    shutil.copyfile(last.model, space.out / "classifier.bin")
+        write_json(workspace.out / "review.json", {number: decision.model_dump(mode="json") for number, decision in decisions.items()})
+    with atomic_path(workspace.out / "domains.parquet") as temporary:
+        pq.write_table(to_arrow(reviewed.table, reviewed.accepted), temporary, compression="zstd")
+    shutil.copyfile(last.model, workspace.out / "classifier.bin")
     write_json(
-        space.out / "rounds.json",
+        workspace.out / "rounds.json",
         {
             "rounds": _records(rounds),
             "stopped": mined.stopped,
             "dropped": reasons,
             "contamination": quotations.counts(),
             "decontamination": quotations.totals(),
-            "funnel": funnel(library, last.record, sum(reasons.values())),
+            "funnel": funnel(library, last.record.selection, sum(reasons.values())),
         },
     )
     summary: Summary = {
-        "pages": last.record.pages,
-        "tokens": last.record.tokens,
+        "pages": last.record.selection.pages,
+        "tokens": last.record.selection.tokens,
         "rounds": len(rounds),
         "stopped": mined.stopped,
-        "threshold": last.record.threshold,
-        "mathematical_domains": len(last.record.mathematical_domains),
+        "threshold": last.record.selection.threshold,
+        "mathematical_domains": len(last.record.domains.mathematical_domains),
     }
-    if last.record.overlap is not None:
-        summary["overlap"] = last.record.overlap
-    if last.record.separation["auc"] is not None:
-        summary["held_out_auc"] = last.record.separation["auc"]
-    summary["warnings"] = sum(len(done.record.warnings) for done in rounds)
+    if last.record.selection.overlap is not None:
+        summary["overlap"] = last.record.selection.overlap
+    if last.record.classifier.separation["auc"] is not None:
+        summary["held_out_auc"] = last.record.classifier.separation["auc"]
+    warnings = [f"round {done.record.round}: {sentence}" for done in rounds for sentence in done.record.warnings]
+    summary["warnings"] = len(warnings)
+    write_json(workspace.out / WARNINGS, warnings)
     summary |= {f"dropped_{reason.replace('-', '_')}": count for reason, count in reasons.items()}
     summary |= {f"quoting_{hit['benchmark']}_{hit['n']}_gram": hit["pages"] for hit in quotations.counts()}
     summary["segments_quoting_benchmarks"] = int(quotations.totals()["segments_hit"])
@@ -173,7 +177,7 @@ def _records(rounds: list[Round]) -> list[dict[str, Any]]:
     known: set[str] = set()
     records = []
     for done in rounds:
-        domains = done.record.mathematical_domains
-        records.append(asdict(done.record) | {"new_domains": [host for host in domains if host not in known]})
+        domains = done.record.domains.mathematical_domains
+        records.append(done.record.row() | {"new_domains": [host for host in domains if host not in known]})
         known = set(domains)
     return records

@@ -21,10 +21,9 @@ class Selection:
 
 
 def select(scores: NDArray[np.float32], tokens: NDArray[np.int32], pool: Mask, keys: NDArray[np.uint64], budget: int) -> Selection:
-    """Take pages of `pool` by falling score while their tokens fit the budget, and at least one; equal scores go by key (the URL's hash).
+    """Take pages of `pool` by descending score while their tokens fit the budget, at least one. Ties are broken by key (the URL's hash).
 
-    Selection ends at the first page that does not fit, so every selected page scores at least as high as every other
-    one.
+    Selection ends at the first page that does not fit, so no other page scores higher than a selected one.
     """
     candidates = np.flatnonzero(pool)
     ordered = candidates[np.lexsort((keys[candidates], -scores[candidates]))]

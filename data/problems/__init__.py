@@ -1,1 +1,1 @@
-"""Problem sets: one file a dataset, one `Problem` type."""
+"""Problem sets: one module per data set, and one `Problem` type."""

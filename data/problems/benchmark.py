@@ -1,27 +1,28 @@
-"""Benchmark files in whatever form they come: only their texts matter, since they serve to clean the corpus of them."""
+"""Loads benchmark files in any format. Only their texts are needed, to remove them from the corpus."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from data.config import Language
-from data.errors import MathQuarryError
-from data.problems.problem import Problem
-from data.problems.records import Record, read_records
+from mathquarry.data.config import Language
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.problems.problem import Problem
+from mathquarry.data.problems.record import Record
+from mathquarry.data.problems.records import read_records
 
 QUESTION_FIELDS = ("question", "problem", "original_text", "informal_statement", "prompt", "input")
 ANSWER_FIELDS = ("answer", "Answer", "golden", "label", "ans", "target", "canonical_solution")
 SOLUTION_FIELDS = ("solution", "informal_proof", "equation")
 
 
-def load(path: str) -> list[Problem]:
-    """Problems of any JSONL file (may be gzipped) or `hf://owner/name:config:split` that has a question in a field of a usual name.
+def load(path: str, encoding: str | None = None) -> list[Problem]:
+    """Load the problems of any file for `read_records`, or `hf://owner/name:config:split`, that has a question in a common field.
 
-    A chat record (`messages`) asks with its user's messages. The answer may be empty where the file gives none, and so is the question of a
-    record that cannot be used (`Record.fault`). Raises
-    `MathQuarryError` naming file and line for a record without question, and for an empty file.
+    The question of a chat record (`messages`) is its user's messages. The answer can be empty. A record that cannot be used
+    (`Record.fault`) has an empty question. Raises `MathQuarryError` with file and line for a record without a question, and for an empty
+    file.
     """
-    return [_problem(record) for record in read_records(path)]
+    return [_problem(record) for record in read_records(path, encoding)]
 
 
 def _problem(record: Record) -> Problem:
@@ -35,7 +36,7 @@ def _problem(record: Record) -> Problem:
 
 
 def language_of(text: str) -> Language:
-    """`zh` when the text has a Chinese character, else `en`."""
+    """Return `zh` if the text has a Chinese character, else `en`."""
     return "zh" if any("\u4e00" <= character <= "\u9fff" for character in text) else "en"
 
 

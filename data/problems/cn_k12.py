@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from data.errors import MathQuarryError
-from data.problems.benchmark import language_of
-from data.problems.dataset import Dataset
-from data.problems.problem import Problem
-from data.problems.records import Record
-from data.solutions.answers import extract_answer
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.problems.answers import extract_answer
+from mathquarry.data.problems.benchmark import language_of
+from mathquarry.data.problems.dataset import Dataset
+from mathquarry.data.problems.problem import Problem
+from mathquarry.data.problems.record import Record
 
 
 def _problem(record: Record) -> Problem | None:

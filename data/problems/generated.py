@@ -1,8 +1,8 @@
-"""Arithmetic word problems made from a seed: one or two additions or subtractions, with worked solutions.
+"""Generates arithmetic word problems from a seed: one or two additions or subtractions, with worked solutions.
 
-Our own, for the `tiny` recipe. Fewer than 150 different words, so that a model of a million parameters can learn them. Every ten
-words in a row hold a number, or names and items that vary: two questions made from one template almost never share ten words, which
-matters because the corpus is cleaned of pages that share ten words with a test question.
+These are our own, for the recipe `tiny`. They use fewer than 150 different words, so that a model with a million parameters can learn them.
+Any ten consecutive words contain a number, or varying names and items. So two questions from one template almost never share ten words,
+which matters because pages that share ten words with a test question are removed from the corpus.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import random
 import re
 from dataclasses import dataclass
 
-from data.config import GeneratedProblems
-from data.errors import MathQuarryError
-from data.problems.problem import Problem
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.problems.config import GeneratedProblems
+from mathquarry.data.problems.problem import Problem
 
 SOURCE = "generated"
 SMALLEST = 2
@@ -72,10 +72,10 @@ KINDS = ["red", "blue", "big", "small", "new", "old"]
 
 @dataclass(frozen=True)
 class Template:
-    """A question with slots and the steps that answer it.
+    """A question with slots, and the steps that answer it.
 
     Slots: `{n}`, `{m}`, `{k}` different names, `{i}` an item, `{q}` its kind, `{a}`, `{b}`, `{c}` numbers; `[x|y]` is a choice of words.
-    A step is `a+b` or `x-c`: three characters, `x` being the result of the step before.
+    A step is `a+b` or `x-c`: three characters, where `x` is the result of the previous step.
     """
 
     text: str
@@ -109,14 +109,14 @@ TWO_STEP = (
     Template("{n} finds {a} {q} {i} and {m} finds {b}. {n} loses {c}. How many do they have now?", ("a-c", "x+b")),
 )
 LEAST_LARGEST = 2 * SMALLEST
-"""With smaller numbers no question could take two away in turn."""
+"""With smaller numbers, no question could subtract twice."""
 TRIES = 2000
-"""Repeats in a row after which the templates count as used up."""
+"""Consecutive repeats after which the templates count as exhausted."""
 
 
 @dataclass(frozen=True)
 class WordProblem:
-    """A generated question, its answer and its solution, one step a line: `5+7=<<5+7=12>>12`."""
+    """A generated question with its answer and solution, one step per line: `5+7=<<5+7=12>>12`."""
 
     question: str
     answer: str
@@ -124,9 +124,9 @@ class WordProblem:
 
 
 def draw_problem(rng: random.Random, largest: int, steps: int) -> WordProblem:
-    """Draw one word problem of one or two `steps`, its numbers at most `largest`.
+    """Draw one word problem with one or two `steps` and numbers up to `largest`.
 
-    Results in between and the answer may exceed `largest`; none is negative. Raises `MathQuarryError` when `largest` is below 4.
+    Intermediate results and the answer can be larger than `largest`, but never negative. Raises `MathQuarryError` if `largest` is below 4.
     """
     if largest < LEAST_LARGEST:
         raise MathQuarryError(f"problems.source.largest is {largest}; generated word problems need at least {LEAST_LARGEST}.")
@@ -142,7 +142,7 @@ def draw_problem(rng: random.Random, largest: int, steps: int) -> WordProblem:
 
 
 def _work(steps: tuple[str, ...], numbers: dict[str, int]) -> tuple[list[str], list[int]]:
-    """Carry out the steps: the lines of the solution and the result of each."""
+    """Carry out the steps. Returns the lines of the solution and the result of each."""
     lines: list[str] = []
     results: list[int] = []
     for step in steps:
@@ -155,10 +155,10 @@ def _work(steps: tuple[str, ...], numbers: dict[str, int]) -> tuple[list[str], l
 
 
 def generate_problems(config: GeneratedProblems, seed: int) -> tuple[list[Problem], list[Problem]]:
-    """Training and test problems, no question twice in either or in both.
+    """Generate training and test problems. All questions are different.
 
-    The test problems depend on `seed`, `test`, `largest` and `two_step_share` only, so runs with more or fewer training problems can
-    be compared. Raises `MathQuarryError` when `largest` is too small for the number of problems asked for.
+    The test problems depend only on `seed`, `test`, `largest` and `two_step_share`, so runs with more or fewer training problems can be
+    compared. Raises `MathQuarryError` if `largest` is too small for the number of problems.
     """
     seen: set[str] = set()
     test = _split("test", config.test, config, seed, seen)
@@ -180,7 +180,7 @@ def _split(name: str, count: int, config: GeneratedProblems, seed: int, seen: se
         else:
             raise MathQuarryError(
                 f"only {len(seen)} different problems were found for problems.source.train = {config.train} and test = {config.test} "
-                f"with largest = {config.largest}: ask for fewer or raise `largest`."
+                f"with largest = {config.largest}: request fewer, or raise `largest`."
             )
         seen.add(drawn.question)
         problems.append(Problem(f"{SOURCE}-{name}-{len(problems)}", drawn.question, drawn.answer, drawn.solution, "en", SOURCE))

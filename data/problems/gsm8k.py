@@ -1,18 +1,18 @@
-"""GSM8K (Cobbe et al. 2021, arXiv 2110.14168): grade-school word problems whose solutions carry calculator marks."""
+"""GSM8K (Cobbe et al. 2021, arXiv 2110.14168): grade-school word problems whose solutions have calculator marks."""
 
 from __future__ import annotations
 
-from data.errors import MathQuarryError
-from data.problems.dataset import Dataset
-from data.problems.problem import Problem
-from data.problems.records import Record
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.problems.dataset import Dataset
+from mathquarry.data.problems.problem import Problem
+from mathquarry.data.problems.record import Record
 
 SOURCE = "gsm8k"
 ANSWER_MARK = "####"
 
 
 def _problem(record: Record) -> Problem:
-    """Fields `question` and `answer`: the answer is what follows the last `####`, the solution what precedes it, marks included."""
+    """Fields `question` and `answer`: the answer is the text after the last `####`, the solution the text before it, with its marks."""
     question, worked = record.text("question"), record.text("answer")
     solution, mark, answer = worked.rpartition(ANSWER_MARK)
     answer = answer.strip().replace(",", "")

@@ -2,19 +2,19 @@ r"""MATH (Hendrycks et al. 2021, arXiv 2103.03874): competition problems whose s
 
 from __future__ import annotations
 
-from data.errors import MathQuarryError
-from data.problems.dataset import Dataset
-from data.problems.problem import Problem
-from data.problems.records import Record
-from data.solutions.answers import extract_answer
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.problems.answers import extract_answer
+from mathquarry.data.problems.dataset import Dataset
+from mathquarry.data.problems.problem import Problem
+from mathquarry.data.problems.record import Record
 
 SOURCE = "math"
 
 
 def _problem(record: Record) -> Problem:
-    r"""Fields `problem` and `solution`; the answer is what the solution's last `\boxed{}` holds.
+    r"""Fields `problem` and `solution`; the answer is the content of the last `\boxed{}` in the solution.
 
-    Two published training solutions box nothing: those have an empty answer here, and the stage drops them.
+    Two published training solutions have no box. They get an empty answer, and the stage drops them.
     """
     question, solution = record.text("problem"), record.text("solution")
     answer = extract_answer(solution)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from data.problems.dataset import Dataset
-from data.problems.problem import Problem
-from data.problems.records import Record
-from data.solutions.answers import extract_answer
+from mathquarry.data.problems.answers import extract_answer
+from mathquarry.data.problems.dataset import Dataset
+from mathquarry.data.problems.problem import Problem
+from mathquarry.data.problems.record import Record
 
 _ASKS_FOR_PROGRAM = re.compile(
     r"\s*Please write a (?:Python )?program[^.\n]*\.|\s*Let's (?:write a|program in) [^.\n]*\.?|\s*Let's program[^.\n]*\.?", re.IGNORECASE
@@ -16,7 +16,7 @@ _ANSWER = re.compile(r"(?:The answer is|####)\s*:?\s*(.+?)\.?\s*$", re.IGNORECAS
 
 
 def _problem(record: Record) -> Problem:
-    """Fields `instruction`, `output` and `source`. A program's answer is what it prints: it is empty here until the program was run."""
+    """Fields `instruction`, `output` and `source`. The answer of a program is its output, and is empty here until the program has run."""
     output = record.text("output").strip()
     question = record.text("instruction").strip()
     if _is_program(output):

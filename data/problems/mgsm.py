@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from data.problems.dataset import Dataset
-from data.problems.problem import Problem
-from data.problems.records import Record
+from mathquarry.data.problems.dataset import Dataset
+from mathquarry.data.problems.problem import Problem
+from mathquarry.data.problems.record import Record
 
 
 def _problem(record: Record) -> Problem:

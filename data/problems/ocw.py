@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from data.problems.dataset import Dataset
-from data.problems.problem import Problem
-from data.problems.records import Record
+from mathquarry.data.problems.dataset import Dataset
+from mathquarry.data.problems.problem import Problem
+from mathquarry.data.problems.record import Record
 
 TOLERANCE = 0.01
 """Relative error of a numeric answer that its authors accept."""

@@ -7,17 +7,17 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from data.config import Language
-from data.errors import MathQuarryError
-from data.files import write_json_lines
+from mathquarry.data.config import Language
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.files import write_json_lines
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A question with its gold answer.
 
-    `solution` is the worked solution, one step a line; GSM8K-style calculator marks (`<<48/2=24>>`) where the source has them.
-    It is empty where the source gives none.
+    `solution` is the worked solution, one step per line, with GSM8K-style calculator marks (`<<48/2=24>>`) if the source has them.
+    It is empty if the source has none.
     """
 
     id: str
@@ -27,16 +27,21 @@ class Problem:
     language: Language = "en"
     source: str = ""
     tolerance: float = 0.0
-    """Relative error up to which a numeric answer is right."""
+    """Relative error up to which a numeric answer is correct."""
+
+
+def question_key(question: str) -> str:
+    """Return a key that is equal for questions with the same words, whatever the case and spacing."""
+    return " ".join(question.casefold().split())
 
 
 def write_problems(path: Path, problems: Iterable[Problem]) -> int:
-    """Write problems as JSON lines, atomically. Returns how many."""
+    """Write problems as JSON lines, atomically. Returns their number."""
     return write_json_lines(path, (asdict(problem) for problem in problems))
 
 
 def read_problems(path: Path) -> list[Problem]:
-    """Read what `write_problems` wrote. Raises `MathQuarryError` naming file and line for a bad record, or the file when it is empty."""
+    """Read a file of `write_problems`. Raises `MathQuarryError` with file and line for a bad record, or for an empty file."""
     problems: list[Problem] = []
     try:
         with path.open(encoding="utf-8") as file:
@@ -48,5 +53,5 @@ def read_problems(path: Path) -> list[Problem]:
     except FileNotFoundError:
         raise MathQuarryError(f"{path} does not exist.") from None
     if not problems:
-        raise MathQuarryError(f"{path} holds no problems.")
+        raise MathQuarryError(f"{path} has no problems.")
     return problems

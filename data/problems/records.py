@@ -1,81 +1,49 @@
-"""Reading problem sets: JSON lines or JSON, plain or gzipped, or a dataset on the Hugging Face hub."""
+"""Reads problem sets: Parquet, Arrow, CSV, JSON lines or JSON, optionally compressed, or a data set on the Hugging Face hub."""
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
-from typing import Any
 
-from data.errors import MathQuarryError
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.fetch.hub import hub_error, patiently
+from mathquarry.data.fetch.hub_rows import HUB, first_row
+from mathquarry.data.problems.json_records import json_document, json_lines
+from mathquarry.data.problems.record import Record, fault_of
+from mathquarry.data.problems.tables import arrow_rows, csv_rows, parquet_rows
+from mathquarry.data.problems.unpacked import NotText, Unpacked
 
-HUB = "hf://"
-DIGITS = 4300
-"""Digits of the longest whole number that is read, which is Python's own limit."""
-DEPTH = 100
-"""Lists and objects within each other, of a record that is used."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """One record of a problem set, knowing where it stands."""
-
-    fields: dict[str, Any]
-    origin: str
-    """Name of the set, without folder and extension: `gsm8k-train`."""
-    number: int
-    """Its line, or its row + 1 on the hub."""
-    place: str
-    """File and line, for messages."""
-    fault: str = ""
-    """Why the record cannot be used although it is JSON: it is nested too deep, holds half a surrogate pair, or a number without end."""
-
-    @property
-    def id(self) -> str:
-        """Set and line: `gsm8k-train-17`."""
-        return f"{self.origin}-{self.number}"
-
-    def text(self, field: str) -> str:
-        """A field that must be a string that is not blank. Raises `MathQuarryError` naming file, line and field otherwise."""
-        value = self.fields.get(field)
-        if not isinstance(value, str) or not value.strip():
-            found = f"it is {value!r}" if field in self.fields else f"the record has {', '.join(sorted(self.fields)) or 'nothing'}"
-            raise MathQuarryError(f"{self.place}: no text in field `{field}`: {found}.")
-        return value
-
-    def value(self, field: str) -> str:
-        """A field that must be a number or a string that is not blank, as text. Raises `MathQuarryError` as `text` does."""
-        found = self.fields.get(field)
-        if isinstance(found, int) and not isinstance(found, bool):
-            return str(found)
-        if isinstance(found, float):
-            return str(int(found)) if found.is_integer() else str(found)
-        return self.text(field).strip()
-
-    def with_fields(self, **fields: Any) -> Record:
-        """The record with other fields added."""
-        return replace(self, fields={**self.fields, **fields})
+_TABLES = {"parquet": parquet_rows, "arrow": arrow_rows}
 
 
-def read_records(path: str) -> list[Record]:
-    """All records of a file or of `hf://owner/name:config:split` (the config may be empty), blank lines left out.
+def read_records(path: str, encoding: str | None = None) -> list[Record]:
+    """Read all records of a file or of `hf://owner/name:config:split` (the config can be empty), without blank lines.
 
-    `hf://owner/name@revision:config:split` is a data set at that commit, tag or branch.
+    `hf://owner/name@revision:config:split` selects a commit, tag or branch. The format of a file is detected from its bytes. Text is CSV if
+    its name says so, a JSON document if it is named `.json`, and JSON lines otherwise. Text is UTF-8, or UTF-16 with a byte order mark;
+    other text has the encoding `encoding`.
 
-    Raises `MathQuarryError` naming the file, and the line where one is at fault, when it is missing, cut short, not JSON or empty.
+    Raises `MathQuarryError` with the file, and the line or record if possible, if the file is missing, truncated, empty, too large, or in
+    another format.
     """
-    records = list(_hub_records(path) if path.startswith(HUB) else _file_records(Path(path)))
+    records = list(_hub_records(path)) if path.startswith(HUB) else _file_records(Path(path), encoding)
     if not records:
-        raise MathQuarryError(f"{path} holds no problems.")
+        raise MathQuarryError(f"{path} has no problems.")
     return records
 
 
+def first_record(place: str) -> Record | None:
+    """The first record of a data set on the hub; `None` where the hub does not give it.
+
+    Raises `MathQuarryError` when the place is not of that form, or when the set has no such config or split.
+    """
+    _hub_parts(place)
+    fields = first_row(place)
+    return None if fields is None else Record(fields, set_name(place), 1, f"{place}, row 0", fault_of(fields))
+
+
 def set_name(path: str) -> str:
-    """Name of a problem set: `gsm8k-train` for `/a/gsm8k-train.jsonl.gz`, `gsm8k-main-train` for `hf://openai/gsm8k:main:train`."""
+    """Return the name of a problem set: `gsm8k-train` for `/a/gsm8k-train.jsonl.gz`, `gsm8k-main-train` for `hf://openai/gsm8k:main:train`."""
     if path.startswith(HUB):
         name, config, split = _hub_parts(path)
         name = name.partition("@")[0]
@@ -83,83 +51,42 @@ def set_name(path: str) -> str:
     return Path(path).name.split(".")[0] or Path(path).name
 
 
-def _file_records(path: Path) -> Iterator[Record]:
+def _file_records(path: Path, encoding: str | None) -> list[Record]:
     origin = set_name(str(path))
-    number = 0
     try:
-        with path.open("rb") as probe:
-            packed = probe.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8") as file:
-            if set(path.suffixes) & {".json"}:
-                yield from _document_records(file.read(), origin, path)
-                return
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield _parse(line, origin, number, path)
+        with Unpacked(path) as file:
+            if rows := _TABLES.get(file.kind):
+                return _numbered(rows(file.binary(), path), origin, path)
+            found = None
+            for coding in file.encodings(encoding):
+                try:
+                    found = _text_records(file, coding, origin)
+                    break
+                except UnicodeDecodeError:
+                    continue
+            if found is None:
+                raise NotText(path, encoding)
+            return found
     except FileNotFoundError:
         raise MathQuarryError(f"{path} does not exist.") from None
-    except (gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise MathQuarryError(f"{path} is damaged after line {number}: {error}. Fetch it again.") from None
+    except MemoryError:
+        raise MathQuarryError(f"{path} does not fit in memory. Split it, and list the parts.") from None
     except OSError as error:
         raise MathQuarryError(f"cannot read {path}: {error.strerror or error}.") from None
 
 
-def _document_records(text: str, origin: str, path: Path) -> Iterator[Record]:
-    """Objects of a `.json` file: a list of them, or one after the other. A record's number is its place among them."""
-    decoder = json.JSONDecoder(parse_int=_whole_number)
-    start = len(text) - len(text.lstrip())
-    number = 0
-    while start < len(text):
-        line = text.count("\n", 0, start) + 1
-        try:
-            value, end = decoder.raw_decode(text, start)
-        except json.JSONDecodeError as error:
-            raise MathQuarryError(f"{path}, line {error.lineno} is not JSON: {error.msg}.") from None
-        except RecursionError:
-            raise MathQuarryError(f"{path}, from line {line} on, is nested too deep to be read.") from None
-        for fields in value if isinstance(value, list) else [value]:
-            number += 1
-            place = f"{path}, record {number}" if isinstance(value, list) else f"{path}, line {line}"
-            if not isinstance(fields, dict):
-                raise MathQuarryError(f"{place} is not a JSON object.")
-            yield Record(fields, origin, number, place, _fault(fields))
-        start = end + len(text[end:]) - len(text[end:].lstrip())
+def _text_records(file: Unpacked, coding: str, origin: str) -> list[Record]:
+    path = file.path
+    if separator := file.separator:
+        return _numbered(csv_rows(file.binary(), coding, separator, path), origin, path)
+    lines = file.text(coding)
+    if ".json" in path.suffixes:
+        return list(json_document("".join(lines), origin, path))
+    return list(json_lines(lines, origin, path))
 
 
-def _parse(line: str, origin: str, number: int, path: Path) -> Record:
-    place = f"{path}, line {number}"
-    try:
-        fields = json.loads(line, parse_int=_whole_number)
-    except RecursionError:
-        return Record({}, origin, number, place, "it is nested too deep")
-    except json.JSONDecodeError as error:
-        raise MathQuarryError(f"{place} is not JSON: {error}. Problem files hold one JSON object a line.") from None
-    if not isinstance(fields, dict):
-        raise MathQuarryError(f"{place} is not a JSON object. Problem files hold one JSON object a line.")
-    return Record(fields, origin, number, place, _fault(fields))
-
-
-class _EndlessNumber(str):
-    """The digits of a whole number that Python does not read."""
-
-
-def _whole_number(digits: str) -> int | _EndlessNumber:
-    return int(digits) if len(digits) <= DIGITS else _EndlessNumber(digits)
-
-
-def _fault(value: Any, depth: int = 0) -> str:
-    """Why a value out of a JSON file cannot be used, or nothing."""
-    if isinstance(value, _EndlessNumber):
-        return f"a number has {len(value):,} digits; at most {DIGITS:,} are read"
-    if isinstance(value, str):
-        # Only surrogates cannot be encoded.
-        return "" if value.isascii() or value.encode("utf-8", "replace").decode() == value else "it holds half a surrogate pair"
-    if not isinstance(value, (list, dict)):
-        return ""
-    if depth == DEPTH:
-        return "it is nested too deep"
-    parts = chain(value, value.values()) if isinstance(value, dict) else value
-    return next(filter(None, (_fault(part, depth + 1) for part in parts)), "")
+def _numbered(rows: Iterator[dict], origin: str, path: Path) -> list[Record]:
+    return [Record(fields, origin, number, f"{path}, record {number}", fault_of(fields)) for number, fields in enumerate(rows, 1)]
 
 
 def _hub_parts(path: str) -> tuple[str, str, str]:
@@ -172,12 +99,12 @@ def _hub_parts(path: str) -> tuple[str, str, str]:
 def _hub_records(path: str) -> Iterator[Record]:
     name, config, split = _hub_parts(path)
     name, _, revision = name.partition("@")
-    # Takes a second to import, and local files do without it.
+    # Importing it takes a second, and local files do not need it.
     import datasets
 
     try:
-        rows = datasets.load_dataset(name, config or None, split=split, revision=revision or None)
-    except Exception as error:  # the library raises its own, the hub client's and the network's errors alike
-        raise MathQuarryError(f"cannot load {path}: {type(error).__name__}: {error}") from error
+        rows = patiently(lambda: datasets.load_dataset(name, config or None, split=split, revision=revision or None))
+    except Exception as error:  # the library raises errors of its own, of the hub client and of the network
+        raise hub_error(f"cannot load {path}", error) from error
     for row, fields in enumerate(rows):
         yield Record(dict(fields), set_name(path), row + 1, f"{path}, row {row}")

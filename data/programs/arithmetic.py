@@ -1,10 +1,10 @@
 """An interpreter for straight-line arithmetic programs: assignments of numbers and `print(name)`, nothing else.
 
-It runs the programs that curation itself writes from worked solutions, to check them against the gold answer. It reads the syntax tree
-and never hands text to Python's `exec` or `eval`, so it is safe for a model's programs too (`ArithmeticSandbox`), as far as they need no
-more than this: the recipe `tiny` teaches no more. The sandbox for the whole language is `data/programs/sandbox.py`.
+It runs the programs that curation writes from worked solutions, to check them against the gold answer. It interprets the syntax tree and
+never passes text to Python's `exec` or `eval`, so it is also safe for a model's programs (`ArithmeticSandbox`) if they need no more than
+this, as in the recipe `tiny`. The sandbox for the whole language is `data/programs/sandbox.py`.
 
-Departures from Python, all on purpose:
+Deliberate differences from Python:
 1. Arithmetic is exact (fractions), so `0.1+0.2` is 0.3.
 2. A whole number prints without `.0`, so `48/2` prints 24.
 `python_output` gives what Python prints.
@@ -20,15 +20,15 @@ from fractions import Fraction
 from types import TracebackType
 from typing import Self
 
-from data.programs.sandbox import Result
+from mathquarry.data.programs.interface import Result
 
 MAX_CHARACTERS = 4000
 MAX_NODES = 1000
-"""Nodes of the syntax tree; with neither loops nor calls each is worked once, so this bounds the steps."""
+"""Most nodes of the syntax tree. Without loops and calls, each is evaluated once, so this limits the steps."""
 MAX_DEPTH = 60
 MAX_EXPONENT = 64
 MAX_BITS = 256
-"""Bits of a number's numerator and of its denominator: about 77 decimal digits."""
+"""Most bits of a number's numerator or denominator: about 77 decimal digits."""
 
 _OPERATORS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
     ast.Add: operator.add,
@@ -51,14 +51,14 @@ _PYTHON_OPERATORS: dict[type[ast.operator], Callable[[int | float, int | float],
 
 
 class ProgramError(ValueError):
-    """A program that is refused or cannot be carried out; the message says why and names the line."""
+    """A program that is rejected or fails; the message says why and names the line."""
 
 
 def run_program(source: str, values: dict[str, Fraction] | None = None) -> str:
-    """What the program prints, one number a line. `values` are names that have values already; assignments are added to them.
+    """The program's output, one number per line. `values` maps names to existing values; assignments are added to it.
 
     Allowed: `name = expression` and `print(name)`; expressions of numbers, assigned names, `+ - * / // % **`, signs and parentheses.
-    Raises `ProgramError` for anything else, for division by zero, for a name without value, and beyond the limits above.
+    Raises `ProgramError` for anything else, for division by zero, for a name without a value, and beyond the limits above.
     """
     if len(source) > MAX_CHARACTERS:
         raise ProgramError(f"the program has {len(source)} characters; at most {MAX_CHARACTERS} are allowed")
@@ -83,10 +83,10 @@ def run_program(source: str, values: dict[str, Fraction] | None = None) -> str:
 
 
 def python_output(source: str) -> str:
-    """What Python itself prints for a program that `run_program` accepts: 48/2 is `24.0`, 0.1+0.2 is `0.30000000000000004`.
+    """Python's own output for a program that `run_program` accepts: 48/2 is `24.0`, 0.1+0.2 is `0.30000000000000004`.
 
-    The model sees such outputs from the sandbox, so it learns from such outputs. Raises `ProgramError` as `run_program` does,
-    and where floats fail and fractions do not: by dividing by zero, or with a result that is complex, infinite or no number.
+    The model sees such output from the sandbox, so it learns from such output. Raises `ProgramError` as `run_program` does, and
+    if floats fail where fractions do not: by dividing by zero, or with a result that is complex, infinite or NaN.
     """
     run_program(source)
     values: dict[str, int | float] = {}
@@ -123,7 +123,7 @@ def _in_floats(node: ast.expr, values: dict[str, int | float]) -> int | float:
 
 
 class ArithmeticSandbox:
-    """A `Sandbox` (data/programs/sandbox.py) for programs of plain arithmetic: no process, no setting up, on any machine."""
+    """A `Sandbox` (data/programs/sandbox.py) for programs of plain arithmetic: no process, no setup, on any machine."""
 
     def run(self, program: str) -> Result:
         """See `Sandbox.run`."""
@@ -134,7 +134,7 @@ class ArithmeticSandbox:
         return ArithmeticSession()
 
     def close(self) -> None:
-        """There is nothing to end."""
+        """Does nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -144,7 +144,7 @@ class ArithmeticSandbox:
 
 
 class ArithmeticSession:
-    """A `Session`: the values of its names."""
+    """A `Session` that consists of the values of its names."""
 
     def __init__(self) -> None:
         self._values: dict[str, Fraction] = {}
@@ -191,7 +191,7 @@ def evaluate(node: ast.expr, values: dict[str, Fraction], depth: int = 0) -> Fra
 
 
 def format_number(value: Fraction) -> str:
-    """Whole numbers as such, finite decimals in full up to 15 digits, anything else as the nearest float prints."""
+    """Format integers as such, finite decimals in full up to 15 digits, and anything else like the nearest float."""
     if value.denominator == 1:
         return str(value.numerator)
     for digits in range(1, 16):

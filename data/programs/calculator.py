@@ -1,8 +1,8 @@
-"""Worked solutions -> programs, one line a step, that are run and compared with the gold answer.
+"""Converts worked solutions to programs, one line per step, which are run and compared with the gold answer.
 
-GSM8K marks its calculations (`<<48/2=24>>`); where marks are missing or calculate nothing (`x=<<20=20>>20`), the equations in the text
-are read (`data/programs/steps.py`). A program follows the solution: no line is a bare number, and no line gets the gold answer out of
-itself (`30*1`), so the answer is always computed.
+GSM8K marks its calculations (`<<48/2=24>>`). If marks are missing or calculate nothing (`x=<<20=20>>20`), the equations in the text are
+read (`data/programs/steps.py`). A program follows the solution: no line is a bare number or derives the gold answer from itself (`30*1`),
+so the answer is always computed.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Literal, get_args
 
-from data.programs.arithmetic import ProgramError, run_program
-from data.programs.equations import computes, parse_expression, read_tokens, source_of, value_of
-from data.programs.steps import Step, mark_steps, text_steps
+from mathquarry.data.programs.arithmetic import ProgramError, run_program
+from mathquarry.data.programs.equations import computes, parse_expression, read_tokens, source_of, value_of
+from mathquarry.data.programs.steps import Step, mark_steps, text_steps
 
 Reuse = Literal["all", "exact"]
 _MARK = re.compile(r"<<[^<>]*>>")
@@ -33,13 +33,13 @@ _CONVERSIONS = [
     ("day", "hour", 24),
     ("cup", "pint", 2),
 ]
-"""Units of which one makes so many of the other."""
+"""Conversion factors between units."""
 _ALWAYS_GIVEN = {Fraction(number) for number in (7, 12, 24, 30, 52, 60, 100, 365, 1000)}
-"""Numbers that a question need not mention: days of a week, months of a year, ..."""
+"""Numbers that a question need not mention: days in a week, months in a year, ..."""
 
 
 class AnswerDiffersError(ProgramError):
-    """Programs that run, and none of them prints the gold answer by computing it."""
+    """None of the programs that run prints the gold answer by computing it."""
 
 
 def strip_marks(solution: str) -> str:
@@ -48,14 +48,14 @@ def strip_marks(solution: str) -> str:
 
 
 def verified_program(solution: str, answer: str, question: str = "") -> str | None:
-    """A program of the solution's own calculations that prints the gold answer; `None` when the solution has no calculation.
+    """A program of the solution's own calculations that prints the gold answer; `None` if the solution has no calculation.
 
-    Tried in turn: all calculations, then the marked ones only. Earlier results are reused as variables; where rounding between steps
-    spoils the answer, rounded results stay as written. When the last calculation is not the answer, one that the solution names at its
-    end is printed, or the last is rounded or converted as the text says (percent, minutes, cents).
+    Tries all calculations first, then only the marked ones. Earlier results are reused as variables; if rounding between steps makes the
+    answer wrong, rounded results stay as written. If the last calculation is not the answer, one that the solution names at its end is
+    printed, or the last is rounded or converted as the text says (percent, minutes, cents).
 
-    `question` tells which numbers are given. Raises `AnswerDiffersError` when there are programs but none prints the gold answer, and
-    `ProgramError` when the gold answer is no number.
+    `question` shows which numbers are given. Raises `AnswerDiffersError` when there are programs but none prints the gold answer, and
+    `ProgramError` when the gold answer is not a number.
     """
     try:
         gold = Fraction(answer.replace(",", ""))
@@ -79,11 +79,11 @@ def verified_program(solution: str, answer: str, question: str = "") -> str | No
 
 
 def program_of(steps: list[Step], reuse: Reuse = "all", closing: str = "") -> str:
-    """One assignment a step, and a print of the last.
+    """One assignment per step, and a print of the last.
 
     With `reuse` = "all", a number equal to the result of an earlier step is written as that step's variable, the latest such step first:
-    48/2=24, 48+24=72 becomes `a=48/2`, `b=48+a`, `print(b)`. "exact" does so only for results that the solution did not round. That is
-    a guess by value, so verify the program. `closing` is a last calculation on the result so far, `{}`.
+    48/2=24, 48+24=72 becomes `a=48/2`, `b=48+a`, `print(b)`. "exact" does so only for results that the solution did not round. This
+    guesses by value, so verify the program. `closing` is a final calculation on the result so far, `{}`.
     """
     lines: list[str] = []
     names: dict[Fraction, str] = {}
@@ -103,7 +103,7 @@ def program_of(steps: list[Step], reuse: Reuse = "all", closing: str = "") -> st
 
 
 def same_number(printed: str, answer: str) -> bool:
-    """Whether both are numbers of one value: 3.50 and 3.5."""
+    """Whether both are numbers with equal values: 3.50 and 3.5."""
     try:
         return Fraction(printed) == Fraction(answer.replace(",", ""))
     except (ValueError, ZeroDivisionError):
@@ -119,7 +119,7 @@ def variable(step: int) -> str:
 def _rewritten(expression: ast.expr, unknowns: dict[str, str], names: dict[Fraction, str]) -> str:
     """Source of an expression with unknowns and known results as variables.
 
-    A number that stands there twice is a result only once: in `60/60` it is the minutes, not the minutes of an hour.
+    If a number occurs twice, only one is a result: in `60/60`, one is the computed minutes, the other the minutes in an hour.
     """
     node = parse_expression(source_of(expression))
     assert node is not None, "what was parsed before is written again"
@@ -148,7 +148,7 @@ def _readings(solution: str) -> Iterator[tuple[list[Step], list[Step]]]:
 
 
 def _programs(steps: list[Step], definitions: list[Step], solution: str, question: str, gold: Fraction) -> Iterator[str]:
-    """Programs to try, the plainest first."""
+    """Programs to try, the simplest first."""
     if not steps:
         return
     modes = get_args(Reuse)
@@ -164,7 +164,7 @@ def _programs(steps: list[Step], definitions: list[Step], solution: str, questio
 
 
 def _closings(text: str, rounds: bool) -> list[str]:
-    """Last calculations that the text may leave to words: percent, another unit, rounding up or down."""
+    """Final calculations that the text may express only in words: percent, another unit, rounding up or down."""
     closings = ["{}*100"] if "%" in text or "percent" in text else []
     for large, small, factor in _CONVERSIONS:
         if re.search(large, text, re.I) and re.search(small, text, re.I):
@@ -179,7 +179,7 @@ def _numbers_in_order(text: str) -> list[Fraction]:
 
 
 def _begs_the_question(program: str, gold: Fraction, given: set[Fraction]) -> bool:
-    """Whether a line is a bare number, or gets the gold answer out of itself: `30*1`, when 30 is not given."""
+    """Whether a line is a bare number, or derives the gold answer from itself: `30*1`, if 30 is not given."""
     values: dict[str, Fraction] = {}
     for line in ast.parse(program).body:
         if not isinstance(line, ast.Assign):
@@ -196,7 +196,7 @@ def _begs_the_question(program: str, gold: Fraction, given: set[Fraction]) -> bo
 
 
 def _is_idle(part: ast.AST, number: Fraction, values: dict[str, Fraction]) -> bool:
-    """Whether an operation leaves a written number as it is: `30*1`, `30+0`."""
+    """Whether an operation leaves a written number unchanged: `30*1`, `30+0`."""
     if not isinstance(part, ast.BinOp):
         return False
     neutral = {ast.Add: 0, ast.Sub: 0, ast.Mult: 1, ast.Div: 1}.get(type(part.op))

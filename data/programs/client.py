@@ -1,6 +1,6 @@
-"""The client of the sandbox's service: a Unix socket, one connection a dialogue.
+"""The client of the sandbox's service: a Unix socket, one connection per dialogue.
 
-The service is ours, but what it passes on is not: replies are read with a deadline and a limit, and checked.
+The service is trusted, but the output it forwards is not: replies are read with a deadline and a size limit, and checked.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from data.config import ProgramsConfig
-from data.errors import MathQuarryError
-from data.programs.sandbox import Result
-from data.programs.service import health
-from data.programs.service.limits import Limits
-from data.programs.service.wire import LENGTH, MAX_REPLY, BrokenFrameError, content_length, pack, unpack
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.programs.config import ProgramsConfig
+from mathquarry.data.programs.interface import Result
+from mathquarry.data.programs.service import health
+from mathquarry.data.programs.service.limits import Limits
+from mathquarry.data.programs.service.wire import LENGTH, MAX_REPLY, BrokenFrameError, content_length, pack, unpack
 
 logger = logging.getLogger(__name__)
 
 SLACK_SECONDS = 60.0
-"""Waited beyond the time after which a healthy service has answered."""
+"""Extra wait beyond the time in which a healthy service answers."""
 RETRY_SECONDS = 0.02
-"""Between two attempts to reach a service that others are calling too."""
+"""Wait between two attempts to reach a busy service."""
 RETURN_SECONDS = 30.0
-"""How long a service that somebody else keeps running may take to come back."""
+"""How long a service that others manage may take to come back."""
 
 
 def limits(config: ProgramsConfig) -> Limits:
-    """The service's limits, as the config has them."""
+    """The service's limits according to the config."""
     return Limits(
         seconds=config.seconds,
         memory_bytes=config.memory_mib * 2**20,
@@ -45,27 +45,27 @@ def limits(config: ProgramsConfig) -> Limits:
 
 
 Started = tuple[Path, Callable[[], None]]
-"""Where a service listens, and what ends it."""
+"""The service's socket, and a function that ends the service."""
 
 
 class ServiceSandbox:
     """A `Sandbox` at a Unix socket.
 
-    When the service itself breaks while a program runs, that is the program's outcome (`killed`), and the service is started again.
+    If the service itself breaks while a program runs, the program's result is `killed`, and the service is restarted.
     """
 
     def __init__(
         self, address: Path, config: ProgramsConfig, start: Callable[[], Started] | None = None, *, end: Callable[[], None] | None = None
     ):
-        """`start` starts a service again, `end` ends the one at `address`; a service that somebody else started has neither.
+        """`start` restarts the service, `end` ends the one at `address`; a service that somebody else started has neither.
 
-        The limits are those the service was started with; `config` only tells how long to wait.
+        The service was started with its own limits; `config` only determines how long to wait.
         """
         self.address = address
         self._start, self._end = start, end
-        self._mending = threading.Lock()
+        self._restart_lock = threading.Lock()
         self._starts, self._closed, self._reached = 0, False, False
-        # Every other dialogue may have a block in the queue before ours, each as long as allowed.
+        # Every other dialogue may have a block ahead of ours in the queue, each taking the full time limit.
         self._patience = config.seconds * (2 + config.sessions / config.running) + SLACK_SECONDS
 
     def run(self, program: str) -> Result:
@@ -78,21 +78,21 @@ class ServiceSandbox:
         return ServiceSession(self)
 
     def close(self) -> None:
-        """See `Sandbox.close`. A service that somebody else started goes on."""
+        """See `Sandbox.close`. A service that somebody else started keeps running."""
         self._closed = True
         end, self._end = self._end, None
         if end is not None:
             end()
 
     def connect(self) -> tuple[socket.socket, int]:
-        """A connection, and which start of the service it leads to. Raises `MathQuarryError` when nobody answers and cannot be made to."""
+        """A connection, and the number of the service's start that it belongs to. Raises `MathQuarryError` if no service can be reached."""
         starts = self._starts
         try:
             connection = _connect(self.address, self._patience)
         except OSError as error:
             if self._start is None and not self._reached:
                 raise MathQuarryError(f"no sandbox answers at {self.address} ({error}). Start it, or see programs.sandbox.") from None
-            self.mend(starts, error)
+            self.ensure_running(starts, error)
             starts = self._starts
             try:
                 connection = _connect(self.address, self._patience)
@@ -101,12 +101,12 @@ class ServiceSandbox:
         self._reached = True
         return connection, starts
 
-    def mend(self, starts: int, error: Exception) -> None:
-        """See that there is a service after `error` on a connection to the one of so many `starts`; start it again if it is broken.
+    def ensure_running(self, starts: int, error: Exception) -> None:
+        """After `error` on a connection to the service numbered `starts`, make sure that a service runs; restart it if it is broken.
 
-        Raises `MathQuarryError` when there is none to be had.
+        Raises `MathQuarryError` if that fails.
         """
-        with self._mending:
+        with self._restart_lock:
             if self._closed:
                 raise MathQuarryError(f"the sandbox at {self.address} was closed while a program ran.")
             if starts != self._starts or (not isinstance(error, TimeoutError) and self._works()):
@@ -119,14 +119,14 @@ class ServiceSandbox:
                     if self._works():
                         return
                 raise MathQuarryError(f"the sandbox at {self.address} failed ({words}) and did not come back. Start it again.")
-            logger.warning("the sandbox failed (%s): it is started again.", words)
+            logger.warning("the sandbox failed (%s) and is being restarted.", words)
             if self._end is not None:
                 self._end()
             self._end = None
             try:
                 self.address, self._end = self._start()
             except MathQuarryError as again:
-                raise MathQuarryError(f"the sandbox failed ({words}) and cannot be started again: {again}") from None
+                raise MathQuarryError(f"the sandbox failed ({words}) and cannot be restarted: {again}") from None
             self._starts += 1
 
     def _works(self) -> bool:
@@ -144,7 +144,7 @@ class ServiceSandbox:
 
 
 def _connect(address: Path, patience: float) -> socket.socket:
-    """Wait while the service has more callers than it has greeted: a Unix socket turns those away at once, whatever its timeout."""
+    """Wait while the service's backlog is full: a Unix socket rejects further callers at once, whatever its timeout."""
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(patience)
     end = time.monotonic() + patience
@@ -163,7 +163,7 @@ def _connect(address: Path, patience: float) -> socket.socket:
 
 
 class ServiceSession:
-    """A `Session` on a connection of its own."""
+    """A `Session` with its own connection."""
 
     def __init__(self, sandbox: ServiceSandbox) -> None:
         """Raises `MathQuarryError` when there is no service."""
@@ -172,7 +172,7 @@ class ServiceSession:
         self._broken = False
 
     def run(self, program: str, *, keep: bool = True) -> Result:
-        """See `Session.run`. Without `keep` the dialogue's variables are forgotten afterwards, and nothing of it is left running."""
+        """See `Session.run`. Without `keep`, the dialogue's variables are discarded afterwards, and none of its processes is left."""
         try:
             request = pack({"program": program, "keep": keep})
         except BrokenFrameError as error:
@@ -186,7 +186,7 @@ class ServiceSession:
         except (OSError, BrokenFrameError) as error:
             self._socket.close()
             self._broken = True
-            self._sandbox.mend(self._starts, error)
+            self._sandbox.ensure_running(self._starts, error)
             return Result("", error="the program's process was lost: the sandbox broke while it ran", killed=True)
         if "refused" in reply:
             raise MathQuarryError(f"the sandbox refused a dialogue: {reply['refused']}. Raise programs.sessions, or open fewer.")
@@ -224,5 +224,5 @@ def _result(reply: dict[str, Any]) -> Result:
 
 
 def _clean(text: Any) -> str | None:
-    """Text that can be encoded: JSON may carry half a surrogate pair."""
+    """Text that can be encoded: JSON may contain half a surrogate pair."""
     return text.encode("utf-8", "replace").decode() if isinstance(text, str) else None

@@ -1,8 +1,8 @@
-"""The sandbox's service in a container of its own, with everything taken away that Docker can take away.
+"""The sandbox's service in its own container, without every right that Docker can remove.
 
-No network of any kind, a read-only root, no capabilities, no new privileges, Docker's own seccomp profile (the programs' stricter one
-goes on top), a user that owns nothing, no shared memory, and limits on memory, processes, open files, file size and logs for the service
-as a whole. One folder is shared, for the socket; once the socket is there, nobody inside may change that folder.
+It has no network of any kind, a read-only root, no capabilities, no new privileges, Docker's own seccomp profile (plus the stricter one
+for programs), a user that owns nothing, no shared memory, and limits on memory, processes, open files, file size and logs for the whole
+service. One folder is shared, for the socket; once the socket exists, nobody inside can change that folder.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ import tempfile
 from functools import cache, partial
 from pathlib import Path
 
-from data.config import ProgramsConfig
-from data.errors import MathQuarryError
-from data.programs.client import ServiceSandbox, Started, limits
-from data.programs.process import ServiceProcess
-from data.programs.service.limits import SPARE
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.programs.client import ServiceSandbox, Started, limits
+from mathquarry.data.programs.config import ProgramsConfig
+from mathquarry.data.programs.process import ServiceProcess
+from mathquarry.data.programs.service.limits import SPARE
 
 SERVICE = Path(__file__).with_name("service")
 INSIDE = "/run/mathquarry"
-"""Where the folder of the socket is in the container."""
+"""The socket's folder in the container."""
 USER = 65532
 SPARE_MIB = 512
-"""Memory for the service itself and for what programs only touch for a moment."""
+"""Memory for the service itself and for brief peaks of programs."""
 
 
 @cache
 def image_name() -> str:
-    """The image that `make sandbox` builds; its tag is a digest of the service's code, so that client and service fit together."""
+    """The image that `make sandbox` builds; its tag is a digest of the service's code, so that client and service match."""
     digest = hashlib.sha256()
     for path in sorted(SERVICE.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -39,9 +39,9 @@ def image_name() -> str:
 
 
 def served_container(config: ProgramsConfig) -> ServiceSandbox | None:
-    """The container that runs beside the stages' (docker/compose.yaml), if `$MATHQUARRY_SANDBOX` names its socket.
+    """The container that runs beside the stage containers (docker/compose.yaml), if `$MATHQUARRY_SANDBOX` names its socket.
 
-    Raises `MathQuarryError` when the config asks for other limits than that one was started with.
+    Raises `MathQuarryError` if the config's limits differ from the ones it was started with.
     """
     address = os.environ.get("MATHQUARRY_SANDBOX")
     if not address:
@@ -54,9 +54,9 @@ def served_container(config: ProgramsConfig) -> ServiceSandbox | None:
 
 
 def start_container(config: ProgramsConfig) -> ServiceSandbox:
-    """Start the container and wait until the service is ready; it ends with the sandbox, or with this process.
+    """Start the container and wait until the service is ready. It ends with the sandbox, or with this process.
 
-    Raises `MathQuarryError` when there is no Docker, no image, or the container does not start, with what it said.
+    Raises `MathQuarryError` if Docker or the image is missing, or, with its output, if the container does not start.
     """
     image = config.image or image_name()
     start = partial(_start, config, image, _docker(image))
@@ -65,7 +65,7 @@ def start_container(config: ProgramsConfig) -> ServiceSandbox:
 
 
 def _start(config: ProgramsConfig, image: str, docker: str) -> Started:
-    folder = tempfile.TemporaryDirectory(prefix="mathquarry-sandbox-")  # only this user gets past it
+    folder = tempfile.TemporaryDirectory(prefix="mathquarry-sandbox-")  # only this user can enter it
     shared = Path(folder.name) / "run"
     shared.mkdir()
     shared.chmod(0o777)
@@ -92,7 +92,7 @@ def _start(config: ProgramsConfig, image: str, docker: str) -> Started:
 
 
 def options(config: ProgramsConfig) -> list[str]:
-    """Options of `docker run` that make the enclosure."""
+    """Options of `docker run` that confine the container."""
     memory = f"{config.memory_mib * config.running + config.held_mib + SPARE_MIB}m"
     processes = config.sessions + config.running + SPARE
     taken = ["--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", f"--user={USER}:{USER}", "--ipc=none"]
@@ -103,20 +103,20 @@ def options(config: ProgramsConfig) -> list[str]:
         f"--cpus={min(config.running, os.cpu_count() or 1)}",
     ]
     limited += [f"--ulimit=nofile={limits(config).descriptors}", "--ulimit=core=0", "--ulimit=fsize=0", "--ulimit=memlock=0"]
-    hidden = ["--tmpfs=/dev/pts:ro,size=4k"]  # a terminal can be had by reading /dev/ptmx alone, and the machine has few
+    hidden = ["--tmpfs=/dev/pts:ro,size=4k"]  # just opening /dev/ptmx for reading allocates a terminal, and the machine has few
     return [*taken, *hidden, *limited, "--log-driver=none", "--hostname=sandbox"]
 
 
 def _docker(image: str) -> str:
-    """The command `docker`, if it can be used and has the image."""
+    """The command `docker`, if it works and has the image."""
     docker = shutil.which("docker")
     if docker is None:
         raise MathQuarryError(
-            "programs.sandbox is `container`, but the command `docker` is not here. Install Docker, or set programs.sandbox to `local`."
+            "programs.sandbox is `container`, but the command `docker` was not found. Install Docker, or set programs.sandbox to `local`."
         )
     asked = subprocess.run([docker, "image", "inspect", "--format", "{{.Id}}", image], capture_output=True, text=True, check=False)
     if asked.returncode != 0:
         if "no such image" in asked.stderr.lower():
-            raise MathQuarryError(f"the sandbox's image {image} is not here. Build it with `make sandbox`, or set programs.image.")
+            raise MathQuarryError(f"the sandbox's image {image} does not exist. Build it with `make sandbox`, or set programs.image.")
         raise MathQuarryError(f"Docker does not answer ({asked.stderr.strip()}). Start it, or set programs.sandbox to `local`.")
     return docker

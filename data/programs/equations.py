@@ -1,7 +1,7 @@
-"""Arithmetic in running text: `27 clips x $4 each` is `27*4`, `9m - 7` is `9*m-7`.
+"""Reads arithmetic in running text: `27 clips x $4 each` is `27*4`, `9m - 7` is `9*m-7`.
 
-Words between numbers and operators are units and are passed over; `times`, `plus`, `of` and the like are operators. What is read here is
-a guess until its arithmetic is checked (`data/programs/steps.py`).
+Words between numbers and operators are units and are skipped; `times`, `plus`, `of` and similar words are operators. The result is a
+guess until its arithmetic is checked (`data/programs/steps.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from data.programs.arithmetic import ProgramError, evaluate
+from mathquarry.data.programs.arithmetic import ProgramError, evaluate
 
 Kind = Literal["number", "percent", "operator", "open", "close", "equals", "name", "word", "mark", "stop"]
 
@@ -22,7 +22,7 @@ Kind = Literal["number", "percent", "operator", "open", "close", "equals", "name
 class Token:
     """A piece of text. `text` is in Python's form: no commas in numbers, `*` for `x` and `times`.
 
-    A mixed number is one token, `(1+1/2)`, and so is the tight fraction in 2 / 1/4: `(1/4)`.
+    A mixed number is one token, `(1+1/2)`, and so is the fraction without spaces in 2 / 1/4: `(1/4)`.
     """
 
     kind: Kind
@@ -46,7 +46,7 @@ _SPOKEN_NUMBERS = {word: str(value) for value, word in enumerate(_NUMBER_WORDS, 
 
 
 def read_tokens(text: str) -> list[Token]:
-    """Tokens of a solution. Signs without meaning in arithmetic (`$`, quotes) are left out, so `$5` is 5."""
+    """Tokens of a solution. Signs without arithmetic meaning (`$`, quotes) are dropped, so `$5` is 5."""
     pieces = list(_PIECE.finditer(text))
     return [_token(text, pieces, place) for place in range(len(pieces))]
 
@@ -78,7 +78,7 @@ def _word(text: str, pieces: Sequence[re.Match[str]], place: int) -> Token:
     left = before is not None and bool(before["number"] or before["close"] or before["word"])
     right = after is not None and bool(after["number"] or after["open"] or after["mixed"])
     if word == "x" and before and after and left and right and (before.end() < match.start() or match.end() == after.start()):
-        return Token("operator", "*")  # in `3x (5)` the unknown x is meant
+        return Token("operator", "*")  # in `3x (5)`, x is the unknown
     if word in _SPOKEN:
         return Token("operator", _SPOKEN[word])
     if word in _EQUALS:
@@ -91,7 +91,7 @@ def _word(text: str, pieces: Sequence[re.Match[str]], place: int) -> Token:
 
 
 def _is_unknown(match: re.Match[str], before: re.Match[str] | None, after: re.Match[str] | None) -> bool:
-    """Whether a letter is an unknown: it touches a number, or stands beside a sign. In `4.8 L / 1.2` it is a unit."""
+    """Whether a letter is an unknown: it touches a number, or is next to a sign. In `4.8 L / 1.2` it is a unit."""
     if before and before["number"]:
         return before.end() == match.start()
     beside = [other for other in (before, after) if other]
@@ -99,15 +99,15 @@ def _is_unknown(match: re.Match[str], before: re.Match[str] | None, after: re.Ma
 
 
 def plain_number(number: str) -> str:
-    """Python's form: no zeros in front, a digit before the point."""
+    """Python's form: no leading zeros, and a digit before the point."""
     whole, point, part = number.partition(".")
     return (whole.lstrip("0") or "0") + (point + part if part else "")
 
 
 def read_expression(tokens: Sequence[Token], percent_is_hundredth: bool) -> ast.expr | None:
-    """The expression that all of `tokens` make, units passed over; `None` when they make none.
+    """The expression formed by all of `tokens`, ignoring units; `None` if they form none.
 
-    `30%` is `30/100` or just 30. Products may be written without sign: `8(20)`, `7c`, `(.5)20`.
+    `30%` is `30/100` or just 30. Products may be written without a sign: `8(20)`, `7c`, `(.5)20`.
     """
     parts: list[str] = []
     for place, token in enumerate(tokens):
@@ -124,7 +124,7 @@ def read_expression(tokens: Sequence[Token], percent_is_hundredth: bool) -> ast.
 
 
 def parse_expression(text: str) -> ast.expr | None:
-    """The syntax tree of a Python expression, its numbers in their shortest form; `None` when `text` is none."""
+    """The syntax tree of a Python expression, with numbers in their shortest form; `None` if `text` is not an expression."""
     try:
         tree = ast.parse(text.strip(), mode="eval")
         return _Shortest().visit(tree).body if text.strip() else None
@@ -160,7 +160,7 @@ def names_in(node: ast.AST) -> set[str]:
 
 
 def computes(node: ast.AST) -> bool:
-    """Whether there is an operation in it, so that it is more than a written number."""
+    """Whether the expression contains an operation, and so is more than a written number."""
     return any(isinstance(part, ast.BinOp) for part in ast.walk(node))
 
 
@@ -170,7 +170,7 @@ def source_of(node: ast.expr) -> str:
 
 
 def value_of(node: ast.expr, known: dict[str, Fraction]) -> Fraction | None:
-    """Its value, or `None` where it has none: an unknown, a division by zero, a number out of bounds."""
+    """The expression's value, or `None` if it has none: an unknown, a division by zero, a number out of bounds."""
     try:
         return evaluate(ast.fix_missing_locations(ast.Expression(node)).body, known)
     except ProgramError:

@@ -1,18 +1,18 @@
-"""Linear equations in one unknown, solved as an expression: `9*m-7+m=93` gives `m=(93+7)/(9+1)`."""
+"""Solves linear equations in one unknown as an expression: `9*m-7+m=93` gives `m=(93+7)/(9+1)`."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Callable
 
-from data.programs.equations import names_in, value_of
+from mathquarry.data.programs.equations import names_in, value_of
 
 Term = tuple[int, ast.expr]
-"""A sign, 1 or -1, and what it stands before."""
+"""A sign, 1 or -1, and the expression after it."""
 
 
 def solve(left: ast.expr, right: ast.expr, unknown: str) -> ast.expr | None:
-    """The value of `unknown` in `left = right`, made of the numbers as they are written there; `None` where that is not linear in it."""
+    """The value of `unknown` in `left = right`, built from the numbers as written; `None` if the equation is not linear in it."""
     left_terms, right_terms = _terms(left, unknown), _terms(right, unknown)
     if left_terms is None or right_terms is None:
         return None
@@ -29,7 +29,7 @@ def solve(left: ast.expr, right: ast.expr, unknown: str) -> ast.expr | None:
 
 
 def _terms(node: ast.expr, unknown: str) -> tuple[list[Term], list[Term]] | None:
-    """Factors of the unknown, and terms without it; `None` where the expression is not linear."""
+    """Factors of the unknown, and terms without it; `None` if the expression is not linear."""
     if unknown not in names_in(node):
         return [], [(1, node)]
     match node:
@@ -68,7 +68,7 @@ def _is_number(node: ast.expr, number: int) -> bool:
 
 
 def _sum(terms: list[Term]) -> ast.expr:
-    """The terms as one expression, those with a plus first."""
+    """The terms as one expression, positive ones first."""
     (sign, total), *rest = sorted(terms, key=lambda term: -term[0])
     if sign < 0:
         total = ast.UnaryOp(ast.USub(), total)

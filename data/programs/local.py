@@ -1,11 +1,11 @@
 """The sandbox's service in bubblewrap (https://github.com/containers/bubblewrap): no Docker, no root, no daemon.
 
-The service gets new namespaces for everything (users, processes, network, mounts, IPC, host name), no capabilities, no environment, a
-session of its own, and a root that holds a Python interpreter, its shared libraries, numpy, sympy and the service's own code, all
-read-only. No /proc, no /tmp, no shell, no home. The listening socket is inherited, so there is not even a folder to share.
+The service gets new namespaces for everything (users, processes, network, mounts, IPC, host name), no capabilities, no environment, its
+own session, and a root that contains only a Python interpreter, its shared libraries, numpy, sympy and the service's own code, all
+read-only. There is no /proc, /tmp, shell or home. The listening socket is inherited, so not even a folder is shared.
 
-Without bubblewrap it refuses, unless `unsafe` is set: then the same service runs as a plain process. Programs are still confined by
-seccomp and limits (no network, no processes, no writing), but they read every file that the user reads.
+Without bubblewrap it refuses to start, unless `unsafe` is set: then the same service runs as a plain process. Programs are still confined
+by seccomp and limits (no network, no processes, no writing), but they can read every file that the user can read.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from data.config import ProgramsConfig
-from data.errors import MathQuarryError
-from data.programs.client import ServiceSandbox, Started, limits
-from data.programs.process import ServiceProcess
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.programs.client import ServiceSandbox, Started, limits
+from mathquarry.data.programs.config import ProgramsConfig
+from mathquarry.data.programs.process import ServiceProcess
 
 logger = logging.getLogger(__name__)
 
 LIBRARIES = ("numpy", "sympy", "mpmath")
-"""What programs may import beside the standard library."""
+"""Libraries that programs may import besides the standard library."""
 
 INSIDE = Path("/opt/mathquarry")
 SERVICE = Path(__file__).with_name("service")
 SYSTEM_LIBRARIES = ("/usr/lib", "/usr/lib32", "/usr/lib64", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache")
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "LANG": "C.UTF-8"}
-"""One thread, since programs may not start any; one hash seed, since a dialogue should give the same output whenever it is run."""
+"""One thread, since programs may not start any; a fixed hash seed, so that a dialogue always gives the same output."""
 BACKLOG = 1024
 
 
 def start_local(config: ProgramsConfig) -> ServiceSandbox:
-    """Start the service in bubblewrap, or bare if `config.unsafe`, and wait until it is ready.
+    """Start the service in bubblewrap, or without it if `config.unsafe`, and wait until it is ready.
 
-    Raises `MathQuarryError` on anything but Linux, without bubblewrap, and when the service does not start, with what it said.
+    Raises `MathQuarryError` if this is not Linux, if bubblewrap is missing, or, with its output, if the service does not start.
     """
     if sys.platform != "linux":
         raise MathQuarryError("programs.sandbox `local` needs Linux. Set it to `container`, or to `arithmetic` for plain arithmetic.")
@@ -64,7 +64,7 @@ def start_local(config: ProgramsConfig) -> ServiceSandbox:
 def _start(config: ProgramsConfig, bubblewrap: str | None) -> Started:
     folder = tempfile.TemporaryDirectory(prefix="mathquarry-sandbox-")
     address = Path(folder.name) / "socket"
-    proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)  # the service measures its programs, and has no /proc of its own
+    proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)  # the service measures its programs, and has no /proc
     with socket.socket(socket.AF_UNIX) as listener, _closing(proc):
         listener.bind(str(address))
         listener.listen(BACKLOG)
@@ -103,7 +103,7 @@ def _closing(descriptor: int) -> Iterator[None]:
 
 
 def _enclosed(bubblewrap: str, arguments: list[str]) -> list[str]:
-    """The command that runs this Python with `arguments`, in an enclosure that holds only what it needs."""
+    """The command that runs this Python with `arguments`, in an enclosure with only what it needs."""
     python = Path(sys.executable).resolve()
     options = ["--unshare-all", "--unshare-user", "--uid", "65532", "--gid", "65532", "--hostname", "sandbox", "--cap-drop", "ALL"]
     options += ["--new-session", "--die-with-parent", "--dev-bind", os.devnull, os.devnull]

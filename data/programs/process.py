@@ -1,4 +1,4 @@
-"""A sandbox service that this process starts and that ends with it: the same for bubblewrap and Docker, which differ in the command."""
+"""A sandbox service that this process starts and that ends with it. bubblewrap and Docker differ only in the command."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from data.errors import MathQuarryError
+from mathquarry.data.errors import MathQuarryError
 
 END_SECONDS = 20.0
-"""Longest time that a service may take to end by itself."""
+"""Time for a service to end by itself."""
 
 
 class ServiceProcess:
-    """The process, and the pipe whose end tells the service to end too, even when this process was killed and can tell nobody."""
+    """The process, and a pipe. When the pipe closes, the service ends too, even if this process was killed."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class ServiceProcess:
         descriptors: Sequence[int] = (),
         remedy: str,
     ) -> None:
-        """Start and wait until the service is ready. Raises `MathQuarryError` with its last words and `remedy` when it does not start."""
+        """Start and wait until the service is ready. If it does not start, raises `MathQuarryError` with its output and `remedy`."""
         self._ended = threading.Event()
 
         def start() -> subprocess.Popen[bytes]:
@@ -41,7 +41,7 @@ class ServiceProcess:
                     env=environment,
                     pass_fds=descriptors,
                     cwd="/",
-                    start_new_session=True,  # Ctrl-C is this process's affair
+                    start_new_session=True,  # this process handles Ctrl-C
                 )
 
         self._process = _from_lasting_thread(start, self._ended)
@@ -51,7 +51,7 @@ class ServiceProcess:
             raise MathQuarryError(f"the sandbox did not start: {words or f'exit status {self._process.returncode}'}. {remedy}")
 
     def end(self) -> None:
-        """Let it end, or kill it."""
+        """Let the service end, or kill it."""
         with suppress(BrokenPipeError):
             _pipe(self._process.stdin).close()
         try:
@@ -64,7 +64,7 @@ class ServiceProcess:
 
 
 def _from_lasting_thread(start: Callable[[], subprocess.Popen[bytes]], ended: threading.Event) -> subprocess.Popen[bytes]:
-    """Start a process from a thread that lives as long: `bwrap --die-with-parent` dies with the *thread* that started it."""
+    """Start a process from a thread that lives as long as the process: `bwrap --die-with-parent` dies with its starting *thread*."""
     started: Future[subprocess.Popen[bytes]] = Future()
 
     def live() -> None:

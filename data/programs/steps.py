@@ -1,7 +1,7 @@
-"""The calculations of a worked solution, in the order of its text: calculator marks, equations in prose, unknowns that are solved for.
+"""Finds the calculations of a worked solution, in text order: calculator marks, equations in prose, unknowns that are solved for.
 
-A numeric equation counts only when its arithmetic holds as written, up to the digits that the written result leaves out. A linear
-equation in one unknown counts as written; where the text states the unknown's value, the solution must agree with it.
+A numeric equation counts only if its arithmetic is right, up to the digits that the written result omits. A linear equation in one
+unknown counts as written; if the text states the unknown's value, the solution must agree with it.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from data.programs.equations import Token, computes, names_in, parse_expression, read_expression, read_tokens, value_of
-from data.programs.linear import solve
+from mathquarry.data.programs.equations import Token, computes, names_in, parse_expression, read_expression, read_tokens, value_of
+from mathquarry.data.programs.linear import solve
 
 MAX_TOKENS = 40
-"""Tokens on each side of `=` that are looked at."""
+"""Tokens examined on each side of `=`."""
 _LITERAL_MARK = re.compile(r"<<\s*[$\d.,]+\s*=[^<>]*>>")
-"""`<<20=20>>` calculates nothing; the text around it may."""
+"""`<<20=20>>` calculates nothing, but the text around it may."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One calculation. `value` is the result as the solution writes it, `exact` says whether that is the result unrounded.
+    """One calculation. `value` is the result as written in the solution, `exact` tells whether it is unrounded.
 
     `unknown` is the letter that was solved for, if any.
     """
@@ -36,24 +36,24 @@ class Step:
 
 @dataclass(frozen=True)
 class Side:
-    """A reading of one side of an equation. `step` is the weight of the last digit when it is a written number, else 0."""
+    """A reading of one side of an equation. `step` is the weight of the last digit if it is a written number, else 0."""
 
     node: ast.expr
     step: Fraction
     whole: bool
-    """Whether nothing that belongs to an expression was left out beside it."""
+    """Whether no adjacent part of an expression was left out."""
 
 
 def mark_steps(solution: str) -> list[Step]:
-    """Steps from calculator marks alone."""
+    """Steps from calculator marks only."""
     steps = [_mark_step(match[1]) for match in re.finditer(r"<<([^<>]*)>>", solution)]
     return [step for step in steps if step is not None]
 
 
 def text_steps(solution: str, percent_is_hundredth: bool) -> tuple[list[Step], list[Step]]:
-    """Steps from calculator marks and from the equations between them; then what the text says of unknowns that were solved for.
+    """Steps from calculator marks and from the equations between them; and what the text says about solved unknowns.
 
-    The latter are expressions without a result of their own: `Remy used 3R + 1 gallons`.
+    The latter are expressions without a written result: `Remy used 3R + 1 gallons`.
     """
     tokens = read_tokens(_LITERAL_MARK.sub("", solution))
     reader = _Reader(tokens, percent_is_hundredth)
@@ -89,7 +89,7 @@ class _Reader:
         self._last = (-1, Fraction(0))
 
     def read(self, place: int) -> None:
-        """Add the step that the equation around the `=` at `place` makes, if it makes one."""
+        """Add the step from the equation around the `=` at `place`, if there is one."""
         if place + 1 < len(self.tokens) and self.tokens[place + 1].kind == "mark" and _mark_step(self.tokens[place + 1].text):
             return  # the mark is the same calculation
         lefts, rights = self._sides(place)
@@ -97,7 +97,7 @@ class _Reader:
             self._add_solved(place, lefts, rights)
 
     def definitions(self) -> list[Step]:
-        """Expressions of solved unknowns between two breaks, the longest in each, in the order of the text."""
+        """The longest expression of solved unknowns between any two breaks, in text order."""
         steps = []
         for start, end in zip([-1, *self._breaks], [*self._breaks, len(self.tokens)], strict=True):
             tokens = self.tokens[start + 1 : end][:MAX_TOKENS]
@@ -115,7 +115,7 @@ class _Reader:
         return steps
 
     def _sides(self, place: int) -> tuple[list[Side], list[Side]]:
-        """Readings of what stands before and after the sign, longest first."""
+        """Readings of the text before and after the sign, longest first."""
         start = max([0, place - MAX_TOKENS, *(b + 1 for b in self._breaks if b < place)])
         end = min([len(self.tokens), place + MAX_TOKENS, *(b for b in self._breaks if b > place)])
         if end == place + 1 and end < len(self.tokens) and self.tokens[end].kind == "mark":
@@ -179,7 +179,7 @@ class _Reader:
                     return
 
     def _stated(self) -> dict[str, set[Fraction]]:
-        """Values that the text gives to unknowns in so many words: `x = 20`."""
+        """Values that the text explicitly gives to unknowns: `x = 20`."""
         stated: dict[str, set[Fraction]] = {}
         for name, equals, number, after in zip(self.tokens, self.tokens[1:], self.tokens[2:], [*self.tokens[3:], None], strict=False):
             if (name.kind, equals.kind, number.kind) != ("name", "equals", "number") or "(" in number.text:
@@ -190,5 +190,5 @@ class _Reader:
 
 
 def _agree(a: Fraction, b: Fraction, step: Fraction) -> bool:
-    """Equal, or equal once digits behind the point are rounded or cut as in the number that is written."""
+    """Whether the values are equal, or equal after rounding or cutting decimals as in the written number."""
     return a == b or (step < 1 and abs(a - b) < step)

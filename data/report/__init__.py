@@ -1,1 +1,1 @@
-"""One self-contained page about a run, and its table of scores for the terminal."""
+"""Self-contained HTML reports, and tables of scores for the terminal."""

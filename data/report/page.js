@@ -19,14 +19,23 @@
     ...given, title: { ...(given.title || {}), font: { size: 12, color: colour("soft") }, standoff: 8 },
   });
 
+  // Paper has no window to fit: the width of a column, or of the page, in CSS pixels of A4 with the style sheet's margins.
+  let paper = false;
+  const size = (place) => {
+    if (!paper) return {};
+    if (place.closest(".half")) return { width: 312, height: 210 };
+    return { width: 664, height: place.closest(".high") ? 400 : 250 };
+  };
+
   const draw = (place) => {
     const spec = charts[place.id], given = themed(spec.layout);
     const layout = {
       ...given,
       xaxis: { ...axis(given.xaxis || {}), showgrid: false },
-      yaxis: axis(given.yaxis || {}),
+      ...Object.fromEntries(Object.entries({ yaxis: {}, ...given }).filter(([name]) => /^yaxis\d*$/.test(name)).map(([name, item]) => [name, axis(item)])),
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("soft") },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      ...size(place),
       margin: { l: 46, r: 10, t: 26, b: 40 },
       legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", font: { color: colour("text") } },
       hoverlabel: { bgcolor: colour("card"), bordercolor: colour("line"), font: { color: colour("text") } },
@@ -64,7 +73,7 @@
   document.querySelectorAll(".block.table").forEach((block) => block.querySelector(".sortable") && search(block));
 
   const waiting = new Set(Object.keys(charts).map((id) => document.getElementById(id))), drawn = new Set();
-  const resized = new ResizeObserver((entries) => entries.forEach((entry) => Plotly.Plots.resize(entry.target)));
+  const resized = new ResizeObserver((entries) => paper || entries.forEach((entry) => Plotly.Plots.resize(entry.target)));
   const near = new IntersectionObserver((entries) => entries.forEach((entry) => entry.isIntersecting && show(entry.target)), { rootMargin: "100%" });
   const show = (place) => {
     if (!waiting.delete(place)) return;
@@ -74,6 +83,13 @@
     resized.observe(place);
   };
   waiting.forEach((place) => near.observe(place));
-  addEventListener("beforeprint", () => [...waiting].forEach(show));
+  const print = (begins) => {
+    paper = begins;
+    document.documentElement.classList.toggle("paper", begins); // light, whatever the theme
+    [...waiting].forEach(show);
+    drawn.forEach(draw);
+  };
+  addEventListener("beforeprint", () => print(true));
+  addEventListener("afterprint", () => print(false));
   dark.addEventListener("change", () => drawn.forEach(draw));
 })();

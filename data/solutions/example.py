@@ -1,4 +1,4 @@
-"""Solutions to train on, in segments that are learnt or only read, and their file format (JSON lines)."""
+"""Solutions to train on, in segments that are trained or only read, and their file format (JSON lines)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_args
 
-from data.config import Language, SolutionFormat
-from data.errors import MathQuarryError
-from data.files import write_json_lines
+from mathquarry.data.config import Language
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.files import write_json_lines
+from mathquarry.data.solutions.config import SolutionFormat
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of a solution. `trained` is false for what a program printed: the model reads it and gets no loss on it."""
+    """A part of a solution. `trained` is false for program output: the model reads it, but it has no loss."""
 
     text: str
     trained: bool = True
@@ -23,7 +24,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One solution of one problem. The segments joined are the solution's text; the prompt is not among them."""
+    """One solution of one problem. The joined segments are the solution's text, without the prompt."""
 
     problem_id: str
     question: str
@@ -39,7 +40,7 @@ class Example:
 
 
 def write_examples(path: Path, examples: Iterable[Example]) -> int:
-    """Write examples as JSON lines, atomically. Returns how many."""
+    """Write examples as JSON lines, atomically. Returns their number."""
     return write_json_lines(path, (asdict(example) for example in examples))
 
 
@@ -56,7 +57,7 @@ def read_examples(path: Path) -> list[Example]:
     except FileNotFoundError:
         raise MathQuarryError(f"{path} does not exist.") from None
     if not examples:
-        raise MathQuarryError(f"{path} holds no solutions.")
+        raise MathQuarryError(f"{path} contains no solutions.")
     return examples
 
 

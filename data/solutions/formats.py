@@ -1,7 +1,7 @@
-r"""The three formats of a solution, as segments that are learnt or only read (paper section 3.1).
+r"""The three formats of a solution, as segments that are trained or only read (paper section 3.1).
 
 Chain-of-thought is text that ends in `\boxed{answer}`; program-of-thought is a Python program that prints the answer; tool-integrated is
-reasoning, a program, what it printed (read, not learnt: the tool wrote it, ToRA section 2) and the boxed answer.
+reasoning, a program, its output (read but not trained, since the tool wrote it, ToRA section 2) and the boxed answer.
 """
 
 from __future__ import annotations
@@ -9,32 +9,38 @@ from __future__ import annotations
 import re
 import textwrap
 from dataclasses import dataclass
+from typing import get_args
 
-from data.problems.generated import SOURCE as GENERATED
-from data.problems.math import SOURCE as MATH
-from data.problems.problem import Problem
-from data.programs.arithmetic import python_output
-from data.programs.calculator import strip_marks
-from data.solutions.answers import extract_answer
-from data.solutions.example import Segment
+from mathquarry.data.problems.answers import extract_answer
+from mathquarry.data.problems.config import ProblemSet
+from mathquarry.data.problems.generated import SOURCE as GENERATED
+from mathquarry.data.problems.math import SOURCE as MATH
+from mathquarry.data.problems.problem import Problem
+from mathquarry.data.programs.arithmetic import python_output
+from mathquarry.data.programs.calculator import strip_marks
+from mathquarry.data.solutions.example import Segment
 
 _PROGRAM = re.compile(r"```(?:python|py)[^\S\n]*\n(.*?)(?<=\n)[^\S\n]*```", re.DOTALL)
 
 
 def chain_of_thought(problem: Problem) -> list[Segment] | None:
-    r"""The worked solution without calculator marks, its last line `\boxed{answer}`.
+    r"""Return the worked solution without calculator marks, with `\boxed{answer}` as its last line.
 
-    A solution of MATH stands as it is, since it boxes the answer in its own sentence; `None` when it does not.
+    A MATH solution is not changed, since it boxes the answer in its own sentence; `None` if it does not. A solution of a user's own set is
+    not changed if it boxes the answer.
     """
+    boxed = extract_answer(problem.solution)
     if problem.source == MATH:
-        return [Segment(problem.solution)] if extract_answer(problem.solution) == problem.answer else None
+        return [Segment(problem.solution)] if boxed == problem.answer else None
+    if boxed == problem.answer and problem.source not in (GENERATED, *get_args(ProblemSet)):
+        return [Segment(problem.solution)]
     return [Segment(f"{strip_marks(problem.solution)}\n{_boxed(problem.answer)}")]
 
 
 def with_wrong_last_step(problem: Problem) -> list[Segment] | None:
-    r"""The chain of thought of a generated problem, its last step adding where it should subtract or the other way round.
+    r"""The chain of thought of a generated problem, with a last step that adds instead of subtracting, or the reverse.
 
-    `None` where that makes no difference, since one of the numbers is 0.
+    `None` if that makes no difference, since one of the numbers is 0.
     """
     assert problem.source == GENERATED, "only generated solutions are known to end in `...=result`"
     *before, last = strip_marks(problem.solution).split("\n")
@@ -43,7 +49,7 @@ def with_wrong_last_step(problem: Problem) -> list[Segment] | None:
     if "-" in calculation:
         wrong, result = f"{first}+{second}", first + second
     else:
-        # The larger number first, as in every right difference.
+        # The larger number comes first, as in every correct difference.
         larger, smaller = max(first, second), min(first, second)
         wrong, result = f"{larger}-{smaller}", larger - smaller
     if str(result) == problem.answer:
@@ -57,7 +63,7 @@ def program_of_thought(program: str) -> list[Segment]:
 
 
 def tool_integrated(problem: Problem, program: str) -> list[Segment]:
-    r"""The first sentence of the solution where it has sentences, the program, its output, and `\boxed{answer}`."""
+    r"""The first sentence of the solution if it has sentences, the program, its output, and `\boxed{answer}`."""
     opening = "" if problem.source == GENERATED else strip_marks(problem.solution).split("\n", 1)[0] + "\n"
     return [
         Segment(f"{opening}```python\n{program}\n```\n"),
@@ -68,20 +74,20 @@ def tool_integrated(problem: Problem, program: str) -> list[Segment]:
 
 @dataclass(frozen=True)
 class CodeBlock:
-    """A fenced Python program in a text, and what stands behind its closing fence."""
+    """A fenced Python program in a text, and the text after its closing fence."""
 
     program: str
     rest: str
 
 
 def first_program(text: str) -> CodeBlock | None:
-    """The first complete ```` ```python ```` block; its closing fence stands at the beginning of a line. `None` where there is none."""
+    """The first complete ```` ```python ```` block; its closing fence is at the start of a line. `None` if there is none."""
     found = _PROGRAM.search(text)
     return CodeBlock(textwrap.dedent(found[1]), text[found.end() :]) if found else None
 
 
 def output_block(output: str) -> str:
-    """What a dialogue is shown after a program, the line's end included. Tool-integrated solutions are written the same way."""
+    """The text shown in a dialogue after a program, including the line break. Tool-integrated solutions use the same form."""
     return f"```output\n{output}\n```\n"
 
 

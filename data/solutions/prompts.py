@@ -1,14 +1,15 @@
-r"""What a model is asked: the paper's sentences, and a short style for models with few tokens.
+r"""Prompts: the paper's sentences, and a short style for models with few tokens.
 
-The paper's sentences and its `User:`/`Assistant:` frame are those of the authors' repository (github.com/deepseek-ai/DeepSeek-Math).
-It gives none for program-of-thought; ours is marked.
+The sentences and the `User:`/`Assistant:` frame come from the authors' repository (github.com/deepseek-ai/DeepSeek-Math). It has no
+sentence for program-of-thought; ours is marked.
 """
 
 from __future__ import annotations
 
 from typing import Literal, assert_never
 
-from data.config import Language, SolutionFormat
+from mathquarry.data.config import Language
+from mathquarry.data.solutions.config import SolutionFormat
 
 PromptStyle = Literal["paper", "short", "own"]
 """`paper`: the paper's sentences and frame; `short`: question and one word (ours, `tiny`); `own`: the paper's sentences inside the
@@ -37,7 +38,7 @@ def user_message(question: str, format: SolutionFormat, language: Language, styl
 
 
 def prompt_text(question: str, format: SolutionFormat, language: Language, style: PromptStyle) -> str:
-    """The text to tokenise after BOS; the solution follows it directly. For `own`, the tokenizer's chat template goes around it."""
+    """The text to tokenize after BOS; the solution follows it directly. For `own`, the tokenizer's chat template goes around it."""
     message = user_message(question, format, language, style)
     match style:
         case "paper":

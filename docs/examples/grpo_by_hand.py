@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from models.rl.advantages import outcome_advantages, process_advantages
-from models.rl.objectives import grpo_token_loss
+from mathquarry.models.rl.advantages import outcome_advantages, process_advantages
+from mathquarry.models.rl.objectives import grpo_token_loss
 
 BETA = 0.04
 
@@ -34,7 +34,7 @@ def main() -> None:
     policy = torch.tensor([-0.5, -1.2, -0.3, -2.0], requires_grad=True)
     reference = torch.tensor([-0.6, -1.0, -0.3, -1.5])
     advantages = process[0, :4]
-    loss = grpo_token_loss(policy, policy.detach(), reference, advantages, clip_range=0.2, kl_coef=BETA)
+    loss = grpo_token_loss(policy, policy.detach(), reference, advantages, clip_low=0.2, clip_high=0.2, kl_coef=BETA)
     loss.sum().backward()
     coefficient = advantages + BETA * (torch.exp(reference - policy.detach()) - 1)
     assert policy.grad is not None

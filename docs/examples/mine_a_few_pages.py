@@ -11,20 +11,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from data.config import (
-    ClassifierConfig,
-    CrawlConfig,
-    GeneratedCrawl,
-    GeneratedProblems,
-    MineConfig,
-    ProblemsConfig,
-    RecallConfig,
-    SeedConfig,
-)
-from data.crawl.build import build_crawl
-from data.mine.loop import mine
-from data.problems.build import build_problems
-from data.workspace import Workspace
+from mathquarry.data.crawl.build import build_crawl
+from mathquarry.data.crawl.config import CrawlConfig, GeneratedCrawl
+from mathquarry.data.mine.config import ClassifierConfig, MineConfig, RecallConfig, SeedConfig
+from mathquarry.data.mine.loop import mine
+from mathquarry.data.problems.build import build_problems
+from mathquarry.data.problems.config import GeneratedProblems, ProblemsConfig
+from mathquarry.data.store.workspace import Workspace
 
 SMALL_WEB = GeneratedCrawl(pages=600, domains=16, warc_files=2, near_duplicates=12, url_duplicates=6, contaminated=8)
 ROUNDS = MineConfig(

@@ -1,6 +1,6 @@
 """Look at what the policy wrote and what it was told: `python docs/examples/read_a_rollout.py STORE [STEP]` after any run with GRPO.
 
-Every sampled output of every step is a row of the artifact's rollouts.parquet: text, rewards of its steps, advantages, verdict.
+Every sampled completion of every step is a row of the artifact's rollouts.parquet: text, rewards of its steps, advantages, verdict.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections import Counter
 
 import pyarrow.parquet as pq
 
-from data.ledger import Ledger
-from data.store import Store
+from mathquarry.data.ledger.ledger import Ledger
+from mathquarry.data.store.store import Store
 
 
 def main(store: str, step: int = 1) -> None:

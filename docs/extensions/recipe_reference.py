@@ -22,7 +22,7 @@ class RecipeReference(Directive):
 
     def run(self) -> list[nodes.Node]:
         """The sections as nodes of the page."""
-        from flows.recipe import Recipe
+        from mathquarry.flows.recipe import Recipe
 
         lines = [line for name, model in sections(Recipe) for line in section_lines(name, model)]
         holder = nodes.section()

@@ -1,1 +1,1 @@
-"""Group relative policy optimisation, as in section 4.1 of the paper."""
+"""Group Relative Policy Optimization (paper section 4.1), and the other methods of section 5.2."""

@@ -1,35 +1,37 @@
-"""Everything with weights in an iteration, loaded, sharded over ranks, and kept in checkpoints."""
+"""Everything with weights in an iteration, loaded and sharded over ranks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from transformers import PreTrainedModel
 
-from models.checkpoint import load_policy, load_reward
-from models.config import GRPOConfig
-from models.distributed import Called, Ranks, shard
-from models.reward import RewardModel
-from models.rl.critic import Critic
-from models.rl.logprobs import output_logprobs
-from models.rl.update import make_optimizer
+from mathquarry.models.logprobs.logprobs import completion_logprobs
+from mathquarry.models.memory import pass_tokens
+from mathquarry.models.policy.adapters import Unadapted, add_adapters
+from mathquarry.models.policy.attention import use_attention
+from mathquarry.models.policy.checkpoint import load_policy, load_reward
+from mathquarry.models.ranks.distributed import Ranks, ShardedModel, freeze, shard
+from mathquarry.models.reward.model import RewardModel, token_logits
+from mathquarry.models.rl.config import GRPOConfig
+from mathquarry.models.rl.critic import Critic
+from mathquarry.models.rl.update import make_optimizer
 
 
 @dataclass
 class Models:
-    """Everything with weights: what is trained (policy and, for PPO, the critic) and what is not.
+    """Everything with weights: what is trained (policy and, for PPO, the critic) and what is not. With adapters the reference is the policy
+    without them, and no copy.
 
-    Policy and reference are sharded over ranks; the reward model is whole on each.
+    Policy, reference, reward model and critic are sharded over ranks; what is not trained is kept in the precision of its passes.
     """
 
-    policy: Called
+    policy: ShardedModel
     optimizer: torch.optim.Optimizer
-    reference: Called
-    judge: RewardModel | None
+    reference: ShardedModel
+    reward_model: RewardModel | None
     critic: Critic | None
     ranks: Ranks
 
@@ -38,40 +40,33 @@ class Models:
         """Load and place what the method needs."""
         ranks = Ranks.current()
 
-        def placed(model: PreTrainedModel) -> PreTrainedModel:
-            return model.to(ranks.device)  # type: ignore[arg-type]
+        def attending(model: PreTrainedModel) -> PreTrainedModel:
+            use_attention(model, config.attn_implementation)
+            return model
 
-        trained = Called(load_policy(policy), output_logprobs)
-        frozen = Called(load_policy(policy).requires_grad_(False), output_logprobs)
+        adapted = add_adapters(attending(load_policy(policy)), config.lora, config.seed, config.precision_beside_adapters)
+        trained = ShardedModel(adapted, completion_logprobs)
         shard(trained, ranks, config.precision)
-        shard(frozen, ranks, config.precision)
-        needs_reward = config.paradigm.reward == "model"
-        assert reward is not None or not needs_reward, "a method with a reward model needs its folder"
-        judge = RewardModel(placed(load_reward(reward)), config.micro_batch_tokens, config.precision) if reward and needs_reward else None
-        critic = Critic(placed(load_reward(reward)), config) if reward and config.paradigm.coefficient == "gae" else None
-        return cls(trained, make_optimizer(trained, config), frozen, judge, critic, ranks)
+        reference: ShardedModel = Unadapted(trained)
+        if not config.lora.rank:
+            # A reference that generates does so without autocast, so it stays float32.
+            frozen = freeze(attending(load_policy(policy)), config.precision if config.paradigm.data == "online" else "float32")
+            reference = ShardedModel(frozen, completion_logprobs)
+            shard(reference, ranks, config.precision)
+        reward_model = None
+        if config.scored_by_model:
+            assert reward is not None, "a method with a reward model needs its folder"
+            scorer = ShardedModel(freeze(attending(load_reward(reward)), config.precision), token_logits)
+            shard(scorer, ranks, config.precision)
+            reward_model = RewardModel(scorer, pass_tokens(config, scorer.model), config.precision)
+        critic = None
+        if reward and config.paradigm.advantage == "gae":
+            valued = add_adapters(attending(load_reward(reward)), config.lora, config.seed, config.precision)
+            critic = Critic(valued, config)
+        return cls(trained, make_optimizer(trained, config), reference, reward_model, critic, ranks)
 
-    def state(self) -> dict[str, dict[str, Any]]:
-        """What a checkpoint keeps, whole on the first rank, so that any number of ranks can go on from it. Every rank must call it.
-
-        No generator state: every random number is derived from (seed, iteration, step).
-        """
-        options = StateDictOptions(full_state_dict=True, cpu_offload=self.ranks.size > 1)
-        policy, optimizer = get_state_dict(self.policy.model, self.optimizer, options=options)
-        kept: dict[str, dict[str, Any]] = {"policy": dict(policy), "optimizer": dict(optimizer)}
-        if self.critic is not None:
-            kept |= {"critic": self.critic.model.state_dict(), "critic_optimizer": self.critic.optimizer.state_dict()}
-        return kept
-
-    def load_state(self, state: dict[str, dict[str, Any]]) -> None:
-        """Take back what `state` gave."""
-        set_state_dict(
-            self.policy.model,
-            self.optimizer,
-            model_state_dict=state["policy"],
-            optim_state_dict=state["optimizer"],
-            options=StateDictOptions(full_state_dict=True),
-        )
-        if self.critic is not None:
-            self.critic.model.load_state_dict(state["critic"])
-            self.critic.optimizer.load_state_dict(state["critic_optimizer"])
+    @property
+    def others(self) -> dict[str, tuple[PreTrainedModel, torch.optim.Optimizer]]:
+        """What a checkpoint keeps beside policy and optimizer: PPO's value model. No generator state, since every random number is derived
+        from (seed, iteration, step)."""
+        return {} if self.critic is None else {"critic": (self.critic.model, self.critic.optimizer)}

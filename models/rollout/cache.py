@@ -1,4 +1,4 @@
-"""A key-value cache that grows in place: prefill a prompt once, spread it over its samples, drop the samples that have ended.
+"""A key-value cache that grows in place: prefills a prompt once, repeats it for its samples, and drops samples that have ended.
 
 Legend: B sequences, H key-value heads, T tokens, D head size.
 """
@@ -11,11 +11,11 @@ import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
 GROWTH = 64
-"""Tokens of room added at least whenever a buffer is full."""
+"""Minimum number of tokens by which a full buffer grows."""
 
 
 class _Layer(DynamicLayer):
-    """One layer's keys and values in buffers with spare room; the library's own layer copies everything for each new token."""
+    """One layer's keys and values in buffers with spare room. The library's own layer copies everything for each new token."""
 
     keys: torch.Tensor
     values: torch.Tensor
@@ -29,7 +29,7 @@ class _Layer(DynamicLayer):
         """Append (B, H, new, D) and return all keys and values so far, as views."""
         end = self.length + key_states.shape[-2]
         if not self.is_initialized:
-            # The prefill: kept as it is, `spread` makes the buffers.
+            # The prefill is kept as it is; `spread` makes the buffers.
             self.dtype, self.device = key_states.dtype, key_states.device
             self.keys, self.values, self.is_initialized = key_states, value_states, True
         else:
@@ -41,7 +41,7 @@ class _Layer(DynamicLayer):
         return self.keys[:, :, :end], self.values[:, :, :end]
 
     def get_seq_length(self) -> int:
-        """Tokens so far."""
+        """Return the number of tokens so far."""
         return self.length
 
     def spread(self, repeats: torch.Tensor | int, room: int) -> None:
@@ -69,7 +69,7 @@ class RolloutCache(Cache):
         self.layers: list[Any]
 
     def spread(self, repeats: torch.Tensor, room: int) -> None:
-        """After the prefill: repeat row b `repeats[b]` times, with room for at least `room` tokens before the first growth."""
+        """After the prefill, repeat row b `repeats[b]` times, with room for at least `room` more tokens before the first growth."""
         for layer in self.layers:
             layer.spread(repeats, room)
 

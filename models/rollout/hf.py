@@ -1,50 +1,40 @@
-"""Rollouts with a transformers model in this process: on a CPU or one GPU, and directly from the module that is being trained.
+"""Rollouts with a transformers model in this process: on a CPU or one GPU, optionally with the module that is being trained.
 
-A prompt is computed once and its keys and values are spread over its samples; samples that have ended leave the batch. Draws invert
-the cumulative distribution at uniforms from a counter-based generator keyed by (seed, sample), so a sample does not depend on its batch.
-
+A prompt is computed once, and its keys and values are repeated for its samples. Samples that have ended leave the batch. Tokens are drawn
+by inverting the cumulative distribution at uniform numbers from a counter-based generator keyed by (seed, sample), so a sample does not
+depend on its batch.
 Legend: B sequences, T tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from data.errors import MathQuarryError
-from data.workspace import Bar
-from models.checkpoint import load_policy
-from models.config import RolloutConfig
-from models.rollout.cache import GROWTH, RolloutCache
-from models.rollout.engine import HeldTensor, Output, Stop, budgets, context_limit, end_tokens
-from models.rollout.weight_check import project
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.store.workspace import Bar
+from mathquarry.models.policy.checkpoint import load_policy
+from mathquarry.models.rollout.cache import GROWTH, RolloutCache
+from mathquarry.models.rollout.config import RolloutConfig
+from mathquarry.models.rollout.engine import Completion, HeldTensor, Stop, budgets, context_limit, end_tokens, require_all
+from mathquarry.models.rollout.hf_batches import Part, batches, left_padded, uniforms
+from mathquarry.models.rollout.weight_check import project
 
 SHRINK_SHARE = 0.8
-"""Ended sequences leave the batch when at most this share of it is still running."""
+"""When at most this share of the batch is still running, ended sequences are removed."""
 
 ATTENTION_KINDS = {"full_attention", "sliding_attention"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Samples `first` to `first + count - 1` of prompt `prompt`."""
-
-    prompt: int
-    first: int
-    count: int
 
 
 class TransformersEngine:
     """A `RolloutEngine` on a transformers causal language model."""
 
     def __init__(self, config: RolloutConfig, model: PreTrainedModel) -> None:
-        """Generate with `model` itself, wherever it is. Raises `MathQuarryError` for architectures without a plain key-value cache."""
+        """Generate with `model` itself, on its device. Raises `MathQuarryError` for architectures without a plain key-value cache."""
         kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or [])
         if not kinds <= ATTENTION_KINDS:
             raise MathQuarryError(
@@ -57,15 +47,33 @@ class TransformersEngine:
     @classmethod
     def from_folder(cls, config: RolloutConfig, model_dir: Path) -> TransformersEngine:
         """Generate with a checkpoint, on the GPU in bfloat16 if there is one, else on the CPU in float32."""
-        return cls(config, _place(model_dir))
+        return cls(config, _place(model_dir, torch.bfloat16 if torch.cuda.is_available() else torch.float32))
 
     def load(self, model_dir: Path, version: str) -> None:
-        """Take the weights of a checkpoint. Nothing is cached between calls, so `version` has no effect."""
-        self.model = _place(model_dir)
+        """Load the weights of a checkpoint, in the current precision. Nothing is cached between calls, so `version` has no effect."""
+        dtype = self.dtype
+        del self.model  # so that there are never two copies
+        self.model = _place(model_dir, dtype)
 
     def load_live(self, model: PreTrainedModel, version: str) -> None:
         """Generate with `model` itself from now on."""
         self.model = model
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """See `RolloutEngine.dtype`."""
+        return self.model.dtype
+
+    def receive(self, weights: Iterable[tuple[str, torch.Tensor]], version: str) -> None:
+        """See `RolloutEngine.receive`. Weights are copied into the engine's own module, which must not be the trainer's."""
+        own = self.model.state_dict()
+        missing = set(own)
+        with torch.no_grad():
+            for name, tensor in weights:
+                if name in own:
+                    own[name].copy_(tensor)
+                    missing.discard(name)
+        require_all(missing, version)
 
     def held_weights(self, trained: PreTrainedModel) -> list[HeldTensor]:
         """See `RolloutEngine.held_weights`."""
@@ -73,11 +81,11 @@ class TransformersEngine:
             return []
         return [HeldTensor((name,), tensor.dtype, project(tensor), True) for name, tensor in self.model.named_parameters()]
 
-    def rest(self) -> None:
-        """See `RolloutEngine.rest`. The model is the trainer's, and a batch's cache is gone with the batch."""
+    def sleep(self, *, weights_follow: bool) -> None:
+        """See `RolloutEngine.sleep`. Nothing to free: the model belongs to the trainer, and caches are freed with their batch."""
 
     def close(self) -> None:
-        """Forget the model."""
+        """Drop the model."""
         del self.model
 
     def generate(
@@ -90,36 +98,36 @@ class TransformersEngine:
         seeds: list[int],
         progress: Bar | None = None,
         stop: Stop | None = None,
-    ) -> list[list[Output]]:
-        """See `RolloutEngine.generate`. At most `config.batch_outputs` outputs run at once, prompts of similar length together."""
+    ) -> list[list[Completion]]:
+        """See `RolloutEngine.generate`. At most `config.batch_completions` completions run at once; prompts are batched by length."""
         if len(seeds) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts need as many seeds, not {len(seeds)}")
         room = budgets(prompts, max_tokens, self.limit)
-        outputs: list[list[Output]] = [[] for _ in prompts]
+        completions: list[list[Completion]] = [[] for _ in prompts]
         copies = n if temperature == 0 else 1
         with _evaluating(self.model):
-            for batch in _batches([len(prompt) for prompt in prompts], n // copies, self.config.batch_outputs):
+            for batch in batches([len(prompt) for prompt in prompts], n // copies, self.config.batch_completions):
                 for part, sampled in zip(batch, self._run(batch, prompts, room, temperature, seeds, stop), strict=True):
-                    outputs[part.prompt] += sampled * copies
+                    completions[part.prompt] += sampled * copies
                     if progress is not None:
                         progress.advance(len(sampled) * copies)
-        return outputs
+        return completions
 
-    def logprobs(self, prompts: list[list[int]], outputs: list[list[int]]) -> list[list[float]]:
+    def logprobs(self, prompts: list[list[int]], completions: list[list[int]]) -> list[list[float]]:
         """See `RolloutEngine.logprobs`."""
         with _evaluating(self.model):
-            return [forced_logprobs(self.model, prompt, output) for prompt, output in zip(prompts, outputs, strict=True)]
+            return [forced_logprobs(self.model, prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
 
     def _run(
         self,
-        batch: list[_Part],
+        batch: list[Part],
         prompts: list[list[int]],
         room: list[int],
         temperature: float,
         seeds: list[int],
         stop: Stop | None,
-    ) -> list[list[Output]]:
-        """Generate one batch; a list of outputs for each part."""
+    ) -> list[list[Completion]]:
+        """Generate one batch. Returns a list of completions for each part."""
         device = self.model.device
         ends = torch.tensor(end_tokens(self.model.config, self.model.generation_config), device=device)
         pauses = torch.tensor(sorted(stop.tokens) if stop else [], dtype=torch.long, device=device)
@@ -127,9 +135,9 @@ class TransformersEngine:
         counts = torch.tensor([part.count for part in batch], device=device)
         budget_B = torch.tensor([room[part.prompt] for part in batch], device=device).repeat_interleave(counts)
         longest = int(budget_B.max())
-        uniforms_BT = torch.from_numpy(_uniforms(batch, seeds, longest if temperature > 0 else 0)).to(device)
+        uniforms_BT = torch.from_numpy(uniforms(batch, seeds, longest if temperature > 0 else 0)).to(device)
 
-        ids_PT, mask_PT = _left_padded([prompts[part.prompt] for part in batch], device)
+        ids_PT, mask_PT = left_padded([prompts[part.prompt] for part in batch], device)
         padded = not bool(mask_PT.all())
         last_position = (self.limit or 2**62) - 1
         cache = RolloutCache()
@@ -183,18 +191,18 @@ class TransformersEngine:
         return _cut(batch, tokens_BT.tolist(), logprobs_BT.tolist(), budget, set(ends.tolist()), stopped_at)
 
 
-def forced_logprobs(model: PreTrainedModel, prompt: list[int], output: list[int], temperature: float = 1.0) -> list[float]:
-    """Log-probability of each token of `output` after `prompt`, from one forward pass, normalised in float32."""
-    ids_1T = torch.tensor([prompt + output], device=model.device)
-    logits_TV = model(input_ids=ids_1T, logits_to_keep=len(output) + 1).logits[0, :-1].float() / (temperature or 1.0)
+def forced_logprobs(model: PreTrainedModel, prompt: list[int], completion: list[int], temperature: float = 1.0) -> list[float]:
+    """Return the log-probability of each token of `completion` after `prompt`, from one forward pass, normalised in float32."""
+    ids_1T = torch.tensor([prompt + completion], device=model.device)
+    logits_TV = model(input_ids=ids_1T, logits_to_keep=len(completion) + 1).logits[0, :-1].float() / (temperature or 1.0)
     return torch.log_softmax(logits_TV, dim=-1).gather(1, ids_1T[0, len(prompt) :, None])[:, 0].tolist()
 
 
 def _draw(logits_BV: torch.Tensor, temperature: float, uniform_B: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """One token for each row, and its log-probability.
+    """Draw one token for each row. Returns the tokens and their log-probabilities.
 
-    With uniforms: the first token whose cumulative probability exceeds u x total. The uniforms are below 1 - 2^-25 and so is the product's
-    ratio to the total after rounding, so the token exists and has a positive probability.
+    With uniforms: the first token whose cumulative probability exceeds u x total. The uniforms are below 1 - 2^-25, and after rounding so
+    is the product's ratio to the total. So the token exists and has a positive probability.
     """
     logprobs_BV = torch.log_softmax(logits_BV.float() / (temperature or 1.0), dim=-1)
     if uniform_B is None:
@@ -206,81 +214,41 @@ def _draw(logits_BV: torch.Tensor, temperature: float, uniform_B: torch.Tensor |
     return token_B, logprobs_BV.gather(1, token_B[:, None])[:, 0]
 
 
-def _uniforms(batch: list[_Part], seeds: list[int], length: int) -> np.ndarray:
-    """(B, length) float32 in [0, 1) with 24 random bits: row j of prompt i is the Philox stream keyed by (seeds[i], j)."""
-    rows = [(seeds[part.prompt], part.first + sample) for part in batch for sample in range(part.count)]
-    drawn = np.empty((len(rows), length), np.float32)
-    for row, (seed, sample) in zip(drawn, rows, strict=True):
-        key = np.array([seed & 0xFFFF_FFFF_FFFF_FFFF, sample], np.uint64)
-        np.random.Generator(np.random.Philox(key=key)).random(out=row, dtype=np.float32)
-    return drawn
-
-
-def _batches(lengths: list[int], n: int, largest: int) -> Iterator[list[_Part]]:
-    """Parts in batches of at most `largest` samples, prompts in order of length so that little is padding."""
-    batch: list[_Part] = []
-    free = largest
-    for prompt in sorted(range(len(lengths)), key=lambda place: lengths[place]):
-        first = 0
-        while first < n:
-            count = min(n - first, free)
-            batch.append(_Part(prompt, first, count))
-            first, free = first + count, free - count
-            if free == 0:
-                yield batch
-                batch, free = [], largest
-    if batch:
-        yield batch
-
-
-def _left_padded(prompts: list[list[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """(ids, mask), both (P, T) int64; mask is 0 on the padding."""
-    longest = max(map(len, prompts))
-    ids = np.zeros((len(prompts), longest), np.int64)
-    mask = np.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, longest - len(prompt) :] = prompt
-        mask[row, longest - len(prompt) :] = 1
-    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
-
-
 def _cut(
-    batch: list[_Part],
+    batch: list[Part],
     tokens: list[list[int]],
     logprobs: list[list[float]],
     budget: list[int],
     ends: set[int],
     stopped_at: dict[int, int],
-) -> list[list[Output]]:
-    """Rows cut after their first end token, where they stopped (row -> tokens) or at their budget, by part."""
+) -> list[list[Completion]]:
+    """Cut rows after their first end token, at their stop (row -> tokens) or at their budget. Returns completions by part."""
     rows = iter(enumerate(zip(tokens, logprobs, budget, strict=True)))
-    outputs: list[list[Output]] = []
+    completions: list[list[Completion]] = []
     for part in batch:
-        outputs.append([])
+        completions.append([])
         for _ in range(part.count):
             number, (row, row_logprobs, room) = next(rows)
             room = stopped_at.get(number, room)
             end = next((place for place, token in enumerate(row[:room]) if token in ends), None)
             length = room if end is None else end + 1
-            outputs[-1].append(Output(row[:length], row_logprobs[:length], end is not None, number in stopped_at))
-    return outputs
+            completions[-1].append(Completion(row[:length], row_logprobs[:length], end is not None, number in stopped_at))
+    return completions
 
 
-def _place(model_dir: Path) -> PreTrainedModel:
-    if torch.cuda.is_available():
-        policy = load_policy(model_dir, torch.bfloat16)
-        torch.nn.Module.to(policy, "cuda")
-        return policy
-    return load_policy(model_dir)
+def _place(model_dir: Path, dtype: torch.dtype) -> PreTrainedModel:
+    policy = load_policy(model_dir, dtype)
+    torch.nn.Module.to(policy, "cuda" if torch.cuda.is_available() else "cpu")
+    return policy
 
 
 @contextmanager
 def _evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """Without dropout and gradients; the model's mode is restored afterwards."""
+    """Turn off dropout and gradients inside the block. The model's mode is restored afterwards."""
     training = model.training
     model.eval()
     try:
-        with torch.no_grad():  # not inference_mode: buffers that a live model refreshes on the way must stay usable in training
+        with torch.no_grad():  # not inference_mode: buffers that a live model updates must stay usable in training
             yield
     finally:
         model.train(training)

@@ -1,7 +1,7 @@
-"""The health check after every weight sync: do trainer and engine agree on how likely the engine's own tokens are?
+"""Checks after every weight sync that trainer and engine agree on the log-probabilities of the engine's own tokens.
 
-A sync can fail without a sound, and the run then learns from another policy's samples. The check asks the engine for a short sample of
-a few prompts, with its log-probabilities, and computes the same ones with the trainer's model.
+A sync can fail silently; the run then learns from the samples of another policy. The check generates a short sample for a few prompts,
+and compares the engine's log-probabilities with those of the trainer's model.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import torch
 
-from data.errors import MathQuarryError
-from models.rl.sequences import lay_out
-from models.rl.shares import Scorer, inner_model, scored_logprobs
-from models.rollout.engine import RolloutEngine
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.models.logprobs.partition import PolicyModel, inner_model, policy_logprobs
+from mathquarry.models.logprobs.sequences import lay_out
+from mathquarry.models.rollout.engine import RolloutEngine
 
 PROBE_TOKENS = 16
 
@@ -30,7 +30,7 @@ class Agreement:
 
 def check(
     engine: RolloutEngine,
-    scorer: Scorer,
+    model: PolicyModel,
     prompts: Sequence[list[int]],
     *,
     temperature: float,
@@ -40,23 +40,23 @@ def check(
 ) -> Agreement:
     """Compare engine and trainer on one short sample of each prompt. Raises `MathQuarryError` if the mean difference is above `tolerance`.
 
-    Sample at the run's temperature: an engine that reports log-probabilities for another one is found that way. Give the same prompts after
-    every sync: keys and values that the engine kept from earlier weights are found that way. `version` names the weights in the message.
-    Runs under the caller's autocast, without gradients; the model's mode is kept.
+    Sample at the run's temperature, to detect an engine that reports log-probabilities for another one. Use the same prompts after every
+    sync, to detect an engine that keeps keys and values of earlier weights. `version` names the weights in the message. Runs under the
+    caller's autocast, without gradients. The model's mode does not change.
     """
     prompts = list(prompts)
     seeds = [seed + place for place in range(len(prompts))]
     sampled = engine.generate(prompts, n=1, temperature=temperature, max_tokens=PROBE_TOKENS, seeds=seeds)
-    model = inner_model(scorer)
-    training = model.training
-    model.eval()
+    inner = inner_model(model)
+    training = inner.training
+    inner.eval()
     with torch.no_grad():
         differences = [
             abs(ours - theirs)
-            for prompt, (output,) in zip(prompts, sampled, strict=True)
-            for ours, theirs in zip(_logprobs(scorer, prompt, output.tokens, temperature), output.logprobs, strict=True)
+            for prompt, (completion,) in zip(prompts, sampled, strict=True)
+            for ours, theirs in zip(_logprobs(model, prompt, completion.tokens, temperature), completion.logprobs, strict=True)
         ]
-    model.train(training)
+    inner.train(training)
     found = Agreement(sum(differences) / len(differences), max(differences), len(differences))
     # Written so that NaN fails too.
     if not found.mean <= tolerance:
@@ -70,7 +70,7 @@ def check(
     return found
 
 
-def _logprobs(scorer: Scorer, prompt: list[int], output: list[int], temperature: float) -> list[float]:
-    """As the update computes them; one pass a prompt, so that ranks make as many even if their engines sampled different lengths."""
-    (batch,) = lay_out([prompt], [output], inner_model(scorer), len(prompt) + len(output))
-    return scored_logprobs(scorer, batch, temperature or 1.0).tolist()
+def _logprobs(model: PolicyModel, prompt: list[int], completion: list[int], temperature: float) -> list[float]:
+    """Compute log-probabilities as the update does. One pass per prompt, so ranks make equally many even if lengths differ."""
+    (batch,) = lay_out([prompt], [completion], inner_model(model), len(prompt) + len(completion))
+    return policy_logprobs(model, batch, temperature or 1.0).tolist()

@@ -1,51 +1,50 @@
-"""Rollouts with vLLM, in this process. The only file that imports vLLM; only its public calls are used.
+"""Rollouts with vLLM, in this process. Uses only vLLM's public calls. Other modules that import vLLM are in `handover/`.
 
-Weights arrive as a folder of safetensors and are reloaded in place: one way for a CPU and a GPU, for a checkpoint and for a live module.
-What stands in the way of correct rollouts, and what is done about it:
-1. reloading a model with tied embeddings leaves the old language-model head in place: the model is served untied, and every folder that is
-   loaded must hold an `lm_head.weight` of its own;
+Weights arrive as a folder of safetensors or tensor by tensor, and are reloaded in place, in the same way on a CPU and a GPU.
+Problems for correct rollouts, and their solutions:
+1. reloading a model with tied embeddings keeps the old language-model head: the model is served untied, and loaded weights must include
+   `lm_head.weight`;
 2. the prefix cache survives a reload: every request is salted with the version of the weights;
-3. by default log-probabilities ignore the temperature: `processed_logprobs` are asked for;
-4. one seed s gives n samples the seeds s, s + 1, ..., which are a neighbour's too: seeds are mixed first;
-5. on a CPU, vLLM replaces `torch.set_num_threads` by a function that does nothing: it is put back, and so is the number of threads;
-6. on a CPU, a seeded request whose prompt is computed in two pieces stops the engine (`CPU Generator does not use offset`): prompts are
-   computed whole;
-7. torch.distributed stays initialised, with one rank, until `close`. Code beside this engine must not take that for a distributed run;
-8. beside other ranks, each has an engine of its own in their process group, on its own GPU, and `close` ends that group: it comes after the
-   last collective.
+3. by default log-probabilities ignore the temperature: `processed_logprobs` are requested;
+4. for n samples, one seed s becomes the seeds s, s + 1, ..., which can be another prompt's seeds: seeds are mixed first;
+5. on a CPU, vLLM replaces `torch.set_num_threads` with a function that does nothing: it is restored, with the number of threads;
+6. on a CPU, a seeded request whose prompt is computed in two parts stops the engine (`CPU Generator does not use offset`): prompts are
+   computed in one part;
+7. torch.distributed stays initialised, with one rank, until `close`. Other code must not take that for a distributed run;
+8. with several ranks, each has its own engine in their process group, on its own GPU, and `close` destroys that group: call it after the
+   last collective;
+9. adapters need base weights that are not sent again: the engine keeps these while it sleeps.
 """
 
 from __future__ import annotations
 
-import copy
 import os
-import shutil
-import tempfile
-import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors import safe_open
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from data.errors import MathQuarryError
-from data.files import disk_error, read_json
-from data.workspace import Bar
-from models.checkpoint import untie
-from models.config import RolloutConfig
-from models.rollout.engine import HeldTensor, Output, Stop, budgets, context_limit, folder_end_tokens
-from models.rollout.weight_check import project, signs, weigh_rows
-from models.seeds import derive_seed
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.store.workspace import Bar
+from mathquarry.models.policy.adapters import Adapters
+from mathquarry.models.rollout.config import RolloutConfig
+from mathquarry.models.rollout.engine import Completion, HeldTensor, Stop, budgets, folder_end_tokens, require_all
+from mathquarry.models.rollout.held import held_tensors
+from mathquarry.models.rollout.seeds import derive_seed
+from mathquarry.models.rollout.vllm_options import adapter_options, device_options, own_process
+from mathquarry.models.rollout.vllm_requests import HEAD, ProgressRelay, chosen_logprobs, goes_on, mixed_seed, require_head, ticked
+from mathquarry.models.rollout.weights import whole_tensors
 
-# Before vLLM is imported: run inside this process, send no usage reports, print errors only.
+# Before vLLM is imported: run in this process, send no usage reports, print only errors.
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-# vLLM looks at every name in torch.distributed, the retired ones too; nothing a user could mend.
+# vLLM reads every name in torch.distributed, including deprecated ones. Users cannot do anything about these warnings.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\.")
 
 _set_num_threads = torch.set_num_threads
@@ -53,94 +52,128 @@ _set_num_threads = torch.set_num_threads
 try:
     from vllm import LLM, RequestOutput, SamplingParams
     from vllm.distributed import cleanup_dist_env_and_memory
+    from vllm.lora.request import LoRARequest
     from vllm.sampling_params import RequestOutputKind
 except ImportError as error:
     raise MathQuarryError(
         f"rollout.engine is `vllm`, but vLLM cannot be imported ({error}). Run `make vllm`, or set rollout.engine to `transformers`."
     ) from error
 
-CPU_BLOCK_TOKENS = 32
-"""Samples of a question share whole blocks of its prompt. The CPU build's default of 128 is longer than most questions."""
-
-PREFILL_TOKENS = 4096
-"""Prompt tokens computed in one step on a CPU, or one prompt if it is longer."""
-
-MEMORY_FOLDER = Path("/dev/shm")
-HEAD = "lm_head.weight"
+PROCESS_OF_ITS_OWN = ("ipc", "nccl")
+"""Backends of vLLM's weight transfer that connect two processes."""
 
 
 class VLLMEngine:
     """A `RolloutEngine` on vLLM: one GPU in bfloat16, or the CPU build in float32."""
 
-    def __init__(self, config: RolloutConfig, model_dir: Path) -> None:
-        """Start vLLM (about ten seconds, more on a GPU) with a checkpoint.
+    def __init__(
+        self,
+        config: RolloutConfig,
+        model_dir: Path,
+        *,
+        alone: bool = False,
+        transfer: str | None = None,
+        adapters: Adapters | None = None,
+    ) -> None:
+        """Start vLLM with a checkpoint (about ten seconds, more on a GPU).
 
-        Raises `MathQuarryError` when the checkpoint has no head of its own, or when vLLM does not start, for want of memory for example.
+        `alone`: it may use all memory of the GPU, and several GPUs. `transfer`: the backend of its weight transfer; with `ipc` and `nccl`,
+        vLLM runs in its own process. `adapters`: it will get adapters (`take_adapters`) instead of weights.
+
+        Raises `MathQuarryError` if the checkpoint has no weights of the head, or if vLLM does not start (for example, for lack of memory).
         """
-        _require_head(model_dir)
+        require_head(model_dir)
         self._config = config
         self._ends = folder_end_tokens(model_dir)
         self._loads = 0
-        launcher = {"distributed_executor_backend": "external_launcher"} if torch.distributed.is_initialized() else {}
+        launcher: dict[str, Any] = {}
+        if torch.distributed.is_initialized() and transfer not in PROCESS_OF_ITS_OWN:
+            launcher = {"distributed_executor_backend": "external_launcher"}
+        if alone and config.tensor_parallel > 1:
+            launcher = {"distributed_executor_backend": "mp", "tensor_parallel_size": config.tensor_parallel}
+        self._adapters = adapters
+        self._adapter: LoRARequest | None = None
         threads = torch.get_num_threads()
-        options: dict[str, Any]
-        if torch.cuda.is_available():
-            options = {"dtype": "bfloat16", "gpu_memory_utilization": config.gpu_memory_share, "enable_sleep_mode": config.sleep}
-        else:
-            options = {
-                "dtype": "float32",
-                # Eager and with a given cache size, the CPU build starts without a warm-up run.
-                "enforce_eager": True,
-                "kv_cache_memory_bytes": int(config.kv_cache_gib * 2**30),
-                "block_size": CPU_BLOCK_TOKENS,
-                "enable_chunked_prefill": False,
-                "max_num_batched_tokens": max(
-                    PREFILL_TOKENS, context_limit(AutoConfig.from_pretrained(model_dir, trust_remote_code=False)) or 0
-                ),
-            }
         try:
-            self._llm = LLM(
-                model=str(model_dir),
-                trust_remote_code=False,
-                skip_tokenizer_init=True,
-                max_model_len=-1,  # as much of the model's context as fits in the cache
-                max_num_seqs=config.batch_outputs,
-                logprobs_mode="processed_logprobs",
-                hf_overrides={"tie_word_embeddings": False},
-                use_tqdm_on_load=False,
-                **launcher,
-                **options,
-            )
+            with own_process(transfer) if transfer in PROCESS_OF_ITS_OWN else nullcontext():
+                self.llm = LLM(
+                    model=str(model_dir),
+                    trust_remote_code=False,
+                    skip_tokenizer_init=True,
+                    max_model_len=-1,  # as much of the model's context as fits into the cache
+                    max_num_seqs=config.batch_completions,
+                    logprobs_mode="processed_logprobs",
+                    hf_overrides={"tie_word_embeddings": False},
+                    use_tqdm_on_load=False,
+                    weight_transfer_config={"backend": transfer} if transfer else None,
+                    **launcher,
+                    **adapter_options(adapters),
+                    **device_options(config, model_dir, alone),
+                )
         except (ValueError, RuntimeError, OSError) as error:
             raise MathQuarryError(
-                f"vLLM does not start with {model_dir}: {error} Look at rollout.kv_cache_gib (CPU) and rollout.gpu_memory_share (GPU), "
+                f"vLLM does not start with {model_dir}: {error} Check rollout.kv_cache_gib (CPU) and rollout.gpu_memory_share (GPU), "
                 "or set rollout.engine to `transformers`."
             ) from error
         finally:
             torch.set_num_threads = _set_num_threads
             torch.set_num_threads(threads)
-        self.limit: int | None = self._llm.model_config.max_model_len
+        self.limit: int | None = self.llm.model_config.max_model_len
         self._salt = "0:start"
-        self._asleep = False
+        self._asleep: set[str] = set()
+        self._weights_forgotten = False
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """See `RolloutEngine.dtype`."""
+        return torch.bfloat16 if torch.cuda.is_available() else torch.float32
 
     def load(self, model_dir: Path, version: str) -> None:
-        """See `RolloutEngine.load`. Raises `MathQuarryError` when the folder has no head of its own."""
-        _require_head(model_dir)
-        self._wake()
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(model_dir)})
+        """See `RolloutEngine.load`. Raises `MathQuarryError` if the folder has no weights of the head."""
+        require_head(model_dir)
+        with self.taking(version):
+            self.llm.collective_rpc("reload_weights", kwargs={"weights_path": str(model_dir)})
+
+    def receive(self, weights: Iterable[tuple[str, torch.Tensor]], version: str) -> None:
+        """See `RolloutEngine.receive`. vLLM rebuilds layer by layer, so it holds one layer's tensors at a time.
+
+        This only detects a missing head, which vLLM would keep from before. The weight check finds other missing weights.
+        """
+        missing = {HEAD}
+        with self.taking(version):
+            self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": ticked(weights, missing)})
+        require_all(missing, version)
+
+    def take_adapters(self, folder: Path | None, version: str) -> None:
+        """Generate with the adapters in a folder (peft's format) and the weights that the engine started with; None: no adapters.
+
+        The folder is read immediately. Raises `MathQuarryError` if vLLM does not accept them.
+        """
+        with self.taking(version):
+            self._adapter = None
+            if folder is not None:
+                number = self._loads + 1  # vLLM identifies adapters by number
+                adapter = LoRARequest(f"{number}:{version}", number, str(folder))
+                try:
+                    taken = self.llm.llm_engine.add_lora(adapter)
+                except (ValueError, RuntimeError, OSError) as error:
+                    raise MathQuarryError(f"vLLM rejects the adapters of {version}: {error}") from error
+                if not taken:
+                    raise MathQuarryError(f"vLLM did not load the adapters of {version}. Set rollout.handover to `shared`.")
+                self._adapter = adapter
+
+    @contextmanager
+    def taking(self, version: str) -> Iterator[None]:
+        """Allocate weights, but not the cache, and load new weights inside the block. Caches of other weights are not used afterwards."""
+        self._wake_weights()
+        yield
+        self._weights_forgotten = False
         self._loads += 1
         self._salt = f"{self._loads}:{version}"
 
     def load_live(self, model: PreTrainedModel, version: str) -> None:
-        """See `RolloutEngine.load_live`. The weights go through a folder in memory if it has room, else through the temporary folder."""
-        size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-        roomy = MEMORY_FOLDER.is_dir() and shutil.disk_usage(MEMORY_FOLDER).free > 2 * size
-        with tempfile.TemporaryDirectory(prefix="mathquarry-", dir=MEMORY_FOLDER if roomy else None) as name:
-            try:
-                _untied(model).save_pretrained(name)
-            except OSError as error:
-                raise disk_error(error, Path(name)) from error
-            self.load(Path(name), version)
+        """See `RolloutEngine.load_live`. Loads tensor by tensor, in this process."""
+        self.receive(whole_tensors(model, self.dtype), version)
 
     def generate(
         self,
@@ -152,22 +185,22 @@ class VLLMEngine:
         seeds: list[int],
         progress: Bar | None = None,
         stop: Stop | None = None,
-    ) -> list[list[Output]]:
+    ) -> list[list[Completion]]:
         """See `RolloutEngine.generate`.
 
-        vLLM pauses at every token of `stop`; where the stop does not hold, the output goes on as a new request, most of which is in the
+        vLLM pauses at every token of `stop`. If the stop does not hold, the completion continues as a new request, most of which is in the
         prefix cache.
         """
         rooms = budgets(prompts, max_tokens, self.limit)
-        self._wake()
+        self._wake_up()
         copies = n if temperature == 0 else 1
         pauses = sorted(stop.tokens) if stop else []
-        bar = False if progress is None else _Relay.to(progress, copies)
-        groups = self._sample(prompts, n // copies, temperature, rooms, [_mixed(seed) for seed in seeds], pauses, bar)
+        bar = False if progress is None else ProgressRelay.to(progress, copies)
+        groups = self._sample(prompts, n // copies, temperature, rooms, [mixed_seed(seed) for seed in seeds], pauses, bar)
         if stop is not None:
             paused = [(place, sample) for place, group in enumerate(groups) for sample in range(len(group))]
-            while paused := [(place, sample) for place, sample in paused if _goes_on(groups[place][sample], rooms[place], stop)]:
-                outputs = [groups[place][sample] for place, sample in paused]
+            while paused := [(place, sample) for place, sample in paused if goes_on(groups[place][sample], rooms[place], stop)]:
+                completions = [groups[place][sample] for place, sample in paused]
                 more = self._sample(
                     [prompts[place] + groups[place][sample].tokens for place, sample in paused],
                     1,
@@ -177,16 +210,16 @@ class VLLMEngine:
                     pauses,
                     False,
                 )
-                for output, (rest,) in zip(outputs, more, strict=True):
-                    output.tokens += rest.tokens
-                    output.logprobs += rest.logprobs
-                    output.finished = rest.finished
+                for completion, (rest,) in zip(completions, more, strict=True):
+                    completion.tokens += rest.tokens
+                    completion.logprobs += rest.logprobs
+                    completion.finished = rest.finished
         return [group * copies for group in groups]
 
     def _sample(
         self, prompts: list[list[int]], n: int, temperature: float, rooms: list[int], seeds: list[int], pauses: list[int], bar: Any
-    ) -> list[list[Output]]:
-        """Outputs up to an end token, a token of `pauses`, or the prompt's room."""
+    ) -> list[list[Completion]]:
+        """Generate completions up to an end token, a token of `pauses`, or the prompt's limit."""
         params = [
             SamplingParams(
                 n=n,
@@ -201,132 +234,60 @@ class VLLMEngine:
             )
             for seed, room in zip(seeds, rooms, strict=True)
         ]
-        self._llm.enqueue([self._request(prompt) for prompt in prompts], params, use_tqdm=False)
-        answers = self._llm.wait_for_completion(RequestOutput, use_tqdm=bar)
+        self.llm.enqueue([self._request(prompt) for prompt in prompts], params, lora_request=self._adapter, use_tqdm=False)
+        answers = self.llm.wait_for_completion(RequestOutput, use_tqdm=bar)
         return [
-            [Output(list(one.token_ids), _chosen(one.logprobs), one.token_ids[-1] in self._ends) for one in answer.outputs]
+            [Completion(list(one.token_ids), chosen_logprobs(one.logprobs), one.token_ids[-1] in self._ends) for one in answer.outputs]
             for answer in answers
         ]
 
-    def logprobs(self, prompts: list[list[int]], outputs: list[list[int]]) -> list[list[float]]:
+    def logprobs(self, prompts: list[list[int]], completions: list[list[int]]) -> list[list[float]]:
         """See `RolloutEngine.logprobs`."""
-        whole = [prompt + output for prompt, output in zip(prompts, outputs, strict=True)]
+        whole = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
         budgets(whole, 1, self.limit)
-        self._wake()
+        self._wake_up()
         params = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0, flat_logprobs=True, detokenize=False)
-        answers = self._llm.generate([self._request(tokens) for tokens in whole], params, use_tqdm=False)
+        answers = self.llm.generate([self._request(tokens) for tokens in whole], params, lora_request=self._adapter, use_tqdm=False)
         # The first token of a sequence has no log-probability, so the list is one shorter.
-        return [_chosen(answer.prompt_logprobs)[len(prompt) - 1 :] for prompt, answer in zip(prompts, answers, strict=True)]
+        return [chosen_logprobs(answer.prompt_logprobs)[len(prompt) - 1 :] for prompt, answer in zip(prompts, answers, strict=True)]
 
     def held_weights(self, trained: PreTrainedModel) -> list[HeldTensor]:
-        """See `RolloutEngine.held_weights`. Layers whose weights the CPU build has packed away are asked through their forward pass."""
-        return self._llm.apply_model(_held)[0]
+        """See `RolloutEngine.held_weights`. If the CPU build has packed a layer's weights, its forward pass is used."""
+        return self.llm.apply_model(partial(held_tensors, adapter_rank=self._adapters.rank if self._adapters and self._adapter else 0))[0]
 
-    def rest(self) -> None:
-        """See `RolloutEngine.rest`. With `rollout.sleep`, weights move to main memory and the cache is dropped; on a CPU nothing moves."""
+    def sleep(self, *, weights_follow: bool) -> None:
+        """See `RolloutEngine.sleep`. With `rollout.sleep` the cache is freed, and weights are dropped if others follow, else moved to
+        pinned main memory. On a CPU nothing is freed."""
         if self._config.sleep and not self._asleep:
-            # Not level 2, which forgets the weights: vLLM would then answer with those it was started with.
-            self._llm.sleep(level=1)
-            self._asleep = True
+            forgets = weights_follow and self._adapters is None
+            self.llm.sleep(level=2 if forgets else 1)
+            self._asleep = {"weights", "kv_cache"}
+            self._weights_forgotten = forgets
 
-    def _wake(self) -> None:
+    def _wake_weights(self) -> None:
+        """Allocate weights first: cache, old weights and new weights together may not fit on the GPU."""
+        if "weights" in self._asleep:
+            # vLLM cannot use the free memory that the trainer's allocator caches.
+            torch.cuda.empty_cache()
+            self.llm.wake_up(tags=["weights"])
+            self._asleep = self._asleep - {"weights"}
+
+    def _wake_up(self) -> None:
+        self._wake_weights()
+        if self._weights_forgotten:
+            raise MathQuarryError(
+                "the engine dropped its weights when it went to sleep, since new ones were to follow, but none were loaded. Load weights "
+                "before generating, or set rollout.sleep to false."
+            )
         if self._asleep:
-            self._llm.wake_up()
-            self._asleep = False
+            torch.cuda.empty_cache()
+            self.llm.wake_up(tags=["kv_cache"])
+            self._asleep = set()
 
     def close(self) -> None:
-        """See `RolloutEngine.close`. torch.distributed is no longer initialised then."""
-        del self._llm
+        """See `RolloutEngine.close`. Afterwards torch.distributed is not initialised."""
+        del self.llm
         cleanup_dist_env_and_memory()
 
     def _request(self, tokens: list[int]) -> Any:
         return {"prompt_token_ids": tokens, "cache_salt": self._salt}
-
-
-class _Relay:
-    """Stands in for the progress bar that vLLM makes, and passes its counts on to ours."""
-
-    def __init__(self, bar: Bar, copies: int) -> None:
-        self._bar, self._copies, self._started = bar, copies, time.monotonic()
-        self.n = 0
-        self.postfix = ""
-
-    @classmethod
-    def to(cls, bar: Bar, copies: int) -> Any:
-        """A factory, called by vLLM with the options of its bar."""
-        return lambda **options: cls(bar, copies)
-
-    @property
-    def format_dict(self) -> dict[str, float]:
-        return {"elapsed": max(time.monotonic() - self._started, 1e-6)}
-
-    def update(self, count: int) -> None:
-        self.n += count
-        self._bar.advance(count * self._copies)
-
-    def refresh(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-def _chosen(logprobs: Any) -> list[float]:
-    """Log-probability of the token that stands at each position: the first of vLLM's entries for it."""
-    entries = zip(logprobs.start_indices, logprobs.end_indices, strict=True)
-    return [logprobs.logprobs[start] for start, end in entries if end > start]
-
-
-def _held(model: torch.nn.Module) -> list[HeldTensor]:
-    packs = getattr(model, "packed_modules_mapping", {})
-    return [
-        HeldTensor(_parts(f"{place}.{name}", packs), parameter.dtype, *_projection(module, parameter))
-        for place, module in model.named_modules()
-        for name, parameter in module.named_parameters(recurse=False)
-    ]
-
-
-def _parts(name: str, packs: dict[str, list[str]]) -> tuple[str, ...]:
-    """The checkpoint's names of what vLLM keeps under one name."""
-    *outer, module, parameter = name.split(".")
-    return tuple(".".join([*outer, part, parameter]) for part in packs.get(module, [module]))
-
-
-def _projection(module: Any, parameter: torch.Tensor) -> tuple[float, bool]:
-    """The projection of a layer's weight, and whether it is exact."""
-    if parameter.numel():
-        return project(parameter), True
-    signs_1D = signs(module.input_size, parameter.device).to(parameter.dtype)[None]
-    with torch.inference_mode():
-        sums_N = module.quant_method.apply(module, signs_1D, None)[0]
-    return weigh_rows(sums_N), False
-
-
-def _goes_on(output: Output, room: int, stop: Stop) -> bool:
-    """Whether a paused output is to go on; marks it as stopped where the stop holds."""
-    output.stopped = not output.finished and output.tokens[-1] in stop.tokens and stop.holds(output.tokens)
-    return not (output.finished or output.stopped) and len(output.tokens) < room
-
-
-def _mixed(seed: int) -> int:
-    """A seed far from the mixed seeds of its neighbours, with room for adding a sample's number."""
-    return int(np.random.SeedSequence(seed & 0xFFFF_FFFF_FFFF_FFFF).generate_state(1, np.uint64)[0] >> np.uint64(2))
-
-
-def _untied(model: PreTrainedModel) -> PreTrainedModel:
-    if model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
-        return model
-    model = copy.deepcopy(model)
-    untie(model)
-    return model
-
-
-def _require_head(model_dir: Path) -> None:
-    """Refuse a folder whose head is only in its embeddings: it would be served with whatever head was there before."""
-    if (model_dir / "model.safetensors.index.json").exists():
-        names = set(read_json(model_dir / "model.safetensors.index.json")["weight_map"])
-    elif (model_dir / "model.safetensors").exists():
-        with safe_open(model_dir / "model.safetensors", "pt") as file:
-            names = set(file.keys())
-    else:
-        raise MathQuarryError(f"{model_dir} holds no model.safetensors; vLLM needs a checkpoint folder that a stage has written.")
-    if HEAD not in names and AutoConfig.from_pretrained(model_dir, trust_remote_code=False).tie_word_embeddings:
-        raise MathQuarryError(f"{model_dir} has tied embeddings and no {HEAD} of its own. Save it once more with models.checkpoint.save.")

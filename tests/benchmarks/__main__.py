@@ -1,4 +1,4 @@
-"""Speed, memory and formula recall of mining, side by side with its peers: `make bench-mining`, or `python -m tests.benchmarks NAME ...`.
+"""Benchmarks of mining, the answer checker and more, with other systems: `make bench-mining`, or `python -m tests.benchmarks NAME ...`.
 
 Each benchmark runs every side on the same input, on one core, in alternating order, and rewrites its section of
 RESULTS.md. The peers get environments of their own, made by uv. Run it on a machine that does nothing else.
@@ -20,20 +20,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data.config import ClassifierConfig, MineConfig, SeedConfig, WorkersConfig
+from mathquarry.data.mine.config import ClassifierConfig, MineConfig, SeedConfig, WorkersConfig
 from tests.benchmarks import copies, inputs, peers
 from tests.benchmarks.contest import ROOT, Contestant, contest, run, speed_table
 from tests.benchmarks.formulas import kept_formulas, source_formulas
 from tests.benchmarks.plan import PLAN, Rates, plan_lines
 from tests.benchmarks.results import write_section
+from tests.benchmarks.words import agreement, read_main_content
+from tests.data.grade.measure import gold_answers, respelled
 
 EARLIER = "fc018db"
-"""The revision that careful extraction is timed beside: the last one before extraction was made faster."""
+"""The revision whose extraction is timed for comparison: the last one before extraction was made faster."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What every benchmark needs to know."""
+    """Settings that every benchmark needs."""
 
     data: Path
     folder: Path
@@ -67,7 +69,7 @@ class Bench:
 
 
 def machine() -> str:
-    """The machine in words."""
+    """Description of the machine."""
     model = ""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -120,7 +122,7 @@ def extraction(bench: Bench) -> None:
     """Careful extraction: HTML in memory -> text with formulas."""
     pages = inputs.write_pages(inputs.read_sample(bench.data), bench.folder / "pages.jsonl")
     sides = [bench.contestant(label, peer, "extract.py", name, pages) for label, (peer, name) in EXTRACTORS.items()]
-    sides.append(bench.earlier(f"MathQuarry at {EARLIER}, in this process", "extract.py", "mathquarry", pages))
+    sides.append(bench.earlier(f"MathQuarry at {EARLIER}, in this process", "extract.py", "mathquarry-earlier", pages))
     outcomes = contest(sides, bench.repeats)
     failed = [f"{outcome.label} failed on {outcome.runs[0]['failed']}" for outcome in outcomes if outcome.runs[0]["failed"]]
     lines = bench.circumstances("extraction", ("mathquarry", "openwebmath", "trafilatura", "resiliparse"))
@@ -128,7 +130,7 @@ def extraction(bench: Bench) -> None:
 
 
 def formulas(bench: Bench) -> None:
-    """Of the formulas that the mathematical pages state in their source, how many each extractor keeps."""
+    """How many of the formulas in the sources of the mathematical pages each extractor keeps."""
     labels = inputs.read_labels(bench.data)
     pages = [page for page in inputs.read_sample(bench.data) if labels[page.url]["label"] == "math"]
     stated = {page.url: found for page in pages if (found := source_formulas(page.html))}
@@ -148,6 +150,34 @@ def formulas(bench: Bench) -> None:
         lines.append(f"| {label} | {macro:.3f} | {micro:.3f} | {whole} | {none} |")
     lines += ["", f"{len(stated)} pages labelled mathematical state {sum(map(len, stated.values())):,} formulas as TeX."]
     write_section("formulas", lines)
+
+
+MAIN_CONTENT_EXTRACTORS = {name: side for name, side in FORMULA_EXTRACTORS.items() if side[1] != "trafilatura-markdown"}
+
+
+def content(bench: Bench) -> None:
+    """How many words of a page's main content each extractor keeps, and how many others it adds."""
+    pages = read_main_content(bench.data / "web" / "main-content.jsonl.xz")
+    wanted = {page.name: page for page in pages}
+    written = bench.folder / "pages.jsonl"
+    written.write_text("".join(json.dumps({"url": page.name, "html": page.html}) + "\n" for page in pages), encoding="utf-8")
+    lines = bench.circumstances("content", ("mathquarry", "openwebmath", "trafilatura", "resiliparse"), repeats=1)
+    lines += ["| | precision | recall | F1 | F1 where rules were tuned | F1 of the others |", "|---|---:|---:|---:|---:|---:|"]
+    for label, (peer, name) in MAIN_CONTENT_EXTRACTORS.items():
+        texts = bench.folder / f"{name}.jsonl"
+        run(bench.contestant(label, peer, "extract.py", name, written, texts))
+        found = {record["url"]: record["text"] for record in map(json.loads, texts.read_text(encoding="utf-8").splitlines())}
+        every = [(page.is_tuning, agreement(found[name], page.text)) for name, page in wanted.items()]
+        means = [statistics.mean(getattr(one, metric) for _, one in every) for metric in ("precision", "recall", "f1")]
+        means += [statistics.mean(one.f1 for is_tuning, one in every if is_tuning == half) for half in (True, False)]
+        lines.append(f"| {label} | {' | '.join(f'{mean:.3f}' for mean in means)} |")
+    tuned = sum(page.is_tuning for page in pages)
+    lines += [
+        "",
+        f"Means of {len(pages)} pages. Our rules were made by looking at {tuned} of them; of the others only the means were looked at, but "
+        "for three pages.",
+    ]
+    write_section("content", lines)
 
 
 def minhash(bench: Bench) -> None:
@@ -186,7 +216,7 @@ MULTIPLES = (1, 4, 16)
 
 
 def scaling(bench: Bench) -> None:
-    """A whole mining run on 1, 4 and 16 times the sample: does cost grow as the crawl does?"""
+    """A complete mining run on 1, 4 and 16 times the sample: does cost grow as the crawl does?"""
     pages = inputs.read_sample(bench.data)
     copies.write_benchmark_problems(bench.data, bench.folder / "problems")
     runs = []
@@ -217,7 +247,7 @@ def scaling(bench: Bench) -> None:
 
 
 def _mine_config(multiple: int) -> MineConfig:
-    """Sizes that grow with the crawl, except the seed's and the classifier's, as in a real one."""
+    """Sizes that grow with the crawl, except the seed's and the classifier's, as in a real crawl."""
     return MineConfig(
         seed_pages=SeedConfig(source="crawl-formulas", positives=100, negatives=200),
         classifier=ClassifierConfig(dim=16, buckets=50_000, learning_rate=0.5, epochs=20, min_count=1),
@@ -228,7 +258,7 @@ def _mine_config(multiple: int) -> MineConfig:
 
 
 def plan(bench: Bench) -> None:
-    """What a snapshot and the paper's crawl cost at the rates of this machine: the tables of docs/scaling-mining.md."""
+    """Cost of a snapshot and of the paper's crawl at the rates of this machine: the tables of docs/scaling-mining.md."""
     pages = inputs.read_sample(bench.data)
     model = inputs.train_classifier(pages, inputs.read_labels(bench.data), bench.folder / "classifier")
     pairs = bench.folder / "pairs.json"
@@ -254,13 +284,44 @@ def plan(bench: Bench) -> None:
     write_section("plan", plan_lines(rates, first.peak_mib, page_kilobytes, bench.circumstances("plan", ("mathquarry",))), PLAN)
 
 
+GRADED = 0.02
+"""Share of the gold answers whose spellings both checkers grade; math-verify would need hours for all."""
+
+
+def grading(bench: Bench) -> None:
+    """The answer checker and math-verify on gold answers of four problem sets in harmless and harmful spellings."""
+    sides, totals = [], {}
+    for label, system, share in (
+        ("MathQuarry", "mathquarry", GRADED),
+        ("math-verify", "math-verify", GRADED),
+        ("MathQuarry, all gold answers", "mathquarry", 1.0),
+    ):
+        spellings = respelled(gold_answers(bench.data, share))
+        path = bench.folder / f"pairs-{share}.jsonl"
+        path.write_text("".join(json.dumps({"gold": one.gold, "text": one.text, "right": one.right}) + "\n" for one in spellings))
+        harmless = sum(one.right for one in spellings)
+        totals[label] = {"harmless": harmless, "harmful": len(spellings) - harmless}
+        sides.append(bench.contestant(label, "mathquarry", "grade.py", system, path))
+    outcomes = contest(sides, bench.repeats)
+    lines = [*bench.circumstances("grading", ("mathquarry",)), *speed_table(outcomes, "pairs"), ""]
+    lines += ["| | harmless, accepted | harmful, accepted | longest pair, s | which was |", "|---|---:|---:|---:|---|"]
+    for outcome in outcomes:
+        found = outcome.runs[0]
+        shares = [f"{found[what]:,} of {total:,} ({found[what] / total:.2%})" for what, total in totals[outcome.label].items()]
+        text = found["longest_text"].replace("|", "\\|")
+        lines.append(f"| {outcome.label} | {' | '.join(shares)} | {found['longest']:.3f} | `{text}` |")
+    write_section("grading", lines)
+
+
 BENCHMARKS: dict[str, Callable[[Bench], None]] = {
     "recall": recall,
     "extraction": extraction,
     "formulas": formulas,
+    "content": content,
     "minhash": minhash,
     "scaling": scaling,
     "plan": plan,
+    "grading": grading,
 }
 
 

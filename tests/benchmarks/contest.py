@@ -14,20 +14,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 _SAMPLED_EVERY = 0.2
-"""Seconds between looks at a contestant's memory."""
+"""Seconds between two readings of a contestant's memory."""
 CONTESTANTS = Path(__file__).parent / "contestants"
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """One side of a comparison: what to call it, the interpreter, the script in `contestants/` and its arguments."""
+    """One side of a comparison: its label, the interpreter, the script in `contestants/` and its arguments."""
 
     label: str
     python: Path
     script: str
     arguments: tuple[str, ...]
     code: Path | None = None
-    """The checkout whose MathQuarry this side runs; None for a peer."""
+    """The checkout whose MathQuarry this side runs; None for another system."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Outcome:
     label: str
     items: int
     per_second: float
-    """Items a second of wall time, all processes on one core."""
+    """Items per second of wall time, all processes on one core."""
     per_cpu_second: float
     peak_mib: float
     runs: list[dict]
 
 
 def run(contestant: Contestant, core: int | None = None) -> dict:
-    """One run of a contestant in a process of its own; its figures (see `contestants/clock.py`)."""
+    """Run a contestant once in its own process; return its metrics (see `contestants/clock.py`)."""
 
     def pin() -> None:
         if core is not None:
@@ -68,7 +68,7 @@ def run(contestant: Contestant, core: int | None = None) -> dict:
 
 
 def resident_mib(pid: int) -> float:
-    """Memory of a process and all its descendants now, pages that they share counted once (Linux)."""
+    """Current memory of a process and all its descendants, with shared pages counted once (Linux)."""
     total = 0
     waiting = [pid]
     while waiting:
@@ -83,7 +83,7 @@ def resident_mib(pid: int) -> float:
 
 
 def contest(contestants: Sequence[Contestant], repeats: int) -> list[Outcome]:
-    """Outcomes in the order of the contestants. Every other repeat runs them in reverse, so that drift favours nobody."""
+    """Outcomes in the order of the contestants. Every other repeat runs them in reverse order, so that drift favours no side."""
     core = max(os.sched_getaffinity(0))
     runs: dict[str, list[dict]] = {contestant.label: [] for contestant in contestants}
     for repeat in range(repeats):

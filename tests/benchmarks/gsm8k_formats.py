@@ -17,21 +17,26 @@ from pathlib import Path
 
 import torch
 
-from data.config import CurateConfig, ProblemFiles, ProblemsConfig, ProgramsConfig
-from data.files import atomic_path, read_json, write_json
-from data.problems.build import build_problems
-from data.solutions.curate import curate
-from data.workspace import Workspace
-from models.checkpoint import load_start, save
-from models.config import EvaluateConfig, PretrainedModel, RolloutConfig, ScheduleConfig, SFTConfig, ToolsConfig
-from models.evaluate import evaluate
-from models.sft import finetune
+from mathquarry.data.files import atomic_path, read_json, write_json
+from mathquarry.data.problems.build import build_problems
+from mathquarry.data.problems.config import ProblemFiles, ProblemsConfig
+from mathquarry.data.programs.config import ProgramsConfig
+from mathquarry.data.solutions.config import CurateConfig
+from mathquarry.data.solutions.curate import curate
+from mathquarry.data.store.workspace import Workspace
+from mathquarry.models.evaluate.config import EvaluateConfig
+from mathquarry.models.evaluate.evaluate import evaluate
+from mathquarry.models.policy.checkpoint import load_start, save
+from mathquarry.models.policy.config import PretrainedModel
+from mathquarry.models.rollout.config import RolloutConfig, ToolsConfig
+from mathquarry.models.train.config import ScheduleConfig, SFTConfig
+from mathquarry.models.train.sft import finetune
 
 FORMATS = ("cot", "pot", "tool")
 
 
 def main() -> None:
-    """Run the parts that are not there yet, then print the table."""
+    """Run the parts that are not done yet, then print the table."""
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
     out: Path = arguments.out
@@ -65,8 +70,8 @@ def main() -> None:
         tools=ToolsConfig(programs=ProgramsConfig(sandbox=arguments.sandbox)),
     )
     for model in (base, sft):
-        space = Workspace.at(out / f"scores-{model.out.parent.name}")
-        _part(space, lambda model=model, space=space: evaluate(scoring, model.out / "model", problems.out, space))
+        workspace = Workspace.at(out / f"scores-{model.out.parent.name}")
+        _part(workspace, lambda model=model, workspace=workspace: evaluate(scoring, model.out / "model", problems.out, workspace))
     table = _table(out)
     with atomic_path(out / "table.md") as temporary:
         temporary.write_text(table, encoding="utf-8")
@@ -95,14 +100,14 @@ def _save_start(folder: Path) -> dict[str, int]:
     return {"parameters": policy.num_parameters()}
 
 
-def _part(space: Workspace, work) -> None:  # type: ignore[no-untyped-def]
-    """Do a part unless it is done; what it returned and how long it took stay in `done.json`."""
-    done = space.out.parent / "done.json"
+def _part(workspace: Workspace, work) -> None:  # type: ignore[no-untyped-def]
+    """Do a part unless it is done; its result and duration stay in `done.json`."""
+    done = workspace.out.parent / "done.json"
     if not done.exists():
         start = time.monotonic()
         summary = work()
         write_json(done, {"summary": summary, "seconds": round(time.monotonic() - start, 1)})
-    print(space.out.parent.name, read_json(done), flush=True)
+    print(workspace.out.parent.name, read_json(done), flush=True)
 
 
 def _table(out: Path) -> str:

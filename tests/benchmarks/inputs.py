@@ -1,4 +1,4 @@
-"""What the contestants get: made once from the sample of real pages, in a folder that is thrown away."""
+"""Inputs of the contestants, made once from the sample of real pages, in a temporary folder."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import random
 import re
 from pathlib import Path
 
-from data.config import ClassifierConfig
-from data.crawl.warc import Page, read_pages
-from data.extract.html import extract
-from data.mine.classifier import collapse, train, write_examples
+from mathquarry.data.crawl.warc import Page, read_pages
+from mathquarry.data.extract.html import extract
+from mathquarry.data.mine.classify.classifier import collapse, train, write_examples
+from mathquarry.data.mine.config import ClassifierConfig
 
 _SEED_PAGES = 100
 _MAX_PAGE_BYTES = 5_000_000
 
 
 def read_labels(data: Path) -> dict[str, dict]:
-    """What is known of each page of the sample, by URL; used only to measure."""
+    """Facts about each page of the sample, by URL; used only to measure."""
     with gzip.open(data / "web" / "labels.jsonl.gz", "rt", encoding="utf-8") as file:
         return {record["url"]: record for record in map(json.loads, file)}
 
@@ -52,7 +52,7 @@ def _edited(text: str, share: float, draw: random.Random) -> str:
 
 
 def train_classifier(pages: list[Page], labels: dict[str, dict], folder: Path) -> Path:
-    """A collapsed classifier of the paper's settings: the sample's first mathematical pages against as many and half of the others."""
+    """A classifier with the paper's settings, collapsed: the sample's first mathematical pages against as many and half of the others."""
     folder.mkdir(parents=True, exist_ok=True)
     model = folder / "classifier.bin"
     texts: dict[bool, list[str]] = {True: [], False: []}

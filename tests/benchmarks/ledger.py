@@ -1,4 +1,4 @@
-"""How long questions take in a ledger of a million artifacts and ten million metrics, and rebuilding one from a hundred thousand manifests.
+"""Time of queries in a ledger of a million artifacts and ten million metrics, and of rebuilding one from a hundred thousand manifests.
 
     python -m tests.benchmarks.ledger [--runs 50000] [--manifests 100000] [--repeats 5] [--write]
 
@@ -22,13 +22,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from data.explore import affected, ask
-from data.ledger import Ledger
-from data.ledger_rows import TABLES
-from data.lineage import graph
-from data.store import Artifact, Store
-from flows.__main__ import main as command_line
-from flows.served import newest_run
+from mathquarry.data.ledger.ledger import Ledger
+from mathquarry.data.ledger.lineage import graph
+from mathquarry.data.ledger.rows import TABLES
+from mathquarry.data.ledger.sql import affected, ask
+from mathquarry.data.store.store import Artifact, Store
+from mathquarry.flows.__main__ import main as command_line
+from mathquarry.flows.served.flows import newest_run
 from tests.benchmarks.__main__ import machine
 from tests.benchmarks.ledger_made import FAMILY, STAGE_SECONDS, fill_ledger, key_of, run_name, write_manifests
 from tests.benchmarks.results import write_section
@@ -50,7 +50,7 @@ def command(store: Store, *arguments: str) -> int:
 
 
 def questions(store: Store, runs: int) -> dict[str, Callable[[], int]]:
-    """What is asked, by how it is asked; each returns the size of its answer."""
+    """The queries by interface; each returns the size of its answer."""
     ledger = Ledger(store)
     middle = runs // 2
     policy, report, problems, page = (
@@ -153,8 +153,8 @@ def rebuild(store: Store, count: int) -> list[str]:
         lines.append(f"| {name} | {time.perf_counter() - begun:.1f} | {time.process_time() - at_work:.1f} | {made:,} |")
         print(lines[-1], flush=True)
 
-    row("`ledger sync` without a ledger", lambda: sum(ledger.sync().values()))
-    row("`ledger sync` over the ledger that is there", lambda: sum(ledger.sync().values()))
+    row("`ledger sync` without a ledger", lambda: sum(ledger.sync().rows.values()))
+    row("`ledger sync` over the ledger that is there", lambda: sum(ledger.sync().rows.values()))
     with ledger.connect() as connection:
         newest = [key for (key,) in connection.execute("select key from artifacts order by created desc limit 20").fetchall()]
         for table in ("artifacts", "inputs", "sources", "metrics"):
@@ -164,7 +164,7 @@ def rebuild(store: Store, count: int) -> list[str]:
 
 
 def main() -> None:
-    """Measure, print, and write the section where asked to."""
+    """Measure, print, and write the section if told to."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=50_000, help="runs in the ledger, twenty artifacts each")
     parser.add_argument("--manifests", type=int, default=100_000)

@@ -1,8 +1,8 @@
-"""A generated ledger, and generated manifests, in the shape that runs of the pipeline leave: `ledger.py` times what is asked of them.
+"""A generated ledger and generated manifests with the shape that real runs produce, for `ledger.py`.
 
 A hundred runs share a problem set, a crawl and a corpus; each makes twenty artifacts of its own (three iterations of GRPO, scores of every
-policy, a report that reads all of them). Eight of the twenty train, and leave five figures over five steps. Configs are those of recipe
-`smollm`. Keys, times and figures are made up.
+policy, a report that reads all of them). Eight of the twenty train, and leave five metrics over five steps. Configs are those of recipe
+`smollm`. Keys, times and metrics are made up.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data.files import write_json
-from data.ledger import Ledger
-from data.problems.problem import Problem, write_problems
-from data.store import MANIFEST, Store
-from flows.recipe import load_recipe
+from mathquarry.data.files import write_json
+from mathquarry.data.ledger.ledger import Ledger
+from mathquarry.data.problems.problem import Problem, write_problems
+from mathquarry.data.store.store import MANIFEST, Store
+from mathquarry.flows.recipe import load_recipe
 
 FAMILY = 100
 """Runs that share a corpus."""
-STEPS, FIGURES = 5, ("loss", "learning_rate", "gradient_norm", "tokens", "tokens_per_second")
+STEPS, METRICS = 5, ("loss", "learning_rate", "gradient_norm", "tokens", "tokens_per_second")
 BEGUN = datetime(2025, 1, 1)
 RUN_SECONDS, STAGE_SECONDS = 600, 25
 PAGES = 200
@@ -32,7 +32,7 @@ PAGES = 200
 
 
 class Made(NamedTuple):
-    """An artifact of a run by its name there, and what goes into it: role -> name."""
+    """An artifact of a run by its name there, and its inputs: role -> name."""
 
     name: str
     inputs: dict[str, str]
@@ -44,7 +44,7 @@ class Made(NamedTuple):
 
     @property
     def trains(self) -> bool:
-        """Whether it leaves metrics."""
+        """Whether it writes metrics."""
         return self.stage in ("pretrain", "sft", "reward", "grpo")
 
 
@@ -94,7 +94,7 @@ def _config(stage: str, run: int | str) -> str:
 
 
 def fill_ledger(store: Store, runs: int) -> None:
-    """Write the rows of `runs` runs into the store's ledger; into the store their files, and the corpora and problem sets they share."""
+    """Write the ledger rows of `runs` runs, and into the store their files and the corpora and problem sets that they share."""
     with Ledger(store).connect() as connection:
         _shape_tables(connection, store, runs)
         connection.execute(
@@ -106,8 +106,8 @@ def fill_ledger(store: Store, runs: int) -> None:
             from owned order by created;
             insert into inputs select l.key, l.role, k.key from links l join keys k using (name, owner) order by l.created;
             insert into sources select key, '/data/gsm8k-train.jsonl', sha256('gsm8k'), 4166206 from owned where name = 'problems';
-            insert into metrics select key, figure, step, created, random()
-                from owned, range({STEPS}) as s(step), unnest({list(FIGURES)}) as f(figure) where trains order by created;
+            insert into metrics select key, metric, step, created, random()
+                from owned, range({STEPS}) as s(step), unnest({list(METRICS)}) as f(metric) where trains order by created;
             insert into run_stages select id, position, name, stage, k.key, k.owner <> run
                 from (select *, if(shared, run - run % {FAMILY}, run) as owner from ran, shape) r join keys k using (name, owner)
                 order by run, position;
@@ -159,7 +159,7 @@ def _write_shared(store: Store, run: int) -> None:
 
 
 def write_manifests(store: Store, count: int) -> int:
-    """Write artifacts' manifests, at least `count`, with the metrics of those that train and the run files. Returns how many."""
+    """Write manifests of at least `count` artifacts, with the metrics of those that train, and the run files. Returns the number."""
     written = 0
     configs = {one.stage: _config(one.stage, "RUN") for one in SHAPE}
     recipe = load_recipe("smollm").model_dump(mode="json")
@@ -211,7 +211,7 @@ def _write_artifact(store: Store, one: Made, run: int, config: str) -> None:
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2))
     if one.trains:
-        values = {name: run / (index + 1) for index, name in enumerate(FIGURES)}
+        values = {name: run / (index + 1) for index, name in enumerate(METRICS)}
         begun = BEGUN.replace(tzinfo=UTC).timestamp() + RUN_SECONDS * run
         lines = [json.dumps({"step": step, "time": begun + step, "values": values}) + "\n" for step in range(STEPS)]
         (folder / "metrics.jsonl").write_text("".join(lines))

@@ -1,4 +1,4 @@
-"""What a run costs beside its stages' work: in one process, and served, where stages with a model start containers.
+"""Overhead of a run beyond its stages' work: in one process, and served, where stages with a model start containers.
 
     python -m tests.benchmarks.overhead [embedded] [served]
 
@@ -19,21 +19,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from data.store import Store
+from mathquarry.data.store.store import Store
 from tests.serve.stack import MINI, Stack
 
 
 def seconds(run: dict[str, Any], since: str, until: str) -> float:
-    """Time between two of its timestamps."""
+    """Seconds between two of its timestamps."""
     return (datetime.fromisoformat(run[until]) - datetime.fromisoformat(run[since])).total_seconds()
 
 
 def embedded() -> None:
-    """One process with a Prefect server of its own."""
+    """One process with its own Prefect server."""
     with tempfile.TemporaryDirectory() as store:
         fields = [part for override in MINI for part in ("--set", override)]
         started = time.monotonic()
-        subprocess.run([sys.executable, "-m", "flows", "run", "tiny", "--store", store, *fields], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-m", "mathquarry.flows", "run", "tiny", "--store", store, *fields], check=True, stdout=subprocess.DEVNULL
+        )
         command = time.monotonic() - started
         run = Store(store).runs()[-1]
     work = sum(stage["seconds"] for stage in run["stages"])
@@ -43,7 +45,7 @@ def embedded() -> None:
 
 
 def served(stack: Stack) -> None:
-    """Each stage from its deployment; a new seed, so that nothing is found in the store."""
+    """Each stage from its deployment; a new seed, so that nothing is reused from the store."""
     seed = int.from_bytes(secrets.token_bytes(3), "big")
     run_id = stack.trigger("pipeline", {"run": {"recipe": "tiny", "seed": seed, "overrides": MINI}})
     stack.finished(run_id)
@@ -58,7 +60,7 @@ def served(stack: Stack) -> None:
 
 
 def main() -> None:
-    """Measure what the arguments name; both without any."""
+    """Measure the parts that the arguments name; both if there are none."""
     chosen = sys.argv[1:] or ["embedded", "served"]
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores at the start")
     if "embedded" in chosen:

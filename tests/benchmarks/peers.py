@@ -1,4 +1,4 @@
-"""Environments of the systems compared with, made by uv: their packages exclude one another's, and ours.
+"""Environments of the compared systems, made by uv: their packages conflict with each other and with ours.
 
 All fastText forks install one module name, so none may meet another in an environment.
 """
@@ -29,18 +29,22 @@ _SHOWN = (
     "datasketch",
     "datatrove",
     "fastwarc",
+    "latex2sympy2-extended",
+    "math-verify",
+    "mpmath",
     "numpy",
     "openwebmath-text-extract",
     "rensa",
     "resiliparse",
     "spacy",
+    "sympy",
     "trafilatura",
     "warcio",
 )
 
 
 def python_of(peer: str, folder: Path) -> Path:
-    """The interpreter of a peer's environment in `folder`, which is made unless it is there. `mathquarry` is this interpreter."""
+    """The interpreter of a system's environment in `folder`, which is made if it is missing. `mathquarry` is this interpreter."""
     if peer == "mathquarry":
         return Path(sys.executable)
     wanted = REQUIREMENTS[peer]
@@ -54,7 +58,7 @@ def python_of(peer: str, folder: Path) -> Path:
 
 
 def versions(peer: str, folder: Path) -> str:
-    """The packages that matter in a peer's environment, with versions."""
+    """The packages that matter in a system's environment, with versions."""
     listed = _uv("pip", "freeze", "--quiet", "--python", str(python_of(peer, folder)))
     pins = dict(line.split("==") for line in listed.splitlines() if "==" in line)
     return ", ".join(f"{name} {pins[name]}" for name in _SHOWN if name in pins)

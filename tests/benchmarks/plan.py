@@ -1,4 +1,4 @@
-"""What mining costs at a size nobody can try first: the formula of docs/scaling-mining.md, with measured rates."""
+"""Cost of mining at sizes that nobody can try first: the formula of docs/scaling-mining.md, with measured rates."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ SNAPSHOT, PAPER = 2.6e9, 40e9
 PAGES_A_WARC, WARC_BYTES = 27_500, 1.0e9
 ROUNDS = 4
 SCORED = 18_000.0
-"""Texts a second and core that a collapsed classifier scores."""
+"""Texts per second and core that a collapsed classifier scores."""
 SURVIVORS = 0.03
-"""Share of the pages that any round's first pass lets through: assumed, generously; the paper keeps 0.09 % in the end."""
+"""Share of the pages that the first pass of any round lets through: a generous assumption; the paper keeps 0.09 % in the end."""
 SIGNATURE_BYTES = 4 * 112
 SURVIVOR_BYTES = 6_000
 CORES = 128
@@ -22,7 +22,7 @@ GIGABITS = 10
 
 @dataclass(frozen=True)
 class Rates:
-    """Pages a second of one core, and bytes on disk a page."""
+    """Pages per second of one core, and bytes on disk per page."""
 
     plain: float
     careful: float

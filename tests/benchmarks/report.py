@@ -1,11 +1,11 @@
-"""The report of a run with 100,000 rollouts: how long it takes to build and to open, its size, and what the build needs of memory.
+"""The report of a run with 100,000 rollouts: time to build and to open it, its size, and the memory that the build needs.
 
     python -m tests.benchmarks.report [--repeats 5]
 
-The run is made up (tests/data/report_run.py), in the files' real formats. The page is opened from its file by a new headless Chromium
-each time, without a network: until its load event has ended (`loadEventEnd` of its navigation), and until the charts in the window are
-drawn. On a busy machine the processor time that the page's main thread took until then says more. Errors that the page writes to the
-console, its violations of its own policy, requests that it makes and charts that are not there when it is printed end the benchmark.
+The run is made up (tests/data/report/report_run.py), in the files' real formats. The page is opened from its file by a new headless
+Chromium each time, without a network: until its load event has ended (`loadEventEnd` of its navigation), and until the charts in the
+window are drawn. On a busy machine the processor time that the page's main thread took until then says more. Errors that the page writes
+to the console, its violations of its own policy, requests that it makes and charts that are not there when it is printed end the benchmark.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.data.report_run import make_run
+from tests.data.report.report_run import make_run
 
-SIZES = {"steps": 49, "questions": 16, "outputs": 64, "lines": 20, "tokens": 250}
-"""Of each of the two iterations: 100,352 outputs of 21 lines in all."""
+SIZES = {"steps": 49, "questions": 16, "completions": 64, "lines": 20, "tokens": 250}
+"""Of each of the two iterations: 100,352 completions of 21 lines in all."""
 
 BROWSER = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -52,7 +52,7 @@ TIMES = """(() => {
 })()"""
 PRINTED = "dispatchEvent(new Event('beforeprint')), document.querySelectorAll('.plot:not(:has(.main-svg))').length"
 PATIENCE = 60.0
-"""Seconds to wait for the browser and for the page."""
+"""Timeout in seconds of the browser and of the page."""
 
 
 def write_run(folder: Path, **sizes: int) -> None:
@@ -69,7 +69,7 @@ def measure_build(folder: Path) -> dict[str, float]:
 
 def build(folder: Path) -> dict[str, float]:
     """Build the report of `write_run` in this process."""
-    from data.report.build import build_report
+    from mathquarry.data.report.build import build_report
 
     run, artifacts = pickle.loads((folder / "run.pickle").read_bytes())
     before, started = _peak_mib(), time.perf_counter()
@@ -82,7 +82,7 @@ def _peak_mib() -> float:
 
 
 def seconds_to_open(page: Path) -> tuple[float, float, float]:
-    """Time to the end of the load event and until the charts in the window are drawn, and processor time until then, in a new browser.
+    """Time to the end of the load event, time until the charts in the window are drawn, and processor time until then, in a new browser.
 
     Raises `SystemExit` for anything that the page does wrong.
     """
@@ -180,7 +180,7 @@ def main() -> None:
             builds = [measure_build(folder) for _ in range(options.repeats)]
             opened = [seconds_to_open(folder / "report.html") for _ in range(options.repeats)]
         found = {key: statistics.median(built[key] for built in builds) for key in builds[0]}
-        rollouts = 2 * sizes["steps"] * sizes["questions"] * sizes["outputs"]
+        rollouts = 2 * sizes["steps"] * sizes["questions"] * sizes["completions"]
         times = [f"{statistics.median(each):.2f} ({max(each):.2f})" for each in zip(*opened, strict=True)]
         row = (
             f"{rollouts:,}",

@@ -9,7 +9,7 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
 def write_section(name: str, lines: list[str], page: Path = RESULTS) -> None:
-    """Replace what stands between `<!-- NAME -->` and `<!-- /NAME -->`."""
+    """Replace the text between `<!-- NAME -->` and `<!-- /NAME -->`."""
     text = page.read_text(encoding="utf-8")
     section = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
     if not section.search(text):

@@ -12,15 +12,16 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from data.config import ProgramsConfig
-from data.programs.sandbox import Sandbox, make_sandbox
+from mathquarry.data.programs.config import ProgramsConfig
+from mathquarry.data.programs.interface import Sandbox
+from mathquarry.data.programs.sandbox import make_sandbox
 
 PROGRAMS = 1000
 CLIENTS = 4
 
 
 def program(number: int) -> str:
-    """What solutions look like: mostly plain arithmetic, some fractions, numpy and sympy."""
+    """Programs as in solutions: mostly plain arithmetic, some fractions, numpy and sympy."""
     a, b = number % 97 + 2, number % 31 + 3
     kinds = [
         f"eggs = {a} * {b}\nsold = eggs - {a} // 2\nprint(sold * 2)",

@@ -1,10 +1,11 @@
-"""The supervised loop beside transformers' plain Trainer: same model, documents, tokens and optimizer, on this machine's CPU in float32.
+"""The supervised loop beside transformers' plain Trainer: same model, documents, tokens and optimizer, on this CPU in float32.
 
-    python -m tests.benchmarks.training [--steps 6] [--batch-tokens 4096] [--context-tokens 512] [--repeats 2]
+    python -m tests.benchmarks.training [--steps 3] [--batch-tokens 2048] [--context-tokens 2048] [--repeats 3] [--sides ...]
 
 The model has SmolLM2-135M's shape and random weights (speed and memory do not depend on them). The documents are token ids drawn from a
 seed, with lengths as uneven as those of worked solutions and web pages. Each side runs alone in a process of its own, in alternating
-order. Speed is documents' tokens a second over all steps but the first; peak memory is the process's, after the last step.
+order. Speed is documents' tokens a second over all steps but the first, on the clock and by the processor's time, which other work on the
+machine disturbs less; peak memory is the process's, after the last step.
 """
 
 from __future__ import annotations
@@ -19,22 +20,23 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Trainer, TrainingArguments
 
-from data.workspace import Workspace
-from models.config import ScheduleConfig, TrainConfig
-from models.packing import Epochs, pack
-from models.train import fit, language_model_loss
+from mathquarry.data.store.workspace import Workspace
+from mathquarry.models.train.config import ScheduleConfig, TrainConfig
+from mathquarry.models.train.fit import fit, language_model_loss
+from mathquarry.models.train.packing import Epochs, pack
 from tests.benchmarks.results import write_section
 
 SIDES = {
     "mathquarry": "MathQuarry: packed rows, documents do not see each other",
     "trainer": "Trainer: a document a row, padded to the batch's longest",
-    "trainer-packed": "Trainer: the same packed rows, documents see each other",
+    "trainer-packed": "Trainer: the same packed rows and position ids, documents do not see each other",
+    "trainer-joined": "Trainer: the same packed rows, documents see each other",
 }
 VOCABULARY = 49_152
 
@@ -57,7 +59,7 @@ def model() -> PreTrainedModel:
 
 
 def documents(tokens: int, longest: int) -> list[list[int]]:
-    """Documents of about so many tokens in all; half are shorter than 180 tokens, the longest fill a row."""
+    """Documents of about this many tokens in all; half are shorter than 180 tokens, the longest fill a row."""
     rng = np.random.default_rng(0)
     found: list[list[int]] = []
     while sum(map(len, found)) < tokens:
@@ -67,17 +69,21 @@ def documents(tokens: int, longest: int) -> list[list[int]]:
 
 
 def run_side(side: str, steps: int, batch_tokens: int, context_tokens: int) -> dict[str, float]:
-    """Times a side in this process."""
+    """Times one side in this process."""
     texts = documents(steps * batch_tokens, context_tokens)
+    ends: list[tuple[float, float]] = []
+    register_optimizer_step_post_hook(lambda *_: ends.append((time.perf_counter(), time.process_time())))
     with tempfile.TemporaryDirectory() as folder:
         if side == "mathquarry":
-            ends, tokens, peak = _loop(texts, steps, batch_tokens, context_tokens, Path(folder))
+            tokens = _loop(texts, steps, batch_tokens, context_tokens, Path(folder))
         else:
-            ends, tokens, peak = _trainer(texts, side == "trainer-packed", steps, batch_tokens, context_tokens, folder)
-    return {"tokens_per_second": sum(tokens[1:]) / (ends[-1] - ends[0]), "peak_mib": peak}
+            tokens = _trainer(texts, side, steps, batch_tokens, context_tokens, folder)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    seconds, processor = (last - first for first, last in zip(ends[0], ends[-1], strict=True))
+    return {"tokens_per_second": sum(tokens[1:]) / seconds, "tokens_per_processor_second": sum(tokens[1:]) / processor, "peak_mib": peak}
 
 
-def _loop(texts: list[list[int]], steps: int, batch_tokens: int, context: int, folder: Path) -> tuple[list[float], list[int], float]:
+def _loop(texts: list[list[int]], steps: int, batch_tokens: int, context: int, folder: Path) -> list[int]:
     rows = Epochs(pack([(ids, ids) for ids in texts], context, seed=0), seed=0)
     config = TrainConfig(
         learning_rate=1e-5,
@@ -87,29 +93,24 @@ def _loop(texts: list[list[int]], steps: int, batch_tokens: int, context: int, f
         checkpoint_steps=10**9,
         schedule=ScheduleConfig(kind="constant", warmup_steps=0),
     )
-    space = Workspace.at(folder)
-    fit(model(), rows, config, steps, space, "train", language_model_loss)
-    records = space.metrics.read()
+    fit(model(), rows, config, steps, Workspace.at(folder), "train", language_model_loss)
     size = batch_tokens // context
-    tokens = [sum(int((rows[place]["labels"] >= 0).sum()) for place in range(step * size, (step + 1) * size)) for step in range(steps)]
-    return [record["time"] for record in records], tokens, records[-1]["values"]["peak_gib"] * 1024
+    return [sum(int((rows[place]["labels"] >= 0).sum()) for place in range(step * size, (step + 1) * size)) for step in range(steps)]
 
 
-def _trainer(
-    texts: list[list[int]], packed: bool, steps: int, batch_tokens: int, context: int, folder: str
-) -> tuple[list[float], list[int], float]:
-    """transformers' Trainer as its documentation shows it, with the same optimizer."""
+def _trainer(texts: list[list[int]], side: str, steps: int, batch_tokens: int, context: int, folder: str) -> list[int]:
+    """transformers' Trainer as in its documentation, with the same optimizer."""
     examples: list[dict[str, list[int]]] = [{"input_ids": ids, "labels": ids} for ids in texts]
     size = max(1, round(batch_tokens / statistics.mean(map(len, texts))))
+    packed = side != "trainer"
     if packed:
-        rows = pack([(ids, ids) for ids in texts], context, seed=0)
-        examples = [{"input_ids": rows[i]["input_ids"].tolist(), "labels": rows[i]["labels"].tolist()} for i in range(len(rows))]
+        rows = Epochs(pack([(ids, ids) for ids in texts], context, seed=0), seed=0)
         size = batch_tokens // context
-    ends: list[float] = []
+        keys = ("input_ids", "labels", "position_ids") if side == "trainer-packed" else ("input_ids", "labels")
+        examples = [{key: rows[i][key].tolist() for key in keys} for i in range(steps * size)]  # type: ignore[literal-required]
 
-    class Clock(TrainerCallback):
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            ends.append(time.time())
+    def as_it_is(batch: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+        return {key: torch.tensor([row[key] for row in batch]) for key in batch[0]}
 
     def pad(batch: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         longest = max(len(row["input_ids"]) for row in batch)
@@ -134,28 +135,28 @@ def _trainer(
         report_to=[],
         disable_tqdm=True,
     )
-    trainer = Trainer(model(), arguments, train_dataset=examples, data_collator=pad, callbacks=[Clock()])  # type: ignore[arg-type]
+    trainer = Trainer(model(), arguments, train_dataset=examples, data_collator=as_it_is if packed else pad)  # type: ignore[arg-type]
     trainer.train()
-    tokens = [sum(label >= 0 for row in examples[step * size : (step + 1) * size] for label in row["labels"]) for step in range(len(ends))]
-    return ends, tokens, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return [sum(label >= 0 for row in examples[step * size : (step + 1) * size] for label in row["labels"]) for step in range(steps)]
 
 
 def main() -> None:
     """Run all sides and rewrite their section of RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--batch-tokens", type=int, default=4096)
-    parser.add_argument("--context-tokens", type=int, default=512)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--batch-tokens", type=int, default=2048)
+    parser.add_argument("--context-tokens", type=int, default=2048)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="measure these beside each other (default: all)")
     parser.add_argument("--side", choices=SIDES, help="time this side alone, in this process")
     chosen = parser.parse_args()
     if chosen.side:
         print(json.dumps(run_side(chosen.side, chosen.steps, chosen.batch_tokens, chosen.context_tokens)))
         return
-    found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in chosen.sides}
     options = ["--steps", str(chosen.steps), "--batch-tokens", str(chosen.batch_tokens), "--context-tokens", str(chosen.context_tokens)]
     for repeat in range(chosen.repeats):
-        for side in list(SIDES)[:: 1 if repeat % 2 == 0 else -1]:
+        for side in chosen.sides[:: 1 if repeat % 2 == 0 else -1]:
             command = [sys.executable, "-m", "tests.benchmarks.training", "--side", side, *options]
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             found[side].append(json.loads(output.splitlines()[-1]))
@@ -165,22 +166,22 @@ def main() -> None:
 
 def report(found: dict[str, list[dict[str, float]]], options: list[str], repeats: int) -> list[str]:
     """The section's lines."""
-    speed = {side: statistics.median(run["tokens_per_second"] for run in runs) for side, runs in found.items()}
-    peak = {side: statistics.median(run["peak_mib"] for run in runs) for side, runs in found.items()}
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    busy = " The machine was busy." if load > cores + 1 else ""  # the threads that are measured are part of the load
-    command = " ".join(["python -m tests.benchmarks.training", *options, "--repeats", str(repeats)])
+    names = ("tokens_per_second", "tokens_per_processor_second", "peak_mib")
+    speed, processor, peak = ({side: statistics.median(run[name] for run in runs) for side, runs in found.items()} for name in names)
+    command = " ".join(["python -m tests.benchmarks.training", *options, "--repeats", str(repeats), "--sides", *found])
     lines = [
-        f"`{command}`, {time.strftime('%d %B %Y')}, {cores} cores, {torch.get_num_threads()} threads, torch {torch.__version__}; median of "
-        f"{repeats} run(s), load {load:.1f} at the end.{busy}",
+        f"`{command}`, {time.strftime('%d %B %Y')}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}; "
+        f"median of {repeats} run(s), load {os.getloadavg()[0]:.1f} at the end.",
         "",
-        "| | tokens/s | first row is faster by | peak memory, MiB | first row's share |",
-        "|---|---:|---:|---:|---:|",
+        "| | tokens a second | ours is faster by | tokens a processor second | ours is faster by | peak memory, MiB | our share |",
+        "|---|" + "---:|" * 6,
     ]
-    ours = "mathquarry"
-    for side, title in SIDES.items():
-        compared = ("", "") if side == ours else (f"{speed[ours] / speed[side]:.2f}", f"{peak[ours] / peak[side]:.2f}")
-        lines.append(f"| {title} | {speed[side]:.1f} | {compared[0]} | {peak[side]:,.0f} | {compared[1]} |")
+    ours = next(iter(found))
+    for side in found:
+        ratios = ["" if side == ours else f"{medians[ours] / medians[side]:.2f}" for medians in (speed, processor, peak)]
+        lines.append(
+            f"| {SIDES[side]} | {speed[side]:.1f} | {ratios[0]} | {processor[side]:.1f} | {ratios[1]} | {peak[side]:,.0f} | {ratios[2]} |"
+        )
     return lines
 
 

@@ -39,24 +39,24 @@ SMALL = [
     "refresh.questions=8",
     "grpo.supervision=process",
     "grpo.steps=4",
-    "grpo.questions_per_step=4",
-    "grpo.outputs_per_question=4",
+    "grpo.prompts_per_step=4",
+    "grpo.group_size=4",
     "grpo.checkpoint_steps=1",
     "evaluate.questions=24",
     "evaluate.k=2",
 ]
-"""The `tiny` recipe cut to seconds. It learns nothing; what is tested is that every stage runs, stops, resumes and repeats."""
+"""The `tiny` recipe reduced to seconds. It learns nothing; the tests check that every stage runs, stops, resumes and repeats."""
 
 
 @dataclass(frozen=True)
 class CommandLine:
-    """Starts `mathquarry` in a process group of its own."""
+    """Starts `mathquarry` in its own process group."""
 
     environment: dict[str, str]
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "flows", *arguments],
+            [sys.executable, "-m", "mathquarry.flows", *arguments],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -65,7 +65,7 @@ class CommandLine:
         )
 
     def run(self, *arguments: str, status: int = 0) -> str:
-        """What the command printed. Fails the test when it ends with another status."""
+        """The command's output. Fails the test if it ends with another status."""
         process = self.start(*arguments)
         output, _ = process.communicate()
         assert process.returncode == status, output
@@ -75,7 +75,7 @@ class CommandLine:
         return ["run", "tiny", "--store", str(store), *(part for field in SMALL for part in ("--set", field)), *arguments]
 
     def kill(self, process: subprocess.Popen[str]) -> None:
-        """kill -9 for the process and all its children. Fails the test when the process had ended with an error before."""
+        """kill -9 for the process and all its children. Fails the test if the process had ended with an error before."""
         if process.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""One Prefect server for all runs of the command line, and a store in which a small recipe ran through."""
+"""One Prefect server for all runs of the command line, and a store with a completed run of a small recipe."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from flows.server import embedded_server
+from mathquarry.flows.cli.server import embedded_server, quieten
 from tests.e2e.command_line import CommandLine
 
 
 @pytest.fixture(scope="session")
 def command_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
     before = dict(os.environ)
-    with embedded_server(tmp_path_factory.mktemp("prefect"), meanwhile=lambda: None) as url:
+    home = tmp_path_factory.mktemp("prefect")
+    quieten(home)
+    with embedded_server(home, meanwhile=lambda: None) as url:
         environment = {**os.environ, "PREFECT_API_URL": url, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "3600"}
         os.environ.clear()
         os.environ.update(before)
@@ -25,7 +27,7 @@ def command_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLi
 
 @pytest.fixture(scope="session")
 def finished_store(command_line: CommandLine, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A store in which the small recipe ran from start to end without an interruption: one for all processes of tests, who only read it."""
+    """A store in which the small recipe ran from start to end without interruption: one for all processes of tests, which only read it."""
     own = tmp_path_factory.getbasetemp()
     folder = (own if worker_id == "master" else own.parent) / "finished"
     folder.mkdir(exist_ok=True)

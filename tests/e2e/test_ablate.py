@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data.store import Store
+from mathquarry.data.store.store import Store
 from tests.e2e.command_line import SMALL, CommandLine
 
 pytestmark = pytest.mark.slow
@@ -61,6 +61,6 @@ def test_arms_that_begin_alike_share_that_training(command_line: CommandLine, fi
     assert stages["pretrain-part1-code-twice-0"] == stages["pretrain-code-once-0"] != stages["pretrain-code-twice-0"]
 
 
-def test_an_experiment_without_arms_is_said(command_line: CommandLine, tmp_path: Path) -> None:
+def test_an_experiment_without_arms_is_reported(command_line: CommandLine, tmp_path: Path) -> None:
     output = command_line.run("ablate", "paper-7b", "papers", "--store", str(tmp_path), status=1)
     assert "recipe paper-7b: ablate.papers has no arms. docs/experiments.md" in output

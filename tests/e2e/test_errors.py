@@ -1,4 +1,4 @@
-"""What a user sees when something is wrong: one message that names the culprit, no traceback, no half artifact."""
+"""A user's view of errors: one message that names the cause, no traceback, no incomplete artifact."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from data.store import Store, verify_files
+from mathquarry.data.store.store import Store, verify_files
 from tests.e2e.command_line import CommandLine
 
 pytestmark = pytest.mark.slow
 
 
 def failure(command_line: CommandLine, store: Path, *arguments: str) -> str:
-    """The message of a run that fails; checks that it is a message and that every artifact left is whole."""
+    """The message of a run that fails; checks that it is a message and that every remaining artifact is complete."""
     output = command_line.run(*command_line.tiny(store, *arguments), status=1)
     assert "mathquarry: " in output
     assert "Traceback" not in output
@@ -72,7 +72,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def test_a_full_disk_is_said_and_leaves_whole_artifacts(command_line: CommandLine, small_disk: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_whole_artifacts(command_line: CommandLine, small_disk: Path) -> None:
     output = failure(command_line, small_disk / "store")
     # Which write meets the full disk first, and how its library says so, is not ours to choose.
     assert "Free some space" in output

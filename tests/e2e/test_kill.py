@@ -1,4 +1,4 @@
-"""kill -9 at random points of every stage: finished work is kept, the rest resumes, and the artifacts come out the same to the byte."""
+"""kill -9 at random points of every stage: finished work is kept, the rest resumes, and the artifacts are identical to the byte."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from data.store import Store, verify_files
+from mathquarry.data.store.store import Store, verify_files
 from tests.e2e.command_line import CommandLine
 
 pytestmark = pytest.mark.slow
 
 MEASURED_FILES = {"metrics.jsonl", "report.html"}
-"""Files that hold times, which differ between any two runs."""
+"""Files that contain times, which differ between any two runs."""
 REPEATED = {"evaluate-sft", "evaluate-rl-1", "grpo-2", "evaluate-rl-2"}
-"""Stages that do what an earlier one does, with other inputs; `reward-1` is a refresh, which is another thing than `reward-0`."""
+"""Stages that repeat an earlier one with other inputs; `reward-1` is a refresh, which differs from `reward-0`."""
 
 
 def contents(store: Path) -> dict[tuple[str, str], dict[str, str]]:
-    """(stage, key) -> digests of the artifact's files, without those that hold times."""
+    """(stage, key) -> digests of the artifact's files, without those that contain times."""
     return {
         (manifest["stage"], manifest["key"]): {
             file["path"]: file["sha256"] for file in manifest["files"] if Path(file["path"]).name not in MEASURED_FILES

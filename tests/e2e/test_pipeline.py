@@ -1,4 +1,4 @@
-"""The whole path as a user runs it: once, again, with one field changed, and asked where things came from."""
+"""The complete pipeline as a user runs it: once, again, with one field changed, and with queries about lineage."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from data.explore import ask
-from data.ledger import TABLES, Ledger
-from data.report.blocks import Bars, Chart, Fold
-from data.report.build import make_sections
-from data.store import Store, verify_files
-from tasks.report import report_artifacts
+from mathquarry.data.ledger.ledger import TABLES, Ledger
+from mathquarry.data.ledger.sql import ask
+from mathquarry.data.report.build import make_sections
+from mathquarry.data.report.page.blocks import Bars, Chart, Fold
+from mathquarry.data.store.store import Store, verify_files
+from mathquarry.tasks.report import report_artifacts
 from tests.e2e.command_line import CommandLine
 
 pytestmark = pytest.mark.slow
@@ -44,17 +44,17 @@ def test_every_stage_leaves_a_whole_artifact_and_a_ledger_row(finished_store: Pa
     assert list((finished_store / "work").iterdir()) == []
 
 
-def test_every_figure_of_the_report_is_what_its_query_and_the_raw_rows_give(finished_store: Path) -> None:
+def test_every_number_of_the_report_is_what_its_query_and_the_raw_rows_give(finished_store: Path) -> None:
     run, ledger = Store(finished_store).runs()[-1], Ledger(Store(finished_store))
     stages = {stage["name"]: f"{stage['stage']}/{stage['key']}" for stage in run["stages"] if stage["stage"] != "report"}
     artifacts = report_artifacts(str(finished_store), stages)
-    figures = [block for section in make_sections(run, artifacts) for block in section.blocks if not isinstance(block, Fold)]
-    assert len(figures) > 25
-    for block in figures:
+    metrics = [block for section in make_sections(run, artifacts) for block in section.blocks if not isinstance(block, Fold)]
+    assert len(metrics) > 25
+    for block in metrics:
         assert ask(ledger, block.source.query).rows, block.title
 
     path = {artifact.name: artifact.path for artifact in artifacts}
-    charts = {block.title: {trace.get("name", ""): trace for trace in block.spec["data"]} for block in figures if isinstance(block, Chart)}
+    charts = {block.title: {trace.get("name", ""): trace for trace in block.spec["data"]} for block in metrics if isinstance(block, Chart)}
     answers = pq.read_table(path["evaluate-rl-2"] / "answers.parquet", filters=[("kind", "==", "greedy"), ("format", "==", "cot")])
     greedy = charts["Accuracy by stage"]["RL 2"]
     assert greedy["y"][greedy["x"].index("Greedy")] == pytest.approx(np.mean(answers["correct"].to_numpy(False)), abs=1e-6)
@@ -62,19 +62,24 @@ def test_every_figure_of_the_report_is_what_its_query_and_the_raw_rows_give(fini
     reward, right = rollouts["reward"].to_numpy(), rollouts["correct"].to_numpy(False)
     shares = np.array([right[rollouts["group"].to_numpy() == group].mean() for group in np.unique(rollouts["group"])])
     assert charts["Reward and true accuracy"]["reward model's score"]["y"][0] == pytest.approx(reward.mean(), rel=1e-5)
-    assert charts["Reward and true accuracy"]["share of right answers"]["y"][0] == pytest.approx(right.mean(), rel=1e-5)
+    assert charts["Reward and true accuracy"]["share of correct answers"]["y"][0] == pytest.approx(right.mean(), rel=1e-5)
     assert charts["Groups by outcome"]["mixed"]["y"][0] == pytest.approx(np.mean((shares > 0) & (shares < 1)), rel=1e-5)
     pages = sum(pq.read_metadata(part).num_rows for part in (path["mine"] / "corpus").iterdir())
     assert charts["Pages collected"][""]["y"][-1] == pages
-    dropped = next(block for block in figures if isinstance(block, Bars) and block.title == "Pages dropped, by reason")
+    dropped = next(block for block in metrics if isinstance(block, Bars) and block.title == "Pages dropped, by reason")
     reasons = Counter(pq.read_table(path["mine"] / "dropped.parquet")["reason"].to_pylist())
     assert [int(bar.value.replace(",", "")) for bar in dropped.rows] == [count for _, count in reasons.most_common()]
 
 
 def test_running_the_same_recipe_again_does_nothing_and_says_so(command_line: CommandLine, copied_store: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in copied_store.glob("artifacts/*/*/*")}
-    output = command_line.run(*command_line.tiny(copied_store))
+    traced = CommandLine({**command_line.environment, "PYTHONPROFILEIMPORTTIME": "1"})
+    output = traced.run(*traced.tiny(copied_store))
     assert "Nothing to do" in output
+    # What takes seconds to import is imported by what has something to do.
+    imported = {line.rpartition("|")[2].strip() for line in output.splitlines() if line.startswith("import time:")}
+    assert "prefect" in imported
+    assert not imported & {"torch", "transformers", "datasets", "sympy", "scipy.stats", "tldextract", "mathquarry.data.mine.loop"}
     assert {path: path.stat().st_mtime_ns for path in copied_store.glob("artifacts/*/*/*")} == before
 
 
@@ -88,7 +93,7 @@ def test_changing_one_field_redoes_that_stage_and_what_depends_on_it(command_lin
 
 def test_forcing_a_stage_makes_the_same_keys_again(command_line: CommandLine, copied_store: Path) -> None:
     before = keys(copied_store)
-    output = command_line.run(*command_line.tiny(copied_store, "--force", "report"))
+    output = command_line.run(*command_line.tiny(copied_store, "--rebuild", "report"))
     assert "1 artifacts made" in output
     assert keys(copied_store) == before
 
@@ -139,7 +144,7 @@ def test_a_damaged_file_is_named(command_line: CommandLine, copied_store: Path) 
     assert "model/model.safetensors has changed" in output
 
 
-def test_garbage_is_what_no_run_uses(command_line: CommandLine, copied_store: Path) -> None:
+def test_artifacts_that_no_run_uses_are_garbage(command_line: CommandLine, copied_store: Path) -> None:
     assert "nothing to collect" in command_line.run("ledger", "gc", "--older-than", "0", "--store", str(copied_store))
     (newest,) = (copied_store / "runs").iterdir()
     newest.unlink()

@@ -1,4 +1,4 @@
-"""A run that was suspended for a person's review asks again after anything but an answer."""
+"""A run suspended for a person's review asks again after anything but an answer."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.slow
 ASKING = """
 from pathlib import Path
 from prefect import flow
-from data.mine.review import ReviewNeeded
-from flows.review import ask
+from mathquarry.data.mine.domains.review import ReviewNeeded
+from mathquarry.flows.stages.review import ask
 
 @flow
 def asking(answer: str) -> None:
@@ -59,9 +59,9 @@ def test_a_suspended_run_that_is_retried_or_resumed_without_an_answer_asks_again
     # Nobody decides by saying nothing.
     assert [resume(answer) for answer in (None, {}, {"annotator": "ab"})] == ["REJECT"] * 3
     assert state() == "Suspended"
-    assert resume({"decide": "judge by hand", "accept": ["no host"]}) == "ACCEPT"
+    assert resume({"decide": "review by hand", "accept": ["no host"]}) == "ACCEPT"
     assert execute() == "Suspended", "an answer that makes no sense is asked again"
-    assert resume({"decide": "judge by hand", "accept": ["sums.example/forum"], "others": "reject"}) == "ACCEPT"
+    assert resume({"decide": "review by hand", "accept": ["sums.example/forum"], "others": "reject"}) == "ACCEPT"
     assert execute() == "Completed"
     decided = json.loads((tmp_path / "answer").read_text())
     assert decided["rest"] == "reject"

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.slow
 SUPERVISE = """
 import asyncio, json, sys
 from uuid import UUID
-from flows import supervise as supervision
-from flows.lost import until_lost
+from mathquarry.flows.served import supervise as supervision
+from mathquarry.flows.stages.lost import until_lost
 supervision.until_lost = lambda run_id, ended: until_lost(run_id, ended, look=1.0, grace=2.0)
 supervise = supervision.supervise
 command, *runs = sys.argv[1:]
@@ -64,7 +64,7 @@ ENDS = {
     "is deleted": (None, ""),
     "loses its pipeline": ("CANCELLED", "was deleted"),
 }
-"""What an engine does: the run's last state, and what its message names."""
+"""An engine's behaviour: the run's last state, and the text in its message."""
 
 
 def test_the_server_learns_how_every_engine_ended(command_line: CommandLine, tmp_path: Path) -> None:
@@ -93,3 +93,57 @@ def test_the_server_learns_how_every_engine_ended(command_line: CommandLine, tmp
         state = api.get(f"/flow_runs/{run_id}").json()["state"]
         assert state["type"] == ended, state
         assert named in (state["message"] or "")
+
+
+WAITING = """
+import time
+from prefect import flow
+import mathquarry.flows.stages.lost as lost
+
+look = lost.until_lost
+lost.until_lost = lambda run_id, ended: look(run_id, ended, look=1.0, grace=1.0)
+
+@flow
+def waiting() -> None:
+    with lost.ends_with_its_run():
+        time.sleep(3600)
+"""
+LOSES = {
+    "cancelled": ("CANCELLING", "", "CANCELLED"),
+    "crashed": ("CRASHED", "No heartbeat", "CRASHED"),
+    "started again": ("SCHEDULED", "Retry from the UI", "SCHEDULED"),
+    "deleted": (None, "", None),
+}
+"""A run's fate: the state that somebody sets, its message, and the state that it keeps."""
+
+
+def test_a_process_that_lost_its_run_ends_and_says_nothing_more_about_it(command_line: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "waiting_flow.py").write_text(WAITING)
+    environment = {**os.environ, **command_line.environment, "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    api = httpx.Client(base_url=command_line.environment["PREFECT_API_URL"], timeout=30)
+    flow = api.post("/flows/", json={"name": "waiting"}).json()["id"]
+    deployment = {"name": "waiting", "flow_id": flow, "entrypoint": "waiting_flow.waiting"}
+    created = api.post("/deployments/", json=deployment).json()["id"]
+    runs, processes = {}, {}
+    for name in LOSES:
+        runs[name] = api.post(f"/deployments/{created}/create_flow_run", json={"state": {"type": "PENDING"}}).json()["id"]
+        # What has no process, the server cancels at once.
+        api.patch(f"/flow_runs/{runs[name]}", json={"infrastructure_pid": "7"}).raise_for_status()
+        command = [sys.executable, "-m", "prefect.engine"]
+        processes[name] = subprocess.Popen(command, env={**environment, "PREFECT__FLOW_RUN_ID": runs[name]})
+    for name, (state, message, _) in LOSES.items():
+        while api.get(f"/flow_runs/{runs[name]}").json()["state"]["type"] != "RUNNING":
+            assert processes[name].poll() is None, name
+        if state is None:
+            api.delete(f"/flow_runs/{runs[name]}").raise_for_status()
+        else:
+            changed = {"state": {"type": state, "message": message}, "force": True}
+            api.post(f"/flow_runs/{runs[name]}/set_state", json=changed).raise_for_status()
+    assert {name: process.wait(timeout=120) for name, process in processes.items()} == dict.fromkeys(LOSES, 0)
+    for name, (_, message, kept) in LOSES.items():
+        answer = api.get(f"/flow_runs/{runs[name]}")
+        if kept is None:
+            assert answer.status_code == 404
+            continue
+        assert answer.json()["state"]["type"] == kept, name
+        assert message in (answer.json()["state"]["message"] or ""), name

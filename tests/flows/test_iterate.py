@@ -1,4 +1,4 @@
-"""Algorithm 1 from any state: which stage gets what, for the pipeline and for the schedule."""
+"""Algorithm 1 from any state: the inputs of each stage, in the pipeline and in the schedule."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ from typing import Any
 import pytest
 from prefect import Flow
 
-from data.errors import MathQuarryError
-from flows.compare import side_by_side
-from flows.iterate import iterate
-from flows.pipeline import Run, whole_path
-from flows.plan import plan_lines
-from flows.recipe import Recipe, load_recipe
-from flows.served import next_iteration
-from tasks.stage import Produced
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.flows.cli.plan import plan_lines
+from mathquarry.flows.experiments.compare import side_by_side
+from mathquarry.flows.iterate import iterate
+from mathquarry.flows.pipeline import run_pipeline
+from mathquarry.flows.recipe import Recipe, load_recipe
+from mathquarry.flows.recorded_run import Run
+from mathquarry.flows.served.flows import next_iteration
+from mathquarry.flows.stages.made import Made
+from mathquarry.flows.stages.registry import stage_of
+from mathquarry.tasks.stage import StageResult
 
 
 @dataclass
 class Chain(Run):
-    """A run that notes which stage gets what, and whose artifacts are named like their stages."""
+    """A run that records the inputs of each stage, and whose artifacts are named like their stages."""
 
     given: dict[str, list[Any]] = field(default_factory=dict)
 
-    def stage(self, name: str, stage_flow: Flow[..., Produced], *arguments: Any) -> str:
+    def stage(self, name: str, stage_flow: Flow[..., StageResult], *arguments: Any) -> str:
         assert name not in self.given, f"{name} is made twice"
         self.given[name] = list(arguments)
-        self.produced[name] = Produced(f"{stage_flow.name.removesuffix('-refresh')}/{name}", False, 0.0, {})
+        self.produced[name] = StageResult(f"{stage_of(stage_flow.name)}/{name}", False, 0.0, {})
         return self.produced[name].ref
 
     def made(self, *stages: str) -> dict[str, list[Any]]:
@@ -39,27 +42,27 @@ def chain(tmp_path: Path, recipe: Recipe) -> Chain:
     return Chain(str(tmp_path), recipe, None, frozenset(), lambda *_: None)
 
 
-def recipe_of(judge: str, refreshed: bool, iterations: int, *overrides: str) -> Recipe:
-    fields = [f"grpo.paradigm.reward={judge}", f"refresh.enabled={str(refreshed).lower()}", f"iterations={iterations}"]
+def recipe_of(reward: str, refreshed: bool, iterations: int, *overrides: str) -> Recipe:
+    fields = [f"grpo.paradigm.reward={reward}", f"refresh.enabled={str(refreshed).lower()}", f"iterations={iterations}"]
     return load_recipe("tiny", [*fields, *overrides])
 
 
-@pytest.mark.parametrize("judge", ["model", "rule"])
+@pytest.mark.parametrize("reward", ["model", "rule"])
 @pytest.mark.parametrize("refreshed", [True, False])
 @pytest.mark.parametrize("done", [1, 2, 3])
-def test_a_scheduled_iteration_is_the_pipelines_next_one(tmp_path: Path, judge: str, refreshed: bool, done: int) -> None:
-    """What a schedule adds to a run of `done` iterations is what the pipeline does in its iteration after those."""
-    whole = chain(tmp_path, recipe_of(judge, refreshed, done + 1))
-    whole_path(whole, whole.recipe)
-    grown = chain(tmp_path, recipe_of(judge, refreshed, done))
-    whole_path(grown, grown.recipe)
+def test_a_scheduled_iteration_is_the_pipelines_next_one(tmp_path: Path, reward: str, refreshed: bool, done: int) -> None:
+    """The stages that a schedule adds to a run of `done` iterations are those of the pipeline's next iteration."""
+    whole = chain(tmp_path, recipe_of(reward, refreshed, done + 1))
+    run_pipeline(whole, whole.recipe)
+    grown = chain(tmp_path, recipe_of(reward, refreshed, done))
+    run_pipeline(grown, grown.recipe)
     before = set(grown.given)
     del grown.given["report"], grown.produced["report"]
     next_iteration(grown, grown.recipe)
     assert {name: given for name, given in grown.given.items() if name != "report"} == {
         name: given for name, given in whole.given.items() if name != "report"
     }
-    expected = {f"grpo-{done + 1}", f"evaluate-rl-{done + 1}"} | ({f"reward-{done}"} if refreshed and judge == "model" else set())
+    expected = {f"grpo-{done + 1}", f"evaluate-rl-{done + 1}"} | ({f"reward-{done}"} if refreshed and reward == "model" else set())
     assert set(grown.given) - before == expected
     # The report is about the whole line of iterations.
     assert set(grown.given["report"][1]) == set(grown.given) - {"report"}
@@ -68,7 +71,7 @@ def test_a_scheduled_iteration_is_the_pipelines_next_one(tmp_path: Path, judge: 
 @pytest.mark.parametrize("iterations", [1, 2, 3])
 def test_the_reward_model_is_refreshed_before_every_iteration_but_the_first(tmp_path: Path, iterations: int) -> None:
     run = chain(tmp_path, recipe_of("model", True, iterations))
-    whole_path(run, run.recipe)
+    run_pipeline(run, run.recipe)
     order = [name for name in run.given if name.partition("-")[0] in ("reward", "grpo")]
     assert order == ["reward-0", "grpo-1", "reward-1", "grpo-2", "reward-2", "grpo-3"][: 2 * iterations]
     for iteration in range(2, iterations + 1):
@@ -78,26 +81,26 @@ def test_the_reward_model_is_refreshed_before_every_iteration_but_the_first(tmp_
         assert run.given[f"grpo-{iteration}"][1:5] == [policy, f"reward/reward-{iteration - 1}", problems, iteration]
 
 
-def test_without_a_refresh_the_first_reward_model_judges_every_iteration(tmp_path: Path) -> None:
+def test_without_a_refresh_the_first_reward_model_scores_every_iteration(tmp_path: Path) -> None:
     run = chain(tmp_path, recipe_of("model", False, 3))
-    whole_path(run, run.recipe)
+    run_pipeline(run, run.recipe)
     assert list(run.made("reward")) == ["reward-0"]
     assert {arguments[2] for arguments in run.made("grpo").values()} == {"reward/reward-0"}
 
 
-@pytest.mark.parametrize("judge", ["rule", "none"])
+@pytest.mark.parametrize("reward", ["rule", "none"])
 @pytest.mark.parametrize("refreshed", [True, False])
-def test_no_reward_model_is_trained_where_none_judges(tmp_path: Path, judge: str, refreshed: bool) -> None:
-    run = chain(tmp_path, recipe_of(judge, refreshed, 3))
-    whole_path(run, run.recipe)
+def test_no_reward_model_is_trained_where_no_method_uses_one(tmp_path: Path, reward: str, refreshed: bool) -> None:
+    run = chain(tmp_path, recipe_of(reward, refreshed, 3))
+    run_pipeline(run, run.recipe)
     assert run.made("reward") == {}
     assert [arguments[2] for arguments in run.made("grpo").values()] == [None, None, None]
-    assert not [line for line in plan_lines(run.recipe, "h100", 8) if line.startswith("reward")]
+    assert not [line for line in plan_lines(run.recipe, "h100") if line.startswith("reward")]
 
 
 def test_a_value_model_starts_from_a_reward_model_whoever_judges(tmp_path: Path) -> None:
-    run = chain(tmp_path, recipe_of("rule", True, 2, "grpo.paradigm.coefficient=gae"))
-    whole_path(run, run.recipe)
+    run = chain(tmp_path, recipe_of("rule", True, 2, "grpo.paradigm.advantage=gae"))
+    run_pipeline(run, run.recipe)
     assert list(run.made("reward")) == ["reward-0", "reward-1"]
     assert run.given["grpo-2"][2] == "reward/reward-1"
 
@@ -131,7 +134,7 @@ STATE = {"problems": "problems/p", "pretrain": "pretrain/b", "curate": "curate/c
 def test_an_iteration_follows_from_any_state(tmp_path: Path, made: dict[str, str], expected: list[str], history: list[str] | None) -> None:
     run = chain(tmp_path, recipe_of("model", True, 1))
     done = sum(name.startswith("grpo-") for name in made)
-    iterate(run, run.recipe, {**STATE, **made}, done + 1)
+    iterate(run, run.recipe, Made(run, run.recipe, {**STATE, **made}), done + 1)
     assert list(run.made("reward", "grpo")) == expected
     if history is not None:
         assert run.given[expected[-2]][2:] == [f"grpo/{done}", "problems/p", history, done]
@@ -143,20 +146,20 @@ def test_the_first_reward_model_has_the_weights_that_the_recipe_says_and_judges_
     tmp_path: Path, start: str, weights: str
 ) -> None:
     run = chain(tmp_path, recipe_of("model", True, 1, f"reward.initialise_from={start}"))
-    iterate(run, run.recipe, STATE, 1)
+    iterate(run, run.recipe, Made(run, run.recipe, STATE), 1)
     assert run.given["reward-0"][1:] == [weights, "sft/s", "problems/p"]
 
 
 def test_iterations_that_are_there_already_are_left_alone(tmp_path: Path) -> None:
     run = chain(tmp_path, recipe_of("model", True, 2))
-    iterate(run, run.recipe, {**STATE, "reward-0": "reward/0", "grpo-1": "grpo/1", "grpo-2": "grpo/2"}, 2)
+    iterate(run, run.recipe, Made(run, run.recipe, {**STATE, "reward-0": "reward/0", "grpo-1": "grpo/1", "grpo-2": "grpo/2"}), 2)
     assert run.given == {}
 
 
 def test_a_method_on_worked_solutions_gets_them(tmp_path: Path) -> None:
-    for data, examples in (("examples", "curate/c"), ("policy", None)):
-        run = chain(tmp_path, recipe_of("none", True, 1, f"grpo.paradigm.data={data}", "grpo.paradigm.coefficient=one"))
-        iterate(run, run.recipe, STATE, 1)
+    for data, examples in (("examples", "curate/c"), ("online", None)):
+        run = chain(tmp_path, recipe_of("none", True, 1, f"grpo.paradigm.data={data}", "grpo.paradigm.advantage=constant"))
+        iterate(run, run.recipe, Made(run, run.recipe, STATE), 1)
         assert run.given["grpo-1"][5] == examples
 
 

@@ -1,4 +1,4 @@
-"""How the pipeline chains stages: which artifact goes where."""
+"""How the pipeline chains stages: which artifact goes to which stage."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Any
 import pytest
 from prefect import Flow
 
-from flows.pipeline import Run, up_to_sft
-from flows.recipe import load_recipe
-from flows.stages import STAGES, dependents
-from tasks.stage import Produced
+from mathquarry.flows.recipe import load_recipe
+from mathquarry.flows.recorded_run import Run
+from mathquarry.flows.stages.made import Made
+from mathquarry.flows.stages.registry import STAGES, dependents
+from mathquarry.tasks.stage import StageResult
 
 
 @dataclass
 class Chain(Run):
-    """A run that notes which stage gets what, and makes nothing."""
+    """A run that records the inputs of each stage, and makes nothing."""
 
     given: dict[str, list[Any]] = field(default_factory=dict)
 
-    def stage(self, name: str, stage_flow: Flow[..., Produced], *arguments: Any) -> str:
+    def stage(self, name: str, stage_flow: Flow[..., StageResult], *arguments: Any) -> str:
         self.given[name] = list(arguments)
         return f"ref of {name}"
 
@@ -29,7 +30,7 @@ class Chain(Run):
 def chain(tmp_path: Path, *overrides: str) -> Chain:
     recipe = load_recipe("tiny", list(overrides))
     run = Chain(str(tmp_path), recipe, None, frozenset(), lambda *_: None)
-    assert up_to_sft(run, recipe).policy == "ref of sft"
+    assert Made(run, recipe).policy == "ref of sft"
     return run
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from data.errors import MathQuarryError
-from flows.__main__ import main
-from flows.recipe import Recipe, load_recipe, override_recipe, recipe_names
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.flows.__main__ import main
+from mathquarry.flows.recipe import Recipe, load_recipe, override_recipe
+from mathquarry.flows.recipe_files import recipe_names
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -28,13 +29,13 @@ def test_the_paper_recipe_has_the_papers_numbers() -> None:
     )
     assert [source.weight for source in recipe.pretrain.mix] == [0.56, 0.04, 0.10, 0.20, 0.10]
     assert (recipe.sft.learning_rate, recipe.sft.steps, recipe.sft.batch_tokens // recipe.sft.context_tokens) == (5e-5, 500, 256)
-    assert (recipe.grpo.learning_rate, recipe.grpo.kl_coef, recipe.grpo.outputs_per_question, recipe.grpo.updates_per_step) == (
+    assert (recipe.grpo.learning_rate, recipe.grpo.kl_coef, recipe.grpo.group_size, recipe.grpo.num_updates) == (
         1e-6,
         0.04,
         64,
         1,
     )
-    assert recipe.grpo.questions_per_step * recipe.grpo.outputs_per_question == 1024
+    assert recipe.grpo.prompts_per_step * recipe.grpo.group_size == 1024
     assert (recipe.reward.learning_rate, recipe.refresh.replay_share) == (2e-5, 0.1)
 
 
@@ -53,8 +54,20 @@ def test_one_seed_reaches_every_section_that_sets_none() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("grpo.outputs_per_question=8", "grpo.outputs_per_question: renamed to group_size."),
+        ("rejection.outputs_per_question=8", "rejection.outputs_per_question: renamed to group_size."),
+        ("grpo.questions_per_step=8", "grpo.questions_per_step: renamed to prompts_per_step."),
+        ("grpo.updates_per_step=1", "grpo.updates_per_step: renamed to num_updates."),
+        ("grpo.importance_cap=2.0", "grpo.importance_cap: renamed to tis_cap."),
+        ("grpo.rollout.batch_outputs=8", "grpo.rollout.batch_outputs: renamed to batch_completions."),
+        ("grpo.collapse.shortest_output=1.0", "grpo.collapse.shortest_output: renamed to shortest_completion."),
+        ("grpo.paradigm.coefficient=group", "grpo.paradigm.coefficient: renamed to advantage."),
+        ("grpo.paradigm.data=policy", "grpo.paradigm.data: 'policy' was renamed to 'online'."),
+        ("grpo.paradigm.advantage=one", "grpo.paradigm.advantage: 'one' was renamed to 'constant'."),
+        ("grpo.clip_range=0.1", "grpo.clip_range: this field was removed: give clip_low and clip_high."),
+        ("grpo.dapo=true", 'grpo.dapo: this field was removed: use preset = "dapo".'),
         ("mine.clasifier.dim=3", "mine.clasifier: there is no such field; did you mean classifier?"),
-        ("grpo.kl=0.1", "grpo.kl: there is no such field"),
+        ("grpo.kl_coeff=0.1", "grpo.kl_coeff: there is no such field"),
         ("crawl.source.pagse=3", "crawl.source.pagse: there is no such field"),
         ("pretrain.batch_tokens=-3", r"pretrain.batch_tokens: Input should be greater than or equal to 1 \(got -3\)"),
         ("grpo.supervision=both", "grpo.supervision: Input should be 'outcome' or 'process'"),
@@ -68,7 +81,7 @@ def test_a_wrong_override_names_the_field(override: str, message: str) -> None:
 
 
 def test_an_unknown_recipe_lists_the_known_ones() -> None:
-    with pytest.raises(MathQuarryError, match="Known recipes: .*paper-7b.*tiny"):
+    with pytest.raises(MathQuarryError, match="Use one of .*paper-7b.*tiny"):
         load_recipe("huge")
 
 
@@ -139,7 +152,7 @@ def test_broken_toml_names_the_file(tmp_path: Path) -> None:
         (b'name = "\xe9"', "is not UTF-8"),
         ('name = "x"'.encode("utf-16"), "is not UTF-8"),
         (b"x = " + b"[" * 100_000, "nested too deep"),
-        (b"x = " + b"[" * 100 + b"]" * 100, "nested more than 20 deep"),
+        (b"x = " + b"[" * 100 + b"]" * 100, "nested more than 20 levels deep"),
         (b"[" + b".".join([b"a"] * 3000) + b"]\nx = 1", "nested"),
         (b"seed = " + b"9" * 5000, "4300 digits"),
         (b"seed = " + b"9" * 400, "more than 64 bits"),
@@ -169,14 +182,14 @@ def test_a_count_that_is_none_is_refused_before_anything_runs(
     with pytest.raises(SystemExit) as ended:
         main([*command, value, "--store", str(tmp_path / "store")])
     assert ended.value.code == 2
-    assert "no whole number from 0 on" in capsys.readouterr().err
+    assert "not a whole number of 0 or more" in capsys.readouterr().err
     assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/sys, where nobody may make a folder, is Linux's")
 @pytest.mark.parametrize("command", [["ledger", "sync"], ["run", "tiny"]])
 def test_a_store_that_may_not_be_written_is_one_line(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """/sys refuses folders to everybody, the superuser included."""
+    """/sys refuses folders to everybody, even to the superuser."""
     assert main([*command, "--store", "/sys/mathquarry"]) == 1
     (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
     assert line.startswith("mathquarry: /sys/mathquarry")
@@ -206,3 +219,15 @@ def test_one_section_chooses_the_sandbox_and_a_stage_may_choose_its_own() -> Non
     assert recipe.harness.programs.sandbox == "local"
     recipe = load_recipe("tiny", ["programs.sandbox=local", "evaluate.tools.programs.sandbox=arithmetic"])
     assert (recipe.evaluate.tools.programs.sandbox, recipe.rejection.tools.programs.sandbox) == ("arithmetic", "local")
+
+
+@pytest.mark.parametrize("number", ["inf", "nan", "-inf"])
+def test_no_setting_is_endless(number: str) -> None:
+    with pytest.raises(MathQuarryError, match=r"pretrain\.learning_rate"):
+        load_recipe("tiny", [f"pretrain.learning_rate={number}"])
+
+
+def test_a_byte_order_mark_before_a_recipe_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text('name = "own"', encoding="utf-8-sig")
+    assert load_recipe(str(path)).name == "own"

@@ -1,4 +1,4 @@
-"""Ranks that go wrong, for tests. Without models, so that they start fast."""
+"""Ranks that fail, for tests. They load no models, so that they start fast."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import time
 
 import torch.distributed as dist
 
-from data.errors import MathQuarryError
-from data.workspace import Workspace
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.store.workspace import Workspace
 
 
-def fail(space: Workspace, how: str) -> None:
+def fail(workspace: Workspace, how: str) -> None:
     """Rank 1 ends early, the other waits for it in a collective."""
     if dist.get_rank() == 1:
         if how == "kill":
@@ -21,7 +21,7 @@ def fail(space: Workspace, how: str) -> None:
     dist.barrier()
 
 
-def wait_for_ever(space: Workspace) -> None:
-    """Say that the rank is there, and stay."""
-    (space.out / f"pid-{dist.get_rank()}").write_text(str(os.getpid()))
+def wait_for_ever(workspace: Workspace) -> None:
+    """Say that the rank has started, and wait."""
+    (workspace.out / f"pid-{dist.get_rank()}").write_text(str(os.getpid()))
     time.sleep(600)

@@ -1,4 +1,4 @@
-"""What the ranks do in tests: importable, as `launch` asks."""
+"""Functions that ranks execute in tests; `launch` needs them importable."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from data.workspace import Workspace
-from models.batches import Batch
-from models.distributed import Called, Ranks, clip_gradients, shard, whole_weights
-from models.train import language_model_loss
+from mathquarry.data.store.workspace import Workspace
+from mathquarry.models.ranks.distributed import Ranks, ShardedModel, clip_gradients, shard, whole_weights
+from mathquarry.models.train.batches import Batch
+from mathquarry.models.train.fit import language_model_loss
 
 
 def small_model(seed: int = 0) -> PreTrainedModel:
@@ -34,13 +34,13 @@ def small_model(seed: int = 0) -> PreTrainedModel:
 
 
 def sum_of_losses(model: PreTrainedModel, tokens_BT: torch.Tensor) -> torch.Tensor:
-    """Reaches into the model as the real losses do."""
+    """A loss that accesses the model as the real losses do."""
     hidden_BTD = model.base_model(input_ids=tokens_BT, use_cache=False).last_hidden_state
     return functional.cross_entropy(model.get_output_embeddings()(hidden_BTD).flatten(0, 1), tokens_BT.flatten(), reduction="sum") / 40
 
 
 class KillingLoss:
-    """The real loss, until its `at`-th call on rank 1, which ends that process as the kernel would."""
+    """The real loss, until its `at`-th call on rank 1, which kills that process as the kernel would."""
 
     def __init__(self, at: int) -> None:
         self.at, self.calls = at, 0
@@ -52,15 +52,15 @@ class KillingLoss:
         return language_model_loss(model, batch, count)
 
 
-def learn(space: Workspace) -> dict[str, Any]:
-    """Two optimizer steps on four rows shared by the ranks, and what collectives say."""
+def learn(workspace: Workspace) -> dict[str, Any]:
+    """Two optimizer steps on four rows shared by the ranks, and the results of collectives."""
     ranks = Ranks.current()
-    module = Called(small_model(seed=0), sum_of_losses)
+    module = ShardedModel(small_model(seed=0), sum_of_losses)
     shard(module, ranks)
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-2, fused=True)
     tokens_BT = torch.arange(40).reshape(4, 10)
     losses, norms = [], []
-    with space.progress.track("learn", 2, "step") as bar:
+    with workspace.progress.track("learn", 2, "step") as bar:
         for _ in range(2):
             loss = module(tokens_BT[ranks.rank :: ranks.size])
             loss.backward()

@@ -1,4 +1,4 @@
-"""Tiny pretraining, fine-tuning and reward training, for tests that end them from outside."""
+"""Tiny pretraining, fine-tuning and reward training, for tests that kill them."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data.problems.problem import Problem, write_problems
-from data.solutions.example import write_examples
-from data.workspace import MetricLog, Workspace
-from models.config import ScheduleConfig, SFTConfig
-from models.pretrain import pretrain
-from models.reward_stage import train_reward
-from models.sft import finetune
+from mathquarry.data.problems.problem import Problem, write_problems
+from mathquarry.data.solutions.example import write_examples
+from mathquarry.data.store.workspace import MetricLog, Workspace
+from mathquarry.models.reward.stage import train_reward
+from mathquarry.models.train.config import ScheduleConfig, SFTConfig
+from mathquarry.models.train.pretrain import pretrain
+from mathquarry.models.train.sft import finetune
+from tests.models.reward.test_reward_stage import CONFIG, writes_seven
 from tests.models.rl.tiny import ScriptedEngine, save_policy, save_problems
-from tests.models.test_pretrain_sft import TINY, examples, pretrain_config
-from tests.models.test_reward_stage import CONFIG, writes_seven
+from tests.models.train.test_pretrain_sft import TINY, examples, pretrain_config
 
 Stage = Literal["pretrain", "sft", "reward"]
 STEPS = {"pretrain": 9, "sft": 9, "reward": 40}
 
 
 class DeadlyLog(MetricLog):
-    """A metric log that ends the process, as `kill -9` does, when it has written a step."""
+    """A metric log that kills the process, as `kill -9` does, after it has written a step."""
 
     def __init__(self, path: Path, step: int) -> None:
         super().__init__(path)
@@ -41,7 +41,7 @@ class DeadlyLog(MetricLog):
 
 
 def make_inputs(folder: Path) -> None:
-    """What the three stages read."""
+    """The inputs of the three stages."""
     corpus = folder / "mined" / "corpus"
     corpus.mkdir(parents=True)
     pq.write_table(pa.table({"text": [f"Page {i}: the sum of {i} and 3 is {i + 3}." for i in range(60)]}), corpus / "part-0000.parquet")
@@ -52,16 +52,16 @@ def make_inputs(folder: Path) -> None:
     write_examples(folder / "solutions" / "examples.jsonl", examples())
 
 
-def run(stage: Stage, inputs: Path, space: Workspace) -> None:
-    """The stage's library function; its checkpoint ends in `space.out / "model"`."""
+def run(stage: Stage, inputs: Path, workspace: Workspace) -> None:
+    """The stage's library function; its checkpoint ends in `workspace.out / "model"`."""
     if stage == "pretrain":
-        pretrain(TINY, pretrain_config(total_tokens=128 * STEPS[stage]), inputs / "mined", inputs / "problems", space)
+        pretrain(TINY, pretrain_config(total_tokens=128 * STEPS[stage]), inputs / "mined", inputs / "problems", workspace)
     elif stage == "sft":
         config = SFTConfig(batch_tokens=256, context_tokens=128, steps=STEPS[stage], precision="float32", checkpoint_steps=2)
-        finetune(config, inputs / "policy", [inputs / "solutions"], space)
+        finetune(config, inputs / "policy", [inputs / "solutions"], workspace)
     else:
         config = CONFIG.model_copy(update={"checkpoint_steps": 3, "schedule": ScheduleConfig(kind="cosine", warmup_steps=2)})
-        train_reward(config, inputs / "policy", inputs / "policy", inputs / "questions", space, ScriptedEngine(writes_seven))
+        train_reward(config, inputs / "policy", inputs / "policy", inputs / "questions", workspace, ScriptedEngine(writes_seven))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from data.store import Store
+from mathquarry.data.files import write_json
+from mathquarry.data.store.store import Store
 from tests.serve.stack import MINI, Stack
 
 
@@ -41,10 +42,13 @@ class ServedRun:
 
     @classmethod
     def of(cls, stack: Stack, run_id: str) -> ServedRun:
-        """What is known of it afterwards."""
+        """The recorded fields of the run."""
         record = stack.record(run_id)
         keys = {stage["name"]: stage["key"] for stage in record["stages"]}
-        return cls(run_id, keys, [*MINI, f"seed={record['config']['seed']}"])
+        mine = record["config"]["mine"]
+        # A person's review and its rounds, where a browser started it.
+        judged = [f"mine.{field}={mine[field]}" for field in ("review", "max_rounds", "stop_overlap") if mine.get("review")]
+        return cls(run_id, keys, [*MINI, *judged, f"seed={record['config']['seed']}"])
 
     def reference(self, name: str) -> str:
         stage = next(
@@ -55,7 +59,7 @@ class ServedRun:
 
 @pytest.fixture(scope="session")
 def lost_runs(stack: Stack) -> dict[str, str]:
-    """State -> run in it of which nothing will be heard again, as when its host loses power. Noticing takes minutes, so it comes early."""
+    """State -> run in it that will send nothing anymore, as if its host lost power. Detection takes minutes, so these start early."""
     runs = {}
     for state in ("RUNNING", "PENDING"):
         later = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2099-01-01T00:00:00Z"}}
@@ -66,7 +70,7 @@ def lost_runs(stack: Stack) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def submitted() -> list[str]:
-    """Ids of runs of the small recipe that tests in a browser have started by the form and seen finished."""
+    """Ids of runs of the small recipe that browser tests have started by the form and seen finished."""
     return []
 
 
@@ -81,10 +85,15 @@ def served_run(stack: Stack, lost_runs: dict[str, str], submitted: list[str]) ->
 
 
 @pytest.fixture(scope="session")
-def embedded_keys(served_run: ServedRun, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Name -> key of the same recipe run by the command line in one process."""
+def embedded_keys(stack: Stack, served_run: ServedRun, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Name -> key of the same recipe run by the command line in one process, with the same decisions of a person."""
     store = Path(tmp_path_factory.mktemp("embedded"))
+    review = stack.record(served_run.id)["config"]["mine"].get("review")
+    for name, decision in (stack.decisions(review) if review else {}).items():
+        write_json(store / "reviews" / review / name, decision)
     fields = [part for override in served_run.overrides for part in ("--set", override)]
-    done = subprocess.run([sys.executable, "-m", "flows", "run", "tiny", "--store", str(store), *fields], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "mathquarry.flows", "run", "tiny", "--store", str(store), *fields], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return {stage["name"]: stage["key"] for stage in Store(store).runs()[-1]["stages"]}

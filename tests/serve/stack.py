@@ -1,4 +1,4 @@
-"""The services of docker/compose.yaml, real ones, and the few things tests do to them."""
+"""The real services of docker/compose.yaml, and the operations that tests need on them."""
 
 from __future__ import annotations
 
@@ -42,31 +42,34 @@ MINI = [
     "sft.checkpoint_steps=1",
     "sft.schedule.warmup_steps=1",
     "reward.questions=12",
-    "reward.outputs_per_question=2",
+    "reward.group_size=2",
     "reward.epochs=1",
     "reward.batch_tokens=2048",
     "reward.checkpoint_steps=2",
     "refresh.questions=8",
     "grpo.steps=2",
-    "grpo.questions_per_step=2",
-    "grpo.outputs_per_question=4",
+    "grpo.prompts_per_step=2",
+    "grpo.group_size=4",
     "grpo.checkpoint_steps=1",
     "evaluate.questions=8",
     "evaluate.k=2",
 ]
-"""The `tiny` recipe cut to seconds a stage, with one iteration."""
+"""The `tiny` recipe reduced to seconds a stage, with one iteration."""
 
 WITH_A_MODEL = {"pretrain", "sft", "evaluate-base", "evaluate-sft", "reward-0", "grpo-1", "evaluate-rl-1"}
-"""Its stages that run in containers of their own."""
+"""The stages of it that run in their own containers."""
 
 BASES = {"BASE_IMAGE": "debian:bookworm-slim", "POSTGRES_IMAGE": "postgres:17-bookworm"}
-"""The images that tests/serve/prepare begins with, by their tags: where no registry answers they have no digests."""
+"""The images that tests/serve/prepare starts from, by their tags: images without a registry have no digests."""
+
+HEARTBEATS_SECONDS = 90
+"""Three heartbeats: how long a run may be silent."""
 
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
 def docker(*arguments: str, status: int | None = 0) -> str:
-    """What a docker command printed. Fails the test when it ends with another status."""
+    """The output of a docker command. Fails the test if it ends with another status."""
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True)
     assert status is None or done.returncode == status, f"docker {' '.join(arguments)}: {done.stdout}{done.stderr}"
     return (done.stdout + done.stderr).strip()
@@ -80,11 +83,11 @@ def free_port() -> int:
 
 @dataclass
 class Stack:
-    """One set of services with names and ports of its own."""
+    """One set of services with its own names and ports."""
 
     folder: Path
     small_store: bool = True
-    """The store is in memory and can be filled; it does not outlive the engine."""
+    """The store is in memory and can fill up; it ends with the engine."""
     name: str = field(default_factory=lambda: f"mqtest-{secrets.token_hex(3)}")
     port: int = field(default_factory=free_port)
     reports_port: int = field(default_factory=free_port)
@@ -143,7 +146,7 @@ class Stack:
 
     def api(self, method: str, path: str, body: Any = None, *, status: int | None = None) -> Any:
         """Answer of the API as JSON. Repeated while the server is away."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while True:
             try:
                 answer = httpx.request(method, f"{self.url}/api{path}", json=body, auth=httpx.BasicAuth(*self.auth.split(":")), timeout=30)
@@ -180,14 +183,14 @@ class Stack:
         return value
 
     def finished(self, run_id: str, state: str | None = "COMPLETED") -> dict[str, Any]:
-        """The run once it has ended, in `state` where one is given."""
+        """The run after its end, in `state` if one is given."""
         self.wait(lambda: self.run(run_id)["state"]["type"] in FINAL, f"the end of run {run_id}")
         run = self.run(run_id)
         assert state is None or run["state"]["type"] == state, json.dumps(run["state"]) + self.logs(run_id)
         return run
 
     def crashed(self, run_id: str) -> str:
-        """Message of a run whose process was killed, once its worker has done with it.
+        """Message of a run whose process was killed, after its worker has reported it.
 
         A worker reports the crash again some seconds after it was reported from inside, and that marks even a run that was retried before.
         """
@@ -197,7 +200,7 @@ class Stack:
         return str(message)
 
     def in_state(self, run_id: str, name: str, state: str) -> dict[str, Any]:
-        """The child run called `name` once it is in `state`."""
+        """The child run called `name` when it is in `state`."""
 
         def there() -> dict[str, Any] | None:
             child = self.children(run_id).get(name)
@@ -208,13 +211,17 @@ class Stack:
         return self.wait(there, f"{name} {state}")
 
     def retry(self, run_id: str) -> None:
-        """What the UI's Retry button sends."""
+        """Send the request of the UI's Retry button."""
         state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "Retry from the UI"}
         self.api("POST", f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
 
     def logs(self, run_id: str) -> str:
         query = {"logs": {"flow_run_id": {"any_": [run_id]}}, "limit": 200, "sort": "TIMESTAMP_ASC"}
         return "\n".join(line["message"] for line in self.api("POST", "/logs/filter", query))
+
+    def says(self, run_id: str, pattern: str) -> None:
+        """Wait until a line of a run's log matches the pattern: the server gets log lines in batches, some seconds late."""
+        self.wait(lambda: re.search(pattern, self.logs(run_id)), f"{pattern} in the log of run {run_id}", 60)
 
     def page(self, run_id: str, name: str) -> str:
         """Text of the artifact on a run's page whose key begins with `name`."""
@@ -228,7 +235,7 @@ class Stack:
         return docker("run", "--rm", "--user", "root", "--entrypoint", "python", *mounts, image, "-c", program)
 
     def record(self, run_id: str) -> dict[str, Any]:
-        """What the store keeps about a pipeline's run."""
+        """The store's record of a pipeline's run."""
         program = f"import glob; print(open(glob.glob('/store/runs/*-{run_id[-6:]}.json')[0]).read())"
         return json.loads(self.in_store(program))
 
@@ -236,8 +243,17 @@ class Stack:
         """Name of a stage in a pipeline's run -> key."""
         return {stage["name"]: stage["key"] for stage in self.record(run_id)["stages"]}
 
+    def decisions(self, review: str) -> dict[str, Any]:
+        """A person's decisions in a review: name of the round's file -> its content, in order."""
+        program = f"""
+import json, pathlib
+files = sorted(pathlib.Path('/store/reviews/{review}').glob('*.json'))
+print(json.dumps({{file.name: json.loads(file.read_text()) for file in files}}))
+"""
+        return json.loads(self.in_store(program))
+
     def verify(self) -> str:
-        """`mathquarry ledger verify`: fails when an artifact is damaged."""
+        """`mathquarry ledger verify`: fails if an artifact is damaged."""
         return docker("exec", self.container("cpu-worker"), "mathquarry", "ledger", "verify")
 
 
@@ -260,3 +276,9 @@ def kill_process(container: str, run_id: str) -> None:
 def stage_container(run: dict[str, Any]) -> str:
     """Id of the container of a run in the `gpu` pool."""
     return re.split(r"[:/]", run["infrastructure_pid"])[-1]
+
+
+def suspended(stack: Stack, pipeline: str) -> dict[str, Any] | None:
+    """The `mine` of a pipeline that waits for a person."""
+    body = {"flow_runs": {"tags": {"all_": [f"pipeline {pipeline}"]}, "state": {"name": {"any_": ["Suspended"]}}}}
+    return next(iter(stack.api("POST", "/flow_runs/filter", body)), None)

@@ -1,4 +1,4 @@
-"""The Docker engine restarts under a running stage. Only where the engine is the test's own: with $MATHQUARRY_TEST_RESTART_ENGINE."""
+"""The Docker engine restarts under a running stage. Only if the engine is the test's own: with $MATHQUARRY_TEST_RESTART_ENGINE."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [
 
 
 def restart_engine(stack: Stack) -> None:
-    """SIGTERM as an upgrade sends it, then a start."""
+    """Stop the engine with SIGTERM, as an upgrade does, and start it."""
     pid = int(Path("/var/run/docker.pid").read_text())
     os.kill(pid, signal.SIGTERM)
     stack.wait(lambda: not Path(f"/proc/{pid}/exe").exists(), "the engine's end", 60)

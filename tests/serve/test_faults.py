@@ -1,4 +1,4 @@
-"""What breaks while stages run, and that the work goes on afterwards with whole artifacts. docs/faults.md tells users of it."""
+"""Faults while stages run: work continues afterwards with complete artifacts. docs/faults.md describes this for users."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def fine_tuning(served_run: ServedRun, steps: int, seed: int) -> dict[str, Any]:
 
 
 def checkpointed(stack: Stack, run_id: str) -> None:
-    """Wait until a run has made steps that a later attempt can go on from."""
+    """Wait until a run has made steps from which a later attempt can continue."""
     stack.wait(lambda: stack.run(run_id)["state"]["name"] == "Running", "the start")
     worker = stack.container("cpu-worker")
     looked = "import pathlib, sys; sys.exit(not any(pathlib.Path('/store/work').glob('*/scratch/**/checkpoint*')))"
@@ -47,7 +47,7 @@ def test_a_killed_container_is_noticed_and_resumed(stack: Stack, served_run: Ser
 
 @pytest.mark.parametrize(("state", "reason"), [("RUNNING", "No heartbeat"), ("PENDING", "Not started")])
 def test_a_run_that_was_lost_with_its_host_is_noticed(stack: Stack, lost_runs: dict[str, str], state: str, reason: str) -> None:
-    """Before its first heartbeat, too."""
+    """It is noticed even before the first heartbeat."""
     assert reason in stack.finished(lost_runs[state], "CRASHED")["state"]["message"]
 
 
@@ -75,7 +75,7 @@ def test_one_pipeline_survives_what_happens_to_everything_around_it(stack: Stack
 
 @pytest.fixture
 def memory_limit(stack: Stack):  # type: ignore[no-untyped-def]
-    """Sets the memory of the pool's containers; put back afterwards."""
+    """Set the memory limit of the pool's containers; restored afterwards."""
     pool = stack.api("GET", "/work_pools/gpu")
     template = pool["base_job_template"]
     usual = template["job_configuration"]["mem_limit"]

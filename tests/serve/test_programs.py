@@ -12,8 +12,8 @@ from tests.serve.stack import Stack, docker
 pytestmark = [pytest.mark.slow, pytest.mark.serve]
 
 ASKED = """
-from data.config import ProgramsConfig
-from data.programs.sandbox import make_sandbox
+from mathquarry.data.programs.config import ProgramsConfig
+from mathquarry.data.programs.sandbox import make_sandbox
 with make_sandbox(ProgramsConfig()) as sandbox:
     print(sandbox.run("print(6 * 7)").text)
     print(sandbox.run("import socket; socket.create_connection(('192.0.2.1', 80), 3)").error)

@@ -1,4 +1,4 @@
-"""What a schedule starts: the next iteration after the newest finished run, and mining of snapshots that are new."""
+"""The runs that schedules start: the next iteration after the newest finished run, and mining of new snapshots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may ask, what a run may get, and where secrets may lie."""
+"""Who may call the server, what a run may access, and where secrets may be."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.serve.conftest import ServedRun
-from tests.serve.stack import Stack, docker
+from tests.serve.stack import MINI, Stack, docker
 
 pytestmark = [pytest.mark.slow, pytest.mark.serve]
 
@@ -58,9 +58,11 @@ def test_an_override_that_does_not_fit_fails_the_run_before_a_stage_starts(stack
     assert message.startswith("recipe tiny does not fit:")
     assert "did you mean kl_coef" in message
     assert stack.children(run_id) == {}
-    # No traceback around it, and the page says what to do.
+    # No traceback around it, and log and page say what to do. A run's last lines reach the server after its state.
+    advice = rf"First: Correct the field and start a new run.*\nMore: {stack.url}/v2/artifacts/artifact/"
+    stack.says(run_id, advice)
     assert "Traceback" not in stack.logs(run_id)
-    assert "Start a new run with the field put right" in stack.page(run_id, "failure")
+    assert "Correct the field and start a new run" in stack.page(run_id, "failure")
 
 
 def test_a_stage_has_the_rights_its_pool_says(stack: Stack, served_run: ServedRun) -> None:
@@ -133,12 +135,12 @@ def test_a_pool_that_was_changed_starts_no_other_container(stack: Stack, served_
     assert not run["infrastructure_pid"]
 
 
-def test_a_missing_image_is_said_with_what_to_do(stack: Stack, served_run: ServedRun) -> None:
+def test_a_missing_image_is_reported_with_what_to_do(stack: Stack, served_run: ServedRun) -> None:
     image = stack.api("GET", "/work_pools/gpu")["base_job_template"]["job_configuration"]["image"]
     docker("tag", image, "mathquarry-test:aside")
     docker("rmi", image)
     try:
-        run_id = stack.trigger("pipeline", {"run": {"recipe": "tiny", "seed": 9, "overrides": [*served_run.overrides[:-1], "seed=9"]}})
+        run_id = stack.trigger("pipeline", {"run": {"recipe": "tiny", "seed": 9, "overrides": MINI}})
         message = stack.finished(run_id, "FAILED")["state"]["message"]
         page = stack.page(run_id, "failure")
         broken = next(child for child in stack.children(run_id).values() if child["state"]["type"] == "CRASHED")
@@ -150,8 +152,9 @@ def test_a_missing_image_is_said_with_what_to_do(stack: Stack, served_run: Serve
     assert "Traceback" not in stack.logs(run_id) + stack.logs(broken["id"])
 
 
-def test_data_that_is_not_there_is_said_before_a_container_starts(stack: Stack) -> None:
-    run_id = stack.trigger("pipeline", {"run": {"recipe": "smollm"}})
+def test_data_that_is_not_there_is_reported_before_a_container_starts(stack: Stack) -> None:
+    source = 'problems.source={kind="files", train=["/data/problems/gsm8k-train.jsonl.gz"], test=["/data/problems/gsm8k-test.jsonl.gz"]}'
+    run_id = stack.trigger("pipeline", {"run": {"recipe": "smollm", "overrides": [source]}})
     assert "/data/problems/gsm8k-train.jsonl.gz" in stack.finished(run_id, "FAILED")["state"]["message"]
     assert stack.children(run_id) == {}
 

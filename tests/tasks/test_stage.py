@@ -1,4 +1,4 @@
-"""What a stage's task does around its work: a ledger that others hold must not fail it."""
+"""A stage's task around its work: a ledger that another process holds must not fail it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from data.errors import BeingMade
-from data.ledger import Ledger
-from data.store import Store
-from tasks import stage
-from tasks.stage import Produced, produce
+from mathquarry.data.errors import BeingMade
+from mathquarry.data.ledger.ledger import Ledger
+from mathquarry.data.store.store import Store
+from mathquarry.tasks import stage
+from mathquarry.tasks.stage import StageResult, produce
 
 HOLD = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
 
@@ -27,8 +27,8 @@ def test_a_locked_ledger_fails_neither_a_new_artifact_nor_one_that_is_found(
 ) -> None:
     monkeypatch.setattr(Ledger.__init__, "__defaults__", (0.1,))
 
-    def make() -> Produced:
-        return produce(str(tmp_path), "mine", 1, {"rounds": 1}, {}, lambda space, inputs: {"pages": 7})
+    def make() -> StageResult:
+        return produce(str(tmp_path), "mine", 1, {"rounds": 1}, {}, lambda workspace, inputs: {"pages": 7})
 
     ledger = Ledger(Store(str(tmp_path)))
     ledger.sync()
@@ -46,8 +46,8 @@ def test_a_locked_ledger_fails_neither_a_new_artifact_nor_one_that_is_found(
 
 MAKE = """
 import sys
-from tasks.stage import produce
-def work(space, inputs):
+from mathquarry.tasks.stage import produce
+def work(workspace, inputs):
     print("making", flush=True)
     sys.stdin.read()
     return {"pages": 7}
@@ -55,11 +55,11 @@ produce(sys.argv[1], "mine", 1, {"rounds": 1}, {}, work)
 """
 
 
-def test_a_run_of_a_deployment_waits_while_another_makes_the_same_artifact_and_one_at_a_terminal_is_told(
+def test_a_run_of_a_deployment_waits_while_another_makes_the_same_artifact_and_one_at_a_terminal_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def make() -> Produced:
-        return produce(str(tmp_path), "mine", 1, {"rounds": 1}, {}, lambda space, inputs: {"pages": 8})
+    def make() -> StageResult:
+        return produce(str(tmp_path), "mine", 1, {"rounds": 1}, {}, lambda workspace, inputs: {"pages": 8})
 
     other = subprocess.Popen([sys.executable, "-c", MAKE, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout is not None
@@ -68,9 +68,9 @@ def test_a_run_of_a_deployment_waits_while_another_makes_the_same_artifact_and_o
         make()
     # While this one waits, the other ends.
     monkeypatch.setattr(stage.time, "sleep", lambda seconds: other.communicate())
-    monkeypatch.setattr(stage, "publish_stage", lambda artifact: None)
+    monkeypatch.setattr(stage, "publish_stage", lambda artifact, chart: None)
     served = FlowRunContext.model_construct(flow_run=FlowRun(flow_id=uuid4(), deployment_id=uuid4()))
     with served, temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), caplog.at_level(logging.WARNING, "mathquarry"):
         found = make()
     assert (found.reused, found.summary) == (True, {"pages": 7})
-    assert f"another run is making mine/{found.key}; this one goes on when that has ended" in caplog.text
+    assert f"another run is making mine/{found.key}; this one continues when that has ended" in caplog.text

@@ -1,10 +1,10 @@
-"""The sandbox's service: it runs inside the enclosure (container or bubblewrap), so it needs nothing of MathQuarry but this folder.
+"""The sandbox's service. It runs inside the enclosure (container or bubblewrap), so it needs only this folder of MathQuarry.
 
-Three kinds of processes, each knowing less than the one before:
-1. `server` accepts connections on a Unix socket, one a dialogue, keeps the time limits and passes programs on;
-2. `forkserver` has imported what programs need and forks a worker when the server asks for one. It never sees a program, so a worker
-   finds nobody else's in its memory;
+It has three kinds of processes, each with less information than the one before:
+1. `server` accepts connections on a Unix socket, one per dialogue, enforces time limits and forwards programs;
+2. `forkserver` has imported the libraries for programs and forks a worker when the server asks for one. It never sees a program, so a
+   worker's memory contains no other dialogue's program;
 3. `worker`, confined by `confine`, runs the programs of one dialogue.
 
-Everything a worker says is data from an enemy: frames of JSON with a limited length, read with a deadline and checked.
+A worker's output is untrusted: JSON frames of limited length, read with a deadline and checked.
 """

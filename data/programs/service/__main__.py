@@ -1,8 +1,8 @@
-"""Start the service: `python -m service LIMITS [--with-parent] [--proc N] (--socket PATH | --descriptor N)`. It says `ready`, once.
+"""Start the service: `python -m service LIMITS [--with-parent] [--proc N] (--socket PATH | --descriptor N)`. It prints `ready`, once.
 
-LIMITS is JSON (`Limits`). The socket is made at PATH, or inherited as an open file descriptor that listens already. With `--with-parent`
-the service ends when its standard input does, which is when the process that holds the other end is gone.
-The descriptor N of `--proc` is the host's /proc, for an enclosure that has none.
+LIMITS is JSON (`Limits`). The socket is created at PATH, or inherited as an open, listening file descriptor. With `--with-parent` the
+service ends when its standard input closes, that is, when the process at the other end is gone. The descriptor N of `--proc` is the
+host's /proc, for an enclosure without one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .memory import Memory
 
 
 def main(arguments: list[str]) -> None:
-    """Fork the fork server off, wait until it is ready, then listen."""
+    """Start the fork server, wait until it is ready, then listen."""
     limits, with_parent = Limits.from_json(arguments[0]), arguments[1] == "--with-parent"
     os.umask(0)
     _raise_descriptors(limits.descriptors)
@@ -33,13 +33,13 @@ def main(arguments: list[str]) -> None:
     theirs.close()
     hide()
     if ours.recv(64) != forkserver.READY:
-        sys.exit(1)  # it has said why
+        sys.exit(1)  # it has printed the reason
     proc = int(arguments[arguments.index("--proc") + 1]) if "--proc" in arguments else None
     asyncio.run(server.serve(ours, _listener(*arguments[-2:]), limits, Memory(proc, limits.memory_bytes), with_parent))
 
 
 def _raise_descriptors(needed: int) -> None:
-    """Many systems give a process 1,024 descriptors unless it asks for more. Ends the process when it may not have as many as needed."""
+    """Raise the limit on open files, which is often 1,024 by default. Ends the process if the system does not allow as many as needed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
         sys.exit(f"{needed} open files are needed, and the system allows {hard} (`ulimit -Hn`): lower programs.sessions")
@@ -48,7 +48,7 @@ def _raise_descriptors(needed: int) -> None:
 
 
 def _fork_server(channel: socket.socket, limits: Limits) -> NoReturn:
-    """Keep standard error (for a failed start) and the channel; everything else leads nowhere."""
+    """Run the fork server. It keeps standard error (for a failed start) and the channel; other streams lead nowhere."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)

@@ -1,10 +1,10 @@
 """The system calls that a program may make, and with which arguments. Everything else fails with "Operation not permitted".
 
-Each call is here because computing needs it, and each argument is limited to what computing needs of it; docs/sandbox.md has the same
-table with the reasons. A call that takes a command, flags or another process's id never stands in `PLAIN`.
+Each call is listed because computing needs it, and its arguments are limited to what computing needs; docs/sandbox.md has the same table
+with the reasons. A call that takes a command, flags or another process's id is never in `PLAIN`.
 
-Numbers are those that x86-64 and 64-bit ARM share, or come from the standard library. The filter compares 64 bits, the kernel reads most
-arguments as 32: conditions on such arguments look at the lower half only, so that the upper half can neither hide nor spoil a value.
+Constants are shared by x86-64 and 64-bit ARM, or come from the standard library. The filter compares 64 bits, but the kernel reads most
+arguments as 32. Conditions on such arguments check only the lower half, so that the upper half can neither hide nor corrupt a value.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PLAIN = """
     getpid getppid gettid getuid geteuid getgid getegid getgroups getpgrp getrusage getrlimit getcpu
     sched_yield uname sysinfo exit exit_group
 """
-"""Calls that act on nothing but the process itself and its own descriptors, whatever their arguments."""
+"""Calls that affect only the process itself and its own descriptors, whatever their arguments."""
 
 
 class Only(NamedTuple):
@@ -37,17 +37,17 @@ LOWER, WHOLE = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
 
 
 def _is(argument: int, value: int) -> Only:
-    """An argument of 32 bits that has one value."""
+    """A 32-bit argument with exactly this value."""
     return Only(argument, LOWER, value)
 
 
 def _flags(argument: int, allowed: int, required: int = 0) -> Only:
-    """Flags of 32 bits: none but `allowed`, and all of `required`."""
+    """32-bit flags: only `allowed` ones, and all of `required`."""
     return Only(argument, LOWER & ~allowed | required, required)
 
 
 _OPEN = os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK | 0o100000 | os.O_PATH
-"""Nothing that writes, creates or signals. Without a name: O_LARGEFILE of x86-64, which libraries built for 32 bits add."""
+"""The allowed flags of `open`: none that writes, creates or signals. The number is x86-64's O_LARGEFILE, which some libraries add."""
 _STATUS = os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | 0o100000 | os.O_CLOEXEC
 _MAP_PRIVATE = 0x2
 _MAP = _MAP_PRIVATE | 0x10 | 0x20 | 0x800 | 0x1000 | 0x4000 | 0x20000 | 0x100000
@@ -66,7 +66,7 @@ CONDITIONS: list[tuple[str, list[Only]]] = [
     ("pipe2", [_flags(1, os.O_CLOEXEC | os.O_NONBLOCK)]),
     ("close_range", [_is(2, 0)]),
     ("ioctl", [_is(1, _TCGETS)]),
-    # MAP_PRIVATE and not MAP_SHARED, whose memory would not count as the program's own; no huge pages, no locked ones.
+    # MAP_PRIVATE but not MAP_SHARED, whose memory would not count as the program's own; no huge or locked pages.
     ("mmap", [_flags(3, _MAP, required=_MAP_PRIVATE)]),
     # MADV_NORMAL, RANDOM, SEQUENTIAL, WILLNEED, DONTNEED, FREE, HUGEPAGE, NOHUGEPAGE
     *(("madvise", [_is(2, advice)]) for advice in (0, 1, 2, 3, 4, 8, 14, 15)),
@@ -75,10 +75,10 @@ CONDITIONS: list[tuple[str, list[Only]]] = [
         ("futex", [_flags(1, operation | _FUTEX_PRIVATE | _FUTEX_CLOCK_REALTIME, operation | _FUTEX_PRIVATE)])
         for operation in (0, 1, 9, 10)
     ),
-    # Clocks 0 to 7: no other process's processor time, no device's clock, no alarm that wakes the machine.
+    # Clocks 0 to 7: no other process's CPU time, no device clocks, no alarms that wake the machine.
     *((call, [_flags(0, 7)]) for call in ("clock_gettime", "clock_getres", "clock_nanosleep")),
     *((call, [_is(0, 0)]) for call in ("getpgid", "getsid", "sched_getaffinity")),
     ("prlimit64", [_is(0, 0), Only(2, WHOLE, 0)]),
     ("getrandom", [_flags(2, os.GRND_NONBLOCK | 4)]),
 ]
-"""Calls with conditions: one entry is met when all of its conditions are; a call may have several entries."""
+"""Calls with conditions. An entry matches if all of its conditions hold; a call may have several entries."""

@@ -1,12 +1,12 @@
-"""What a worker takes from itself, for good, before it runs a program.
+"""Rights that a worker permanently gives up before it runs a program.
 
-The enclosure (container or bubblewrap) keeps programs away from the machine. This keeps them away from the service and from each other,
-and leaves little of the kernel to attack: a list of system calls that computing needs, each with the arguments that it needs
-(`calls`), and nothing else. No process, thread, socket, signal to others, file opened for writing, or execution of another program.
+The enclosure (container or bubblewrap) isolates programs from the machine. This module isolates them from the service and from each other,
+and exposes little of the kernel: only the system calls and arguments that computing needs (`calls`). A program cannot create processes,
+threads or sockets, signal others, open files for writing, or execute another program.
 
 1. seccomp, by libseccomp (https://github.com/seccomp/libseccomp);
 2. not dumpable: no core file, no ptrace, and /proc/PID of service and workers belongs to root;
-3. resource limits, as a second line where seccomp is the first.
+3. resource limits, as a second line of defense behind seccomp.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Comparison(ctypes.Structure):
 
 
 class Filter:
-    """The seccomp filter, built once by the fork server and taken on by each worker."""
+    """The seccomp filter, built once by the fork server and loaded by each worker."""
 
     def __init__(self) -> None:
         """Raises `OSError` when libseccomp is missing or refuses a rule."""
@@ -55,13 +55,13 @@ class Filter:
     def _allow(self, name: str, conditions: list[Only]) -> None:
         number = self._lib.seccomp_syscall_resolve_name(name.encode())
         if number < 0:
-            return  # this machine's kind of processor has no such call
+            return  # this architecture has no such call
         comparisons = [_Comparison(only.argument, _MASKED_EQUAL, only.mask, only.value) for only in conditions]
         array = (_Comparison * len(comparisons))(*comparisons)
         _check(self._lib.seccomp_rule_add_array(self._context, _ALLOW, number, len(comparisons), array), name)
 
     def load(self) -> None:
-        """Take it on; it can never be taken off. Raises `OSError` when the kernel refuses."""
+        """Load the filter permanently. Raises `OSError` when the kernel refuses."""
         _check(self._lib.seccomp_load(self._context), "seccomp_load")
 
 
@@ -71,10 +71,10 @@ def hide() -> None:
 
 
 def confine(rules: Filter, memory_bytes: int) -> None:
-    """Confine this process for good. Raises `OSError` or `ValueError` when any part of that fails."""
+    """Confine this process permanently. Raises `OSError` or `ValueError` if any part fails."""
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
-    _prctl(PR_SET_THP_DISABLE, 1)  # one page a fault, which `memory` counts on
+    _prctl(PR_SET_THP_DISABLE, 1)  # one page per fault, as `memory` assumes
     for kind, limit in (
         (resource.RLIMIT_AS, memory_bytes),
         (resource.RLIMIT_NOFILE, OPEN_FILES),

@@ -1,8 +1,8 @@
-"""The process that workers are forked from: numpy and sympy are imported once, so a worker costs milliseconds.
+"""The process that forks workers. It imports numpy and sympy once, so a worker takes milliseconds to start.
 
-On its socket (SOCK_SEQPACKET): the server asks for a worker with one message that carries two file descriptors, the worker's control
-socket and its output; the answer is `forked PID` with a pidfd, or `failed ERRNO`. When a worker has ended and was waited for, it tells
-`exited PID STATUS`.
+Protocol on its socket (SOCK_SEQPACKET): the server requests a worker with one message that carries two file descriptors, the worker's
+control socket and its output. The answer is `forked PID` with a pidfd, or `failed ERRNO`. When a worker has ended and been waited for, the
+fork server sends `exited PID STATUS`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def run(channel: socket.socket, limits: Limits) -> NoReturn:
     hide()
     rules = Filter()
     gc.collect()
-    gc.freeze()  # the collector would write to pages that all workers share
+    gc.freeze()  # the garbage collector would write to pages that all workers share
     channel.send(READY)
     selector = selectors.DefaultSelector()
     selector.register(channel, selectors.EVENT_READ)
@@ -49,7 +49,7 @@ def _fork(channel: socket.socket, selector: selectors.BaseSelector, rules: Filte
         if pid == 0:
             _become_worker(descriptors[0], descriptors[1], rules, limits)
         pidfd = os.pidfd_open(pid)
-    except OSError as error:  # no process or no descriptor left: that worker's misfortune alone
+    except OSError as error:  # no process or descriptor left: only this worker fails
         channel.send(b"failed %d" % (error.errno or 0))
         return
     finally:
@@ -67,13 +67,13 @@ def _wait(channel: socket.socket, selector: selectors.BaseSelector, key: selecto
 
 
 def _become_worker(control: int, output: int, rules: Filter, limits: Limits) -> NoReturn:
-    """In the child: keep nothing but the two descriptors, confine, serve. Never returns into the fork server's loop."""
+    """In the child: keep only the two descriptors, confine, serve. Never returns to the fork server's loop."""
     try:
         os.dup2(output, 1)
-        os.dup2(0, 2)  # standard error is the service's, and might end in a file outside
+        os.dup2(0, 2)  # standard error belongs to the service, and might go to a file outside
         os.dup2(control, CONTROL)
         os.closerange(CONTROL + 1, LAST_DESCRIPTOR)
-        random.seed(0)  # a dialogue gives the same output whenever it is run
+        random.seed(0)  # so that a dialogue always gives the same output
         confine(rules, limits.memory_bytes)
         serve(limits.value_characters)
     finally:
@@ -81,7 +81,7 @@ def _become_worker(control: int, output: int, rules: Filter, limits: Limits) -> 
 
 
 def _import_libraries() -> None:
-    """What programs import, used once so that tables and caches are there."""
+    """Import the libraries for programs, and use them once to fill their tables and caches."""
     import collections
     import fractions
     import functools

@@ -1,6 +1,6 @@
-"""Whether the service at a Unix socket runs programs: `python -m service.health PATH` ends with status 0 if it does.
+"""Checks that the service at a Unix socket runs programs: `python -m service.health PATH` exits with status 0 if it does.
 
-It runs one, since a service that greets callers may still be unable to serve them.
+It runs a program, since a service that accepts connections may still be unable to serve them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ SECONDS = 20.0
 
 
 def check(path: str) -> None:
-    """Raises `OSError` or `ValueError` when no right answer comes."""
+    """Raises `OSError` or `ValueError` if the answer is missing or wrong."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(SECONDS)
         connection.connect(path)

@@ -1,4 +1,4 @@
-"""What a program may use. Given to the service once, when it starts."""
+"""Limits on programs, given to the service when it starts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 
 SPARE = 16
-"""Processes, and so many times four descriptors, beside those of the dialogues."""
+"""Processes besides those of the dialogues; each also needs four descriptors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,11 +14,11 @@ class Limits:
     """Limits of one service; the first four are for each program."""
 
     seconds: float
-    """Wall clock of one block of a dialogue. Only `running` blocks run at once, so waiting for a turn does not count."""
+    """Wall-clock time of one block of a dialogue. Only `running` blocks run at once; waiting for a turn does not count."""
     memory_bytes: int
-    """Address space, the interpreter with numpy and sympy (about 160 MiB) included."""
+    """Address space, including the interpreter with numpy and sympy (about 160 MiB)."""
     output_bytes: int
-    """Of what a block prints, this much is kept; what follows is read and dropped."""
+    """Bytes kept of a block's output; further output is read and dropped."""
     value_characters: int
     """Longest value and longest error message."""
     running: int
@@ -26,7 +26,7 @@ class Limits:
     sessions: int
     """Dialogues that are open at the same time."""
     held_bytes: int
-    """Memory that all dialogues together hold between their blocks; beyond it, those that hold most are ended."""
+    """Memory of all dialogues together between their blocks; beyond it, the largest ones are ended."""
 
     @property
     def flood_bytes(self) -> int:
@@ -35,24 +35,24 @@ class Limits:
 
     @property
     def reply_bytes(self) -> int:
-        """Most that a worker may answer: value and error, in ASCII JSON, which takes up to 12 bytes for a character."""
+        """Longest reply of a worker: value and error in ASCII JSON, which takes up to 12 bytes per character."""
         return 24 * self.value_characters + 4096
 
     @property
     def result_bytes(self) -> int:
-        """Most that the service answers: what was printed, up to 6 bytes for each, and value and error."""
+        """Longest reply of the service: the output, up to 6 bytes per byte, plus value and error."""
         return 6 * self.output_bytes + self.reply_bytes
 
     @property
     def descriptors(self) -> int:
-        """Most that server and fork server have open: four for each dialogue, and a few."""
+        """Most descriptors that server and fork server have open: four per dialogue, and a few."""
         return 4 * (self.sessions + self.running + SPARE)
 
     def to_json(self) -> str:
-        """For the service's command line."""
+        """JSON for the service's command line."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Limits:
-        """What `to_json` wrote."""
+        """Read the output of `to_json`."""
         return cls(**json.loads(text))

@@ -1,4 +1,4 @@
-"""Frames between client, server and worker: a length (4 bytes, little-endian) and so many bytes of JSON."""
+"""Frames between client, server and worker: a length (4 bytes, little-endian) and that many bytes of JSON."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 LENGTH = struct.Struct("<I")
 
 MAX_FRAME = 1 << 20
-"""Bytes of a request; a longer program is refused."""
+"""Most bytes of a request; longer programs are refused."""
 MAX_REPLY = 1 << 22
-"""Bytes of a result: `Limits.result_bytes` of the largest limits that a config allows."""
+"""Most bytes of a result: `Limits.result_bytes` for the largest limits that a config allows."""
 
 
 class BrokenFrameError(ValueError):
-    """Bytes that are no frame of this protocol."""
+    """Bytes that are not a frame of this protocol."""
 
 
 def pack(value: Any, most: int = MAX_FRAME) -> bytes:
@@ -27,7 +27,7 @@ def pack(value: Any, most: int = MAX_FRAME) -> bytes:
 
 
 def content_length(head: bytes, most: int = MAX_FRAME) -> int:
-    """Bytes that follow a frame's first four. Raises `BrokenFrameError` when they are more than `most`."""
+    """Number of bytes after a frame's first four. Raises `BrokenFrameError` if it exceeds `most`."""
     (length,) = LENGTH.unpack(head)
     if length > most:
         raise BrokenFrameError(f"a message announces {length} bytes; at most {most} are allowed")

@@ -1,6 +1,6 @@
-"""The process of one dialogue: runs its blocks one after another in one namespace, as a notebook would.
+"""The process of one dialogue: runs its blocks one after another in one namespace, like a notebook.
 
-What it sends is written by the program as much as by this file, since both are one process; the server believes none of it.
+The program can write to its output just as this file can, since both are one process; the server trusts none of it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any, NoReturn
 from .wire import LENGTH, MAX_REPLY, pack, unpack
 
 CONTROL = 3
-"""File descriptor that blocks come from and replies go to."""
+"""File descriptor for incoming blocks and outgoing replies."""
 PROGRAM = "<program>"
 
 
 def serve(value_characters: int) -> NoReturn:
     """Answer blocks until the server closes the connection."""
-    # `site`, which is not imported here, is what gives a program the two.
+    # `site`, which is not imported here, normally provides these two.
     leave = {name: Quitter(name, "Ctrl-D (i.e. EOF)") for name in ("exit", "quit")}
     namespace: dict[str, Any] = {"__name__": "__main__", **leave}
     sys.set_int_max_str_digits(0)  # time and output are limited anyway
@@ -37,8 +37,8 @@ def serve(value_characters: int) -> NoReturn:
 
 
 def run_block(program: str, namespace: dict[str, Any]) -> tuple[str | None, str | None]:
-    """`repr` of the last statement's value if it is an expression that has one, and what was raised, if anything."""
-    # Line by line: what a program printed before it was killed has gone out.
+    """`repr` of the last statement's value, if it is an expression that has one, and the exception, if any."""
+    # Line by line, so that output printed before a kill has been sent.
     output = io.BufferedWriter(io.FileIO(1, "w", closefd=False))
     sys.stdout = stream = io.TextIOWrapper(output, encoding="utf-8", errors="backslashreplace", line_buffering=True)
     try:

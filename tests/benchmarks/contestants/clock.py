@@ -1,4 +1,4 @@
-"""What every contestant measures, with nothing but the standard library: it runs in the peers' environments too."""
+"""Measurement code of every contestant. It uses only the standard library, because it also runs in the other systems' environments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def measured(result: dict) -> Iterator[None]:
-    """Time what runs inside and print `result` with the figures as the last line of standard output.
+    """Time the block and print `result` with the metrics as the last line of standard output.
 
     `seconds` is wall time, `cpu_seconds` the processor time of this process and of its children that have ended.
     """
@@ -32,7 +32,7 @@ def read_lines(path: str) -> list[dict]:
 
 
 def write_texts(path: str | None, urls: list[str], texts: list[str]) -> None:
-    """Write what was extracted, when somebody wants to read it."""
+    """Write the extracted texts to a file, if one is given."""
     if path is None:
         return
     with open(path, "w", encoding="utf-8") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
 
@@ -25,11 +26,15 @@ OPENWEBMATH = {
 def extractor(name: str) -> Callable[[str], str | None]:
     """The function from HTML to text of one contestant."""
     if name == "mathquarry":
-        from data.extract.html import extract
+        from mathquarry.data.extract.html import extract
 
         return lambda html: extract(html).text
+    if name == "mathquarry-earlier":
+        # At that revision the folders were packages of their own.
+        earlier = importlib.import_module("data.extract.html")
+        return lambda html: earlier.extract(html).text
     if name == "mathquarry-limited":
-        from data.extract.limited import ExtractionStopped, Extractor
+        from mathquarry.data.extract.limited import ExtractionStopped, Extractor
 
         limited = Extractor(30.0, 2 << 30)
         limited.extract("<p>warm</p>")
@@ -62,7 +67,7 @@ def extractor(name: str) -> Callable[[str], str | None]:
 
 
 def main(name: str, pages_path: str, texts_path: str | None = None) -> None:
-    """Extract all pages; one on which the extractor raises counts as failed and gives no text."""
+    """Extract all pages; a page on which the extractor raises counts as failed and gives no text."""
     pages = read_lines(pages_path)
     extract = extractor(name)
     texts: list[str] = []

@@ -1,4 +1,4 @@
-"""One whole mining run in this process: `mine.py crawl problems out`. Reads config.json beside the crawl."""
+"""Run mining once in this process: `mine.py crawl problems out`. Reads config.json beside the crawl."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from pathlib import Path
 
 from clock import measured
 
-from data.config import MineConfig
-from data.mine.loop import mine
-from data.workspace import Workspace
+from mathquarry.data.mine.config import MineConfig
+from mathquarry.data.mine.loop import mine
+from mathquarry.data.store.workspace import Workspace
 
 
 def main(crawl: str, problems: str, out: str) -> None:
-    """Mine, and count what was written."""
+    """Mine, and count the written pages."""
     config = MineConfig.model_validate_json((Path(crawl).parent / "config.json").read_text())
-    space = Workspace.at(Path(out))
+    workspace = Workspace.at(Path(out))
     result: dict = {}
     with measured(result):
-        summary = mine(config, Path(crawl), Path(problems), space)
+        summary = mine(config, Path(crawl), Path(problems), workspace)
         result["collected"] = summary["pages"]
         result["items"] = summary["pages"] + sum(value for name, value in summary.items() if name.startswith("dropped_"))
         result["scratch_bytes"] = _size(Path(out))
-        result["captures_bytes"] = _size(space.scratch / "captures")
+        result["captures_bytes"] = _size(workspace.scratch / "captures")
 
 
 def _size(folder: Path) -> int:

@@ -19,9 +19,9 @@ _WORD = re.compile(r"[^\W\d_]+|\S")
 
 def mathquarry() -> tuple[Callable, Callable, Callable]:
     """(signature, agreement of two signatures, set of shingles)."""
-    from data.config import DedupConfig
-    from data.mine.dedup import minhash
-    from data.mine.hashing import gram_hashes, shingle_hashes
+    from mathquarry.data.mine.config import DedupConfig
+    from mathquarry.data.mine.pages.hashing import gram_hashes, shingle_hashes
+    from mathquarry.data.mine.pages.signatures import minhash
 
     config = DedupConfig(bands=BANDS, rows=ROWS, ngram=NGRAM)
 
@@ -48,7 +48,7 @@ def datasketch() -> tuple[Callable, Callable, Callable]:
 
 
 def _words(text: str) -> list[str]:
-    """The words that MathQuarry's shingles are made of."""
+    """The words of which MathQuarry's shingles consist."""
     return _WORD.findall(text.lower())
 
 
@@ -87,7 +87,7 @@ def datatrove() -> tuple[Callable, Callable, Callable]:
 
 
 def main(name: str, documents_path: str, pairs_path: str, errors_path: str | None = None) -> None:
-    """Sign all documents."""
+    """Compute the signatures of all documents."""
     texts = [record["text"] for record in read_lines(documents_path)]
     systems = {
         "mathquarry": mathquarry,

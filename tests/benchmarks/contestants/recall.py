@@ -1,4 +1,4 @@
-"""WARC -> pages a classifier keeps, by one system: `recall.py NAME crawl.warc.gz classifier.bin threshold`."""
+"""WARC -> pages that a classifier keeps, by one system: `recall.py NAME crawl.warc.gz classifier.bin threshold`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _BATCH = 256
 
 def mathquarry(warc: str, model: str, threshold: float) -> dict:
     """fastwarc -> decode -> plain text and language -> collapsed classifier; extraction in a process with limits, as mining does it."""
-    from data.crawl.warc import Page, read_pages
-    from data.extract.limited import ExtractionStopped, Extractor
-    from data.mine.classifier import Classifier
+    from mathquarry.data.crawl.warc import Page, read_pages
+    from mathquarry.data.extract.limited import ExtractionStopped, Extractor
+    from mathquarry.data.mine.classify.classifier import Classifier
 
     classifier = Classifier(Path(model))
     result = {"items": 0, "kept": 0}

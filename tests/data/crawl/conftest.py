@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from data.config import ClientConfig
-from data.crawl.client import PoliteClient
+from mathquarry.data.fetch.client import PoliteClient
+from mathquarry.data.fetch.config import ClientConfig
 from tests.data.crawl.http_server import FakeTime, FileServer, running_server
 
 MakeClient = Callable[..., PoliteClient]
@@ -27,7 +27,7 @@ def time_line() -> FakeTime:
 
 @pytest.fixture
 def make_client(tmp_path: Path, time_line: FakeTime) -> MakeClient:
-    """A client whose waits take no time."""
+    """A client that does not really wait."""
 
     def make(**settings: object) -> PoliteClient:
         config = ClientConfig.model_validate({"timeout_seconds": 5.0} | settings)

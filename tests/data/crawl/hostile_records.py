@@ -1,4 +1,4 @@
-"""WARC files as an enemy would write them, small on disk however large they claim to be."""
+"""WARC files as an attacker would write them: small on disk, whatever sizes they claim."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ HTTP = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n%s\r\n"
 
 
 def page(url: str, body: bytes = b"<html>hello</html>", *, length: object = None, headers: bytes = b"") -> bytes:
-    """A record, which says that it has `length` bytes."""
+    """A record with a stated length of `length` bytes."""
     block = HTTP % headers + body
     return header(url, len(block) if length is None else length) + block + b"\r\n\r\n"
 
 
 def text(url: str, block: bytes) -> bytes:
-    """A record as WET files have them."""
+    """A record in the form of WET files."""
     return header(url, len(block), "conversion", "text/plain") + block + b"\r\n\r\n"
 
 
 def packed_run(unit: bytes, count: int) -> bytes:
-    """A gzip member that begins as `unit` repeated to `count` bytes and is never ended, made without packing it all."""
+    """An unterminated gzip member that begins as `unit` repeated to `count` bytes, made without compressing all of it."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     block = unit * ((1 << 20) // len(unit))
     first = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -43,7 +43,7 @@ def packed_run(unit: bytes, count: int) -> bytes:
 
 
 def packed_record(head: bytes, unit: bytes, count: int) -> bytes:
-    """A gzip member of `head` and a run of `unit`, never ended."""
+    """An unterminated gzip member of `head` and repeated `unit`."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     start = packer.compress(head) + packer.flush(zlib.Z_FULL_FLUSH)
     block = unit * ((1 << 20) // len(unit))
@@ -56,7 +56,7 @@ def _gzip(*records: bytes) -> bytes:
 
 
 def _with_hole(path: Path, start: bytes, size: int, end: bytes) -> None:
-    """A record of `size` bytes, nearly all of them a hole in the file, and what follows it."""
+    """A record of `size` bytes, almost all of them a hole in the file, and the bytes after it."""
     with path.open("wb") as file:
         file.write(start)
         file.seek(size - len(HTTP % b"") + len(start))
@@ -153,4 +153,4 @@ EXPECTED: dict[str, list[str]] = {
         for form in ("plain", "gzip")
     },
 }
-"""What each file gives: pages, reasons, or an error that names the file."""
+"""The expected result of each file: pages, reasons, or an error that names the file."""

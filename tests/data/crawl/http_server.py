@@ -1,4 +1,4 @@
-"""A real HTTP server that serves files from memory, and misbehaves as it is told to."""
+"""A real HTTP server that serves files from memory, and misbehaves when told to."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
         return self.server.etags.get(self.path) or f'"{hashlib.md5(self.content or b"").hexdigest()}"'
 
     def asked(self) -> tuple[int, int] | None:
-        """Bounds of the range that the client asks for, when it may have it."""
+        """Bounds of the range that the client requests, if it may have it."""
         found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if found is None or self.headers.get("If-Range", self.etag) != self.etag:
             return None
@@ -89,7 +89,7 @@ def status(code: int, **headers: str) -> Misbehaviour:
 
 
 def reset_after(count: int) -> Misbehaviour:
-    """Send so many bytes of the body, then reset the connection."""
+    """Send this many bytes of the body, then reset the connection."""
 
     def reset(handler: Handler) -> None:
         handler.whole(stop=count)
@@ -101,12 +101,12 @@ def reset_after(count: int) -> Misbehaviour:
 
 
 def ends_after(count: int) -> Misbehaviour:
-    """Promise the whole body, send so many bytes, and close."""
+    """Promise the complete body, send this many bytes, and close."""
     return lambda handler: handler.whole(stop=count)
 
 
 def promises_more(extra: int) -> Misbehaviour:
-    """Send the whole body under a Content-Length that is too large."""
+    """Send the complete body under a Content-Length that is too large."""
     return lambda handler: handler.whole(length=len(handler.content or b"") + extra)
 
 
@@ -125,7 +125,7 @@ def lies_about_size(extra: int) -> Misbehaviour:
 
 
 def stalls_after(count: int) -> Misbehaviour:
-    """Send so many bytes, then nothing until the client goes away."""
+    """Send this many bytes, then nothing until the client disconnects."""
 
     def stall(handler: Handler) -> None:
         handler.whole(stop=count)
@@ -137,7 +137,7 @@ def stalls_after(count: int) -> Misbehaviour:
 
 
 def ignores_range(handler: Handler) -> None:
-    """Send the whole file whatever was asked for."""
+    """Send the complete file whatever the requested range."""
     handler.whole(ranges=False)
 
 
@@ -147,14 +147,14 @@ def names_no_version(handler: Handler) -> None:
 
 
 def another_etag(handler: Handler) -> None:
-    """Answer as if the file had just been replaced, without heeding If-Range."""
+    """Answer as if the file had just been replaced, and ignore If-Range."""
     handler.server.etags[handler.path] = f'"{len(handler.server.requests)}"'
     del handler.headers["If-Range"]
     handler.whole()
 
 
 class FileServer(ThreadingHTTPServer):
-    """`files` by path; `scripts` are the misbehaviours of the next requests; `requests` and `sent` are what happened."""
+    """`files` by path; `scripts` are the misbehaviours of the next requests; `requests` and `sent` record what happened."""
 
     daemon_threads = True
 
@@ -179,7 +179,7 @@ class FileServer(ThreadingHTTPServer):
             self.agents.add(handler.headers.get("User-Agent", ""))
 
     def handle_error(self, *_: object) -> None:
-        """Clients that go away are part of the tests."""
+        """Ignore clients that disconnect: they are part of the tests."""
 
 
 @contextmanager
@@ -196,7 +196,7 @@ def running_server() -> Iterator[FileServer]:
 
 
 class FakeTime:
-    """A clock that only sleeping moves."""
+    """A clock that only moves when somebody sleeps."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -211,7 +211,7 @@ class FakeTime:
 
 
 def changes_and_ends_after(count: int) -> Misbehaviour:
-    """A file that is replaced before every request, and is never sent whole."""
+    """A file that is replaced before every request, and is never sent completely."""
 
     def change(handler: Handler) -> None:
         handler.server.etags[handler.path] = f'"{len(handler.server.requests)}"'

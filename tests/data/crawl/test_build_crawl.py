@@ -3,17 +3,17 @@ from pathlib import Path
 
 import pytest
 
-from data.config import CrawlConfig, CrawlFiles
-from data.crawl.build import build_crawl
-from data.errors import MathQuarryError
-from data.files import file_digest
-from data.workspace import Workspace
+from mathquarry.data.crawl.build import build_crawl
+from mathquarry.data.crawl.config import CrawlConfig, CrawlFiles
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.files import file_digest
+from mathquarry.data.store.workspace import Workspace
 
 
 def files(tmp_path: Path, *warcs: str) -> list[dict]:
-    space = Workspace.at(tmp_path / "crawl")
-    summary = build_crawl(CrawlConfig(source=CrawlFiles(warcs=list(warcs))), tmp_path / "no-problems", space)
-    found = json.loads((space.out / "warcs.json").read_text())["files"]
+    workspace = Workspace.at(tmp_path / "crawl")
+    summary = build_crawl(CrawlConfig(source=CrawlFiles(warcs=list(warcs))), tmp_path / "no-problems", workspace)
+    found = json.loads((workspace.out / "warcs.json").read_text())["files"]
     assert summary == {"files": len(found), "bytes": sum(file["bytes"] for file in found)}
     return found
 

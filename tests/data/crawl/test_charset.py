@@ -1,6 +1,6 @@
 import pytest
 
-from data.crawl.charset import decode_text
+from mathquarry.data.crawl.charset import decode_text
 
 SENTENCES = {
     "de": "Größe der Fläche für x und jede weitere Lösung über dem Körper.",

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from data.config import ClientConfig
-from data.crawl.client import NotThere, PoliteClient, RangeIgnored, Remote, RemoteChanged, RemoteError
+from mathquarry.data.fetch.client import PoliteClient
+from mathquarry.data.fetch.config import ClientConfig
+from mathquarry.data.fetch.receiver import NotThere, RangeIgnored, Remote, RemoteChanged, RemoteError
 from tests.data.crawl.conftest import MakeClient
 from tests.data.crawl.http_server import (
     FakeTime,
@@ -169,7 +170,7 @@ def test_a_client_that_is_turned_away_for_good_stops_soon_and_says_what_may_be_w
 
 
 def test_a_larger_file_than_expected_is_refused_without_reading_it_all(server: FileServer, make_client: MakeClient) -> None:
-    with pytest.raises(RemoteError, match="larger than the 1,000 bytes"):
+    with pytest.raises(RemoteError, match="larger than the limit of 1,000 bytes"):
         make_client().read(f"{server.url}/a", 1000)
     assert server.sent["/a"] <= 1001
 

@@ -5,13 +5,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from data.config import CommonCrawl, CrawlConfig
-from data.crawl.build import build_crawl, outside_sources
-from data.crawl.client import NotThere, RemoteError
-from data.crawl.commoncrawl import choose, list_url, read_paths
-from data.errors import MathQuarryError
-from data.files import file_digest
-from data.workspace import Workspace
+from mathquarry.data.crawl.build import build_crawl, outside_sources
+from mathquarry.data.crawl.commoncrawl import choose, list_url, read_paths
+from mathquarry.data.crawl.config import CommonCrawl, CrawlConfig
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.fetch.receiver import NotThere, RemoteError
+from mathquarry.data.files import file_digest
+from mathquarry.data.store.workspace import Workspace
 from tests.data.crawl.conftest import MakeClient
 from tests.data.crawl.http_server import FileServer, Handler, ends_after, status, times
 
@@ -21,7 +21,7 @@ PATHS = [f"crawl-data/{CRAWL}/segments/1/warc/{CRAWL}-{number:05d}.warc.gz" for 
 
 
 def listed(*lines: str) -> bytes:
-    return gzip.compress("".join(f"{line}\n" for line in lines).encode())
+    return gzip.compress("".join(f"{line}\n" for line in lines).encode(), mtime=0)
 
 
 @pytest.fixture(autouse=True)
@@ -71,13 +71,13 @@ def test_a_list_from_a_server_that_sends_no_length_is_read(server: FileServer, m
     [
         (b"not gzip at all", "is damaged"),
         (listed(*PATHS)[:-20], "is damaged"),
-        (gzip.compress(b"\xff\xfe\xfd"), "is damaged"),
-        (listed(PATHS[0], "../../etc/passwd"), "line 2: '../../etc/passwd' is no relative path"),
-        (listed("/etc/passwd"), "no relative path"),
-        (listed("a/.hidden"), "no relative path"),
-        (listed("https://elsewhere.example/a"), "no relative path"),
-        (listed("a b"), "no relative path"),
-        (listed("a//b"), "no relative path"),
+        (gzip.compress(b"\xff\xfe\xfd", mtime=0), "is damaged"),
+        (listed(PATHS[0], "../../etc/passwd"), "line 2: '../../etc/passwd' is not a relative path"),
+        (listed("/etc/passwd"), "is not a relative path"),
+        (listed("a/.hidden"), "is not a relative path"),
+        (listed("https://elsewhere.example/a"), "is not a relative path"),
+        (listed("a b"), "is not a relative path"),
+        (listed("a//b"), "is not a relative path"),
         (listed(), "lists no files"),
         (listed("a", "b", "a"), "lists a file twice"),
         (b"", "lists no files|is damaged"),
@@ -91,7 +91,7 @@ def test_a_damaged_or_hostile_list_is_named(content: bytes, message: str, server
 
 
 def test_a_list_that_is_a_gzip_bomb_is_refused(server: FileServer, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data.crawl.commoncrawl._LARGEST_UNPACKED", 1 << 20)
+    monkeypatch.setattr("mathquarry.data.crawl.commoncrawl._LARGEST_UNPACKED", 1 << 20)
     server.files[LIST] = gzip.compress(b"a" * (2 << 20))
     with pytest.raises(MathQuarryError, match="unpacks to more than 1 MiB"):
         read_paths(make_client(), f"{server.url}{LIST}")
@@ -120,41 +120,41 @@ def test_an_impossible_choice_is_named(settings: dict[str, int], server: FileSer
 
 
 def test_a_crawl_artifact_holds_the_chosen_files_under_their_common_crawl_paths(server: FileServer, tmp_path: Path) -> None:
-    space = Workspace.at(tmp_path)
+    workspace = Workspace.at(tmp_path)
     config = CrawlConfig(source=source(server, sample=4), seed=3)
-    summary = build_crawl(config, tmp_path / "no-problems", space)
+    summary = build_crawl(config, tmp_path / "no-problems", workspace)
     chosen = choose(PATHS, source(server, sample=4), 3)
-    listing = json.loads((space.out / "warcs.json").read_text())
+    listing = json.loads((workspace.out / "warcs.json").read_text())
     assert listing["list"] == {"url": f"{server.url}{LIST}", "sha256": outside_sources(config)[0].sha256, "files": 20}
     assert listing["files"] == [
-        {"path": path, "sha256": file_digest(space.out / path), "bytes": len(server.files[f"/{path}"])} for path in chosen
+        {"path": path, "sha256": file_digest(workspace.out / path), "bytes": len(server.files[f"/{path}"])} for path in chosen
     ]
-    assert [(space.out / path).read_bytes() for path in chosen] == [server.files[f"/{path}"] for path in chosen]
+    assert [(workspace.out / path).read_bytes() for path in chosen] == [server.files[f"/{path}"] for path in chosen]
     assert summary == {"files": 4, "bytes": sum(file["bytes"] for file in listing["files"])}
 
 
 def test_wet_files_have_their_own_list(server: FileServer, tmp_path: Path) -> None:
-    space = Workspace.at(tmp_path)
-    build_crawl(CrawlConfig(source=source(server, files="wet")), tmp_path, space)
-    assert (space.out / "crawl-data" / "a.wet.gz").read_bytes() == b"wet"
+    workspace = Workspace.at(tmp_path)
+    build_crawl(CrawlConfig(source=source(server, files="wet")), tmp_path, workspace)
+    assert (workspace.out / "crawl-data" / "a.wet.gz").read_bytes() == b"wet"
 
 
 def test_files_that_are_streamed_are_listed_by_url_and_not_fetched(server: FileServer, tmp_path: Path) -> None:
-    space = Workspace.at(tmp_path)
-    build_crawl(CrawlConfig(source=source(server, fetch="stream", end=2)), tmp_path, space)
-    listing = json.loads((space.out / "warcs.json").read_text())
+    workspace = Workspace.at(tmp_path)
+    build_crawl(CrawlConfig(source=source(server, fetch="stream", end=2)), tmp_path, workspace)
+    listing = json.loads((workspace.out / "warcs.json").read_text())
     assert listing["files"] == [{"name": path, "path": f"{server.url}/{path}", "sha256": "", "bytes": 0} for path in PATHS[:2]]
     assert {path for _, path, _ in server.requests} == {LIST}
 
 
 def test_a_file_that_cannot_be_had_costs_nothing_of_the_others_when_run_again(server: FileServer, tmp_path: Path) -> None:
-    space = Workspace.at(tmp_path)
+    workspace = Workspace.at(tmp_path)
     config = CrawlConfig(source=source(server, client={"connections": 1, "attempts": 2, "first_wait_seconds": 0.01}, end=4))
     server.scripts[f"/{PATHS[2]}"] = [ends_after(70_000), *times(2, status(503))]
     with pytest.raises(RemoteError, match=PATHS[2]):
-        build_crawl(config, tmp_path, space)
-    assert not (space.out / "warcs.json").exists()
-    build_crawl(config, tmp_path, space)
+        build_crawl(config, tmp_path, workspace)
+    assert not (workspace.out / "warcs.json").exists()
+    build_crawl(config, tmp_path, workspace)
     assert {server.sent[f"/{path}"] for path in PATHS[:4]} == {len(server.files[f"/{PATHS[0]}"])}
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from data.crawl import download as module
-from data.crawl.client import RemoteError
-from data.crawl.download import download
-from data.errors import MathQuarryError
+import mathquarry
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.fetch.download import download
+from mathquarry.data.fetch.receiver import RemoteError
 from tests.data.crawl.conftest import MakeClient
 from tests.data.crawl.http_server import (
     FileServer,
@@ -92,16 +92,16 @@ def test_a_file_over_the_limit_is_refused_whether_or_not_the_server_says_its_siz
         while True:
             handler.send(bytes(1 << 20))
 
-    with pytest.raises(RemoteError, match="3,000,000 bytes, more than the 1,000,000"):
+    with pytest.raises(RemoteError, match="3,000,000 bytes, more than the limit of 1,000,000"):
         download(make_client(), f"{server.url}/a.warc.gz", target, 1_000_000)
     server.scripts["/a.warc.gz"] = [endless]
-    with pytest.raises(RemoteError, match="more than the 10,000,000 bytes"):
+    with pytest.raises(RemoteError, match="more than the limit of 10,000,000 bytes"):
         download(make_client(), f"{server.url}/a.warc.gz", target, LIMIT)
     assert not target.exists()
     assert (target.parent / "a.warc.gz.part").stat().st_size <= LIMIT
 
 
-def test_a_full_disk_is_said(server: FileServer, make_client: MakeClient, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(server: FileServer, make_client: MakeClient, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a.part").symlink_to("/dev/full")
     with pytest.raises(MathQuarryError, match="No space left on device"):
@@ -111,9 +111,9 @@ def test_a_full_disk_is_said(server: FileServer, make_client: MakeClient, tmp_pa
 RUN = """
 import sys
 from pathlib import Path
-from data.config import ClientConfig
-from data.crawl.client import PoliteClient
-from data.crawl.download import download
+from mathquarry.data.fetch.config import ClientConfig
+from mathquarry.data.fetch.client import PoliteClient
+from mathquarry.data.fetch.download import download
 
 folder = Path(sys.argv[2])
 download(PoliteClient(ClientConfig(), slots=folder / "slots"), sys.argv[1], folder / "a.warc.gz", 10_000_000)
@@ -123,7 +123,7 @@ download(PoliteClient(ClientConfig(), slots=folder / "slots"), sys.argv[1], fold
 def test_a_download_that_is_killed_goes_on_without_fetching_again_what_it_had(server: FileServer, tmp_path: Path) -> None:
     server.scripts["/a.warc.gz"] = [stalls_after(2_000_000)]
     command = [sys.executable, "-c", RUN, f"{server.url}/a.warc.gz", str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": str(Path(module.__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(mathquarry.__file__).parents[1])}
     process = subprocess.Popen(command, env=environment)
     partial = tmp_path / "a.warc.gz.part"
     while not partial.exists() or partial.stat().st_size < 1_000_000:

@@ -1,4 +1,4 @@
-"""WARC files that no honest crawler wrote: each is read or refused with a reason, in memory that does not grow."""
+"""WARC files that no honest crawler writes: each is read, or refused with a reason, in bounded memory."""
 
 import json
 import os
@@ -10,20 +10,20 @@ from typing import Any
 
 import pytest
 
-from data.crawl import warc
-from data.crawl.remote import BLOCK_BYTES
-from data.crawl.warc import Dropped, Page, read_pages
-from data.extract.html import extract
+import mathquarry
+from mathquarry.data.crawl.warc import Dropped, Page, read_pages
+from mathquarry.data.extract.html import extract
+from mathquarry.data.fetch.remote import BLOCK_BYTES
 from tests.data.crawl.hostile_records import EXPECTED, GIB, HTTP, WRITERS, A, header
 from tests.data.crawl.http_server import FileServer, Handler
 
 LIMIT = 5_000_000
 BOUND = 25 * LIMIT + (16 << 20)
-"""Memory that reading takes at most, whatever the files hold (docs/mining.md)."""
+"""Most memory that reading takes, whatever the content of the files (docs/mining.md)."""
 
 READ_ALL = """
 import json, resource, sys
-from data.crawl.warc import Dropped, read_pages
+from mathquarry.data.crawl.warc import Dropped, read_pages
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
@@ -39,14 +39,14 @@ print(json.dumps({"found": found, "grown": peak() - before}))
 
 @pytest.fixture(scope="module")
 def reading(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What one process makes of all files, and how much its memory grew."""
+    """The results of one process for all files, and how much its memory grew."""
     folder = tmp_path_factory.mktemp("hostile")
     ordinary = folder / "ordinary"
     ordinary.write_bytes(A)
     for name, write in WRITERS.items():
         write(folder / name)
     command = [sys.executable, "-c", READ_ALL, str(LIMIT), str(ordinary), *(str(folder / name) for name in WRITERS)]
-    environment = os.environ | {"PYTHONPATH": str(Path(warc.__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(mathquarry.__file__).parents[1])}
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     for name in WRITERS:
         (folder / name).unlink()
@@ -66,7 +66,7 @@ def test_memory_stays_within_the_stated_bound(reading: dict[str, Any]) -> None:
 
 
 class Endless:
-    """A file of 50 GB that is made as it is asked for."""
+    """A file of 50 GB that is generated while it is read."""
 
     def __init__(self, start: bytes, size: int) -> None:
         self.start, self.size = start, size

@@ -1,4 +1,4 @@
-"""The mini-web is the answer key of the mining tests, so its own claims are checked against what a reader of its WARC files sees."""
+"""The mini-web is the answer key of the mining tests, so its claims are checked against its WARC files."""
 
 import json
 from collections import Counter, defaultdict
@@ -8,20 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.config import CrawlConfig, DecontaminationConfig, DedupConfig, GeneratedCrawl, GeneratedProblems, ProblemsConfig
-from data.crawl.build import build_crawl
-from data.crawl.miniweb import make_captures, respell
-from data.crawl.miniweb_html import ENCODERS
-from data.crawl.warc import Page, read_pages
-from data.errors import MathQuarryError
-from data.extract.html import Extracted, extract
-from data.mine.benchmarks import BenchmarkIndex, benchmark_texts
-from data.mine.dedup import minhash
-from data.mine.hashing import gram_hashes, shingle_hashes, words
-from data.mine.urls import parse_address
-from data.problems.build import build_problems
-from data.problems.problem import Problem, read_problems
-from data.workspace import Workspace
+from mathquarry.data.crawl.build import build_crawl
+from mathquarry.data.crawl.config import CrawlConfig, GeneratedCrawl
+from mathquarry.data.crawl.miniweb import make_captures, respell
+from mathquarry.data.crawl.miniweb_html import ENCODERS
+from mathquarry.data.crawl.urls import parse_address
+from mathquarry.data.crawl.warc import Page, read_pages
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.extract.html import Extracted, extract
+from mathquarry.data.mine.config import DecontaminationConfig, DedupConfig
+from mathquarry.data.mine.library.benchmarks import BenchmarkIndex, benchmark_texts
+from mathquarry.data.mine.pages.hashing import gram_hashes, shingle_hashes, words
+from mathquarry.data.mine.pages.signatures import minhash
+from mathquarry.data.problems.build import build_problems
+from mathquarry.data.problems.config import GeneratedProblems, ProblemsConfig
+from mathquarry.data.problems.problem import Problem, read_problems
+from mathquarry.data.store.workspace import Workspace
 
 WEB = GeneratedCrawl(pages=900, domains=24, warc_files=3, near_duplicates=45, url_duplicates=18, contaminated=25)
 

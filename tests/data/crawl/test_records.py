@@ -10,16 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.config import CommonCrawlRecords, CrawlConfig
-from data.crawl import records
-from data.crawl.build import build_crawl, outside_sources
-from data.crawl.client import RangeIgnored, RemoteError
-from data.crawl.commoncrawl import list_url
-from data.crawl.records import Place, Refused, fetch_records, spans, verify
-from data.crawl.warc import Page, read_pages
-from data.crawl.warc_writer import WarcWriter
-from data.errors import MathQuarryError
-from data.workspace import Progress, Workspace
+from mathquarry.data.crawl import records
+from mathquarry.data.crawl.build import build_crawl, outside_sources
+from mathquarry.data.crawl.commoncrawl import list_url
+from mathquarry.data.crawl.config import CommonCrawlRecords, CrawlConfig
+from mathquarry.data.crawl.records import Place, Refused, fetch_records, spans, verify
+from mathquarry.data.crawl.warc import Page, read_pages
+from mathquarry.data.crawl.warc_writer import WarcWriter
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.fetch.receiver import RangeIgnored, RemoteError
+from mathquarry.data.store.workspace import Progress, Workspace
 from tests.data.crawl.conftest import MakeClient
 from tests.data.crawl.http_server import FileServer, ends_after, ignores_range, status, times
 from tests.data.mine.test_mine_index import row
@@ -36,7 +36,7 @@ URLS = [url for pages in PAGES.values() for url in pages]
 
 
 def write_file(name: str) -> tuple[bytes, list[dict[str, object]]]:
-    """A WARC file, and its rows of the index."""
+    """A WARC file and its rows of the index."""
     buffer, rows = io.BytesIO(), []
     writer = WarcWriter(buffer, name, DATE)
     for url, body in PAGES[name].items():
@@ -165,13 +165,13 @@ def test_bad_connections_change_nothing_and_whole_files_are_not_fetched(
     assert set(pages_of(parts)) == set(URLS)
     assert not refused
     server.scripts[second] = [ignores_range]
-    with pytest.raises(RangeIgnored, match="sends whole files only"):
+    with pytest.raises(RangeIgnored, match="sends only whole files"):
         fetch_records(make_client(), server.url, table, tmp_path / "again", Progress())
 
 
 @pytest.fixture
 def source(server: FileServer, rows: list[dict[str, object]], tmp_path: Path) -> CommonCrawlRecords:
-    """A snapshot with its index on the server, annotations, and a corpus that has one of the pages."""
+    """A snapshot with its index on the server, annotations, and a corpus that contains one of the pages."""
     index = f"cc-index/table/cc-main/warc/crawl={CRAWL}/subset=warc/part-00000.gz.parquet"
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "index.parquet")
     server.files[f"/{index}"] = (tmp_path / "index.parquet").read_bytes()
@@ -187,13 +187,13 @@ def source(server: FileServer, rows: list[dict[str, object]], tmp_path: Path) ->
 def test_a_crawl_artifact_holds_the_uncollected_pages_under_accepted_paths(
     source: CommonCrawlRecords, server: FileServer, tmp_path: Path
 ) -> None:
-    space = Workspace.at(tmp_path / "crawl")
-    summary = build_crawl(CrawlConfig(source=source), tmp_path, space)
-    listing = json.loads((space.out / "warcs.json").read_text())
+    workspace = Workspace.at(tmp_path / "crawl")
+    summary = build_crawl(CrawlConfig(source=source), tmp_path, workspace)
+    listing = json.loads((workspace.out / "warcs.json").read_text())
     assert [file["path"] for file in listing["files"]] == ["records/part-000000.warc.gz"]
     assert listing["list"]["url"] == list_url(server.url, CRAWL, "cc-index-table")
-    assert set(pages_of([space.out / file["path"] for file in listing["files"]])) == set(URLS[1:])
-    assert pq.read_table(space.out / "wanted.parquet")["url"].to_pylist() == URLS[1:]
+    assert set(pages_of([workspace.out / file["path"] for file in listing["files"]])) == set(URLS[1:])
+    assert pq.read_table(workspace.out / "wanted.parquet")["url"].to_pylist() == URLS[1:]
     assert summary == {"files": 1, "bytes": listing["files"][0]["bytes"], "wanted": 23, "refused": 0}
 
 
@@ -211,5 +211,5 @@ def test_what_decides_the_pages_is_the_artifacts_identity(source: CommonCrawlRec
 
 def test_nothing_left_to_fetch_says_so(source: CommonCrawlRecords, tmp_path: Path) -> None:
     (tmp_path / "annotations.toml").write_text('[[path]]\nhost = "nowhere.example"\nverdict = "accept"\n')
-    with pytest.raises(MathQuarryError, match="no page under the paths that .*annotations.toml accepts"):
+    with pytest.raises(MathQuarryError, match="no new page under the paths that .*annotations.toml accepts"):
         build_crawl(CrawlConfig(source=source), tmp_path, Workspace.at(tmp_path / "crawl"))

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from data.config import ClientConfig
-from data.crawl import remote
-from data.crawl.client import RemoteChanged, RemoteError, client_for
-from data.crawl.remote import PoliteFileSystem, open_binary, version_digest
-from data.crawl.warc import Page, read_pages
-from data.files import file_digest
-from data.sources import identify
+from mathquarry.data.crawl.warc import Page, read_pages
+from mathquarry.data.fetch import remote
+from mathquarry.data.fetch.client import client_for
+from mathquarry.data.fetch.config import ClientConfig
+from mathquarry.data.fetch.receiver import RemoteChanged, RemoteError
+from mathquarry.data.fetch.remote import PoliteFileSystem, open_binary, version_digest
+from mathquarry.data.files import file_digest
+from mathquarry.data.store.sources import identify
 from tests.data.crawl.conftest import MakeClient
 from tests.data.crawl.hostile_records import page
 from tests.data.crawl.http_server import FileServer, another_etag, ends_after, ignores_range, names_no_version, status, times
@@ -89,7 +90,7 @@ def test_a_server_without_ranges_or_sizes_is_an_error_that_says_so(server: FileS
     server.scripts["/a"] = times(50, ignores_range)
     with files.open(f"{server.url}/a") as file:
         file.read(10)
-        with pytest.raises(RemoteError, match="sends whole files only"):
+        with pytest.raises(RemoteError, match="sends only whole files"):
             file.read()
     server.scripts["/b"] = [unsized]
     with pytest.raises(RemoteError, match="does not say how large"):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from data.crawl.warc import Dropped, Page, read_pages
-from data.errors import MathQuarryError
+from mathquarry.data.crawl.warc import Dropped, Page, read_pages
+from mathquarry.data.errors import MathQuarryError
 
 LIMIT = 100_000
 
@@ -87,11 +87,11 @@ BODY = b"<html>" + b"packed " * 50 + b"</html>"
 @pytest.mark.parametrize(
     ("headers", "body"),
     [
-        ("Content-Encoding: gzip\r\n", gzip.compress(BODY)),
+        ("Content-Encoding: gzip\r\n", gzip.compress(BODY, mtime=0)),
         ("Content-Encoding: deflate\r\n", zlib.compress(BODY)),
         ("Content-Encoding: deflate\r\n", raw_deflate(BODY)),
         ("Transfer-Encoding: chunked\r\n", b"6\r\n" + BODY[:6] + b"\r\n%x;a=b\r\n" % (len(BODY) - 6) + BODY[6:] + b"\r\n0\r\n\r\n"),
-        ("Transfer-Encoding: chunked\r\nContent-Encoding: gzip\r\n", gzip.compress(BODY)),
+        ("Transfer-Encoding: chunked\r\nContent-Encoding: gzip\r\n", gzip.compress(BODY, mtime=0)),
         ("Transfer-Encoding: chunked\r\n", BODY),
         ("Content-Encoding: gzip\r\n", BODY),
         ("Content-Encoding: br\r\n", BODY),
@@ -147,7 +147,7 @@ def test_an_unknown_protocol_is_named() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"hello\n" * 500, gzip.compress(b"hello\n" * 500), b"\x1f\x8b" + b"\x07" * 500, b"\0" * 500, b"WARC/1.0\r\n\r\n", b"<html>"],
+    [b"", b"hello\n" * 500, gzip.compress(b"hello\n" * 99, mtime=0), b"\x1f\x8b" + b"\7" * 500, bytes(500), b"WARC/1.0\r\n\r\n", b"<html>"],
     ids=["empty", "text", "gzipped-text", "broken-gzip", "zeros", "bare-header", "html"],
 )
 def test_a_file_without_any_record_is_dropped_by_name(zipped: Path, data: bytes) -> None:
@@ -257,3 +257,50 @@ def test_several_gzip_members_and_a_gzipped_transfer_are_unpacked(plain: Path) -
     data = record("http://h.example/members", members, "Content-Encoding: gzip\r\n")
     data += record("http://h.example/transfer", chunked, "Transfer-Encoding: gzip, chunked\r\n")
     assert [page.html for page in read(plain, data) if isinstance(page, Page)] == ["<html>one two</html>"] * 2
+
+
+LINES = ["HTTP/1.1 200 OK", "Content-Type: text/html; charset=utf-8", "X: y"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["\n".join(LINES) + "\n\n", "\r\n".join(LINES) + "\n\n", "\n".join(LINES) + "\r\n\n", "\n".join(LINES) + "\n\r\n"],
+    ids=["lf", "lf-at-the-end", "crlf-at-the-end", "lf-then-crlf"],
+)
+@pytest.mark.parametrize("coding", ["", "Content-Encoding: gzip\n"], ids=["plain", "called-gzip"])
+def test_http_headers_may_end_in_lf_only(plain: Path, header: str, coding: str) -> None:
+    http = header.replace("X: y", coding + "X: y").encode()
+    bodies = [b"<html>x < y</html>", b"Bare text, then <b>a tag</b>"]
+    block = [warc_record("response", "http://h.example/", "application/http; msgtype=response", http + body) for body in bodies]
+    found = read(plain, b"".join(block))
+    assert [page.html for page in found if isinstance(page, Page)] == [body.decode() for body in bodies]
+
+
+def identified(content_type: str, identified: str, body: bytes = b"<html>hello</html>") -> bytes:
+    whole = record("http://h.example/", body, content_type=content_type)
+    return whole.replace(b"WARC-Date:", b"WARC-Identified-Payload-Type: " + identified.encode() + b"\r\nWARC-Date:")
+
+
+@pytest.mark.parametrize("stated", ["application/octet-stream", "*/*", "text/plain", "", "application/x-httpd-php", "unknown"])
+def test_a_payload_that_the_crawler_identified_as_html_is_a_page(plain: Path, stated: str) -> None:
+    for name in ("text/html", "application/xhtml+xml", "Text/HTML; charset=utf-8"):
+        (page,) = read(plain, identified(stated, name))
+        assert isinstance(page, Page)
+        assert page.content_type in ("text/html", "application/xhtml+xml")
+
+
+@pytest.mark.parametrize(
+    "stated", ['"text/html"', "text/html, text/html", "text/html charset=utf-8", "TEXT/HTML;", " text/html", "'text/html'; charset=utf-8"]
+)
+def test_an_html_type_that_is_written_untidily_is_one(plain: Path, stated: str) -> None:
+    (page,) = read(plain, record("http://h.example/", content_type=stated))
+    assert isinstance(page, Page)
+
+
+def test_other_types_stay_out(plain: Path) -> None:
+    for stated, name in [("image/png", "image/png"), ("application/pdf", ""), ("application/json", "text/plain"), ("text/htmlx", "")]:
+        (found,) = read(plain, identified(stated, name))
+        assert isinstance(found, Dropped)
+        assert found.reason == "not-html", (stated, name)
+    (found,) = read(plain, identified("*/*", "", b"bare text"))
+    assert isinstance(found, Dropped)

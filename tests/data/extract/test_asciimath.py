@@ -1,6 +1,6 @@
 import pytest
 
-from data.extract.asciimath import to_tex
+from mathquarry.data.extract.asciimath import to_tex
 
 
 @pytest.mark.parametrize(

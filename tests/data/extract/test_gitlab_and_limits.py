@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from data.extract.html import extract
+from mathquarry.data.extract.html import extract
 
 LONG = "<p>" + "A paragraph that is long enough to make this the main content of its page. " * 6 + "</p>"
 

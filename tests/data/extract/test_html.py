@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from data.crawl.warc import Page, read_pages
-from data.extract.html import extract
+from mathquarry.data.crawl.warc import Page, read_pages
+from mathquarry.data.extract.html import extract
 
 MATHML = "<mrow><mi>x</mi><mo>+</mo><mn>1</mn></mrow>"
 ANNOTATED = f'<semantics>{MATHML}<annotation encoding="application/x-tex">x+1</annotation></semantics>'
@@ -24,7 +24,7 @@ def page(content: str) -> str:
 
 
 def middle(content: str) -> str:
-    """What extraction makes of the content, between the words around it."""
+    """The extracted text of the content, between the words around it."""
     text = " ".join(extract(page(content)).text.split())
     assert text.startswith("Sums We look at "), text
     assert text.endswith(" here."), text
@@ -106,11 +106,11 @@ def test_a_displayed_formula_appears_once_whatever_its_encoding(encoding: str) -
 
 
 RENDERINGS = json.loads(gzip.decompress((Path(__file__).parent / "renderings.json.gz").read_bytes()))
-"""What KaTeX 0.19.1, Temml 0.13.5 and MathJax 3.2.2 write for some formulas; made by renderings.js."""
+"""Output of KaTeX 0.19.1, Temml 0.13.5 and MathJax 3.2.2 for some formulas; made by renderings.js."""
 
 
 def spelled_alike(tex: str) -> str:
-    """Without what TeX does not need: spaces, and `\\left` and `\\right`."""
+    """The text without parts that TeX does not need: spaces, and `\\left` and `\\right`."""
     return re.sub(r"\s|\\,|\\left|\\right|\$", "", tex)
 
 

@@ -1,17 +1,17 @@
-"""A picture is read as a formula when its text or its address proves it, on any host, and is left out otherwise."""
+"""An image is read as a formula if its text or its address proves it, on any host; otherwise it is left out."""
 
 from __future__ import annotations
 
 import pytest
 
-from data.extract.html import extract
+from mathquarry.data.extract.html import extract
 
 LONG = "<p>" + "A paragraph that is long enough to make this the main content of its page. " * 6 + "</p>"
 STATED = LONG.removeprefix("<p>").removesuffix("</p>").strip()
 
 
 def read(image: str) -> str:
-    """What stands where the picture stood in a sentence."""
+    """The extracted text in place of the image in a sentence."""
     found = extract(f"<!DOCTYPE html><html><body><article>{LONG}<p>Then {image} holds.</p>{LONG}</article></body></html>")
     text = " ".join(found.text.replace(STATED, " ").split())
     assert text.startswith("Then "), text

@@ -1,6 +1,6 @@
 import pytest
 
-from data.extract.language import UNKNOWN, detect_language
+from mathquarry.data.extract.language import UNKNOWN, detect_language
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Pages at the limits of time and memory: each costs its own text and nothing else."""
+"""A page at the limits of time and memory loses its own text and nothing else."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from data.errors import MathQuarryError
-from data.extract.html import extract
-from data.extract.limited import ExtractionStopped, Extractor
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.extract.html import extract
+from mathquarry.data.extract.limited import ExtractionStopped, Extractor
 
 PAGE = "<html><body><main><p>Let $x$ be a number, and y another one.</p></main></body></html>"
 GIB = 2**30

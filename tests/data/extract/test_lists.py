@@ -1,11 +1,11 @@
-"""Items have bullets, numbers stay numbers, and what follows a list has neither."""
+"""List items have bullets, numbers stay numbers, and text after a list has neither."""
 
 from __future__ import annotations
 
 import pytest
 
-from data.extract.html import extract
-from data.extract.lists import BULLET
+from mathquarry.data.extract.html import extract
+from mathquarry.data.extract.lists import BULLET, with_bullets
 
 LONG = "A paragraph that is long enough to make this the main content of its page. " * 6
 
@@ -36,3 +36,18 @@ def test_bullets_stand_before_items_only(fragment: str, lines: list[str]) -> Non
 def test_the_text_after_a_list_is_not_indented() -> None:
     found = extract(f"<html><body><article><p>{LONG}</p><ul><li>one</li></ul><p>{LONG}</p></article></body></html>").text
     assert found.endswith(f"\n\n{LONG.strip()}")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("1. {}one\n2. {}two", "• one\n• two"),
+        ("{}one{} two", "• one• two"),
+        ("10. {}\n  1. {}inner", "• inner"),
+        ("in 1999. {}one", "in • one"),
+        ("1234567. {}one", "1234567. • one"),
+        ("a 3.{}one 4. two", "a • one 4. two"),
+    ],
+)
+def test_a_bullet_takes_the_place_of_the_number_before_it(text: str, shown: str) -> None:
+    assert with_bullets(text.replace("{}", 2 * BULLET)) == shown

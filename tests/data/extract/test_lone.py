@@ -1,4 +1,4 @@
-"""A character that stands alone between two tags is kept, whatever the tags and however it is written."""
+"""A single character between two tags is kept, whatever the tags and however it is written."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import html
 import pytest
 from hypothesis import given, strategies
 
-from data.extract.html import extract
-from data.extract.lone import MARK
-from data.extract.plain import extract_plain
+from mathquarry.data.extract.html import extract
+from mathquarry.data.extract.lone import MARK
+from mathquarry.data.extract.plain import extract_plain
 
 LONG = "<p>" + "A paragraph that is long enough to make this the main content of its page. " * 6 + "</p>"
 STATED = LONG.removeprefix("<p>").removesuffix("</p>").strip()
@@ -20,7 +20,7 @@ def page(fragment: str) -> str:
 
 
 def between(text: str) -> str:
-    """What was extracted of the fragment, its white space folded."""
+    """The extracted text of the fragment, with its white space collapsed."""
     return " ".join(text.replace(STATED, " ").split())
 
 

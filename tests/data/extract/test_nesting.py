@@ -1,12 +1,12 @@
-"""Only real nesting is too deep, and where a page is, no script or style enters its text."""
+"""Only real nesting counts as too deep, and no script or style of a deeply nested page enters its text."""
 
 from __future__ import annotations
 
 import pytest
 
-from data.extract.html import extract
-from data.extract.nesting import is_too_deep
-from data.extract.plain import extract_plain
+from mathquarry.data.extract.html import extract
+from mathquarry.data.extract.nesting import is_too_deep
+from mathquarry.data.extract.plain import extract_plain
 
 LONG = "<p>" + "A paragraph that is long enough to make this the main content of its page. " * 6 + "</p>"
 SCRIPT = "<script>var menu = 'hidden source';</script><style>.hidden { color: source }</style>"
@@ -32,7 +32,7 @@ def page(fragment: str) -> str:
 )
 def test_what_does_not_nest_leaves_a_pages_formulas(fragment: str) -> None:
     html = page(f'<p>Then \\(a=b\\) and <math alttext="q^2"><mi>q</mi></math>.</p>{fragment}')
-    assert not is_too_deep(html)
+    assert not is_too_deep(html.encode())
     found = extract(html)
     assert found.kinds["typed-paren"] == found.kinds["mathml-alttext"] == 1
     assert "source" not in found.text
@@ -42,7 +42,7 @@ def test_what_does_not_nest_leaves_a_pages_formulas(fragment: str) -> None:
 @pytest.mark.parametrize("opened", ["<div>", "<div/>", "<span class=a/>", "<b>", "<svg><g>", "<svg><div/>", "<x-a/>"])
 def test_real_nesting_is_found_however_it_is_written(opened: str) -> None:
     html = page(opened * 1000 + "deep")
-    assert is_too_deep(html)
+    assert is_too_deep(html.encode())
     for found in (extract(html), extract_plain(html)):
         assert "deep" in found.text
         assert "source" not in found.text
@@ -50,4 +50,4 @@ def test_real_nesting_is_found_however_it_is_written(opened: str) -> None:
 
 def test_a_page_of_beginnings_costs_no_more_than_its_length() -> None:
     for part in ("<script", "<!--", "<title>", "<a <b", "<svg/"):
-        is_too_deep(part * 50_000)
+        is_too_deep(part.encode() * 50_000)

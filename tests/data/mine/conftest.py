@@ -6,12 +6,16 @@ import gzip
 import json
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from data.config import ClassifierConfig, MineConfig, RecallConfig, SeedConfig, WorkersConfig
-from data.problems.problem import Problem, write_problems
+from mathquarry.data.mine.config import ClassifierConfig, MineConfig, RecallConfig, SeedConfig, WorkersConfig
+from mathquarry.data.mine.loop import mine
+from mathquarry.data.problems.problem import Problem, write_problems
+from mathquarry.data.store.workspace import Workspace
 
 MATH_WORDS = [
     "theorem",
@@ -105,21 +109,29 @@ def crawl_pages() -> list[tuple[str, str]]:
 WriteCrawl = Callable[[list[tuple[str, str]]], Path]
 
 
+def write_warcs(crawl: Path, pages: list[tuple[str, str]]) -> Path:
+    """Write pages to three WARC files of a crawl artifact."""
+    files = [crawl / "warc" / f"{number}.warc.gz" for number in range(3)]
+    files[0].parent.mkdir(parents=True)
+    for number, file in enumerate(files):
+        file.write_bytes(b"".join(warc_record(url, html) for url, html in pages[number::3]))
+    listing = [{"path": str(file.relative_to(crawl)), "sha256": "", "bytes": file.stat().st_size} for file in files]
+    (crawl / "warcs.json").write_text(json.dumps({"files": listing}))
+    return crawl
+
+
+def write_held_out(folder: Path) -> Path:
+    """Write the held-out question and one of a benchmark as a problems artifact."""
+    folder.mkdir()
+    write_problems(folder / "test.jsonl", [QUOTED])
+    write_problems(folder / "benchmarks.jsonl", [Problem(id="b1", question="Compute the ninth prime cube", answer="12167", source="cubes")])
+    return folder
+
+
 @pytest.fixture
 def write_crawl(tmp_path: Path) -> WriteCrawl:
-    """Writes pages to three WARC files of a crawl artifact."""
-
-    def write(pages: list[tuple[str, str]]) -> Path:
-        crawl = tmp_path / "crawl"
-        files = [crawl / "warc" / f"{number}.warc.gz" for number in range(3)]
-        files[0].parent.mkdir(parents=True)
-        for number, file in enumerate(files):
-            file.write_bytes(b"".join(warc_record(url, html) for url, html in pages[number::3]))
-        listing = [{"path": str(file.relative_to(crawl)), "sha256": "", "bytes": file.stat().st_size} for file in files]
-        (crawl / "warcs.json").write_text(json.dumps({"files": listing}))
-        return crawl
-
-    return write
+    """Write pages to three WARC files of a crawl artifact."""
+    return lambda pages: write_warcs(tmp_path / "crawl", pages)
 
 
 @pytest.fixture
@@ -129,15 +141,10 @@ def crawl(write_crawl: WriteCrawl) -> Path:
 
 @pytest.fixture
 def problems(tmp_path: Path) -> Path:
-    folder = tmp_path / "problems"
-    folder.mkdir()
-    write_problems(folder / "test.jsonl", [QUOTED])
-    write_problems(folder / "benchmarks.jsonl", [Problem(id="b1", question="Compute the ninth prime cube", answer="12167", source="cubes")])
-    return folder
+    return write_held_out(tmp_path / "problems")
 
 
-@pytest.fixture
-def mine_config() -> MineConfig:
+def small_config() -> MineConfig:
     """Sizes for the small crawl: the budget holds about 41 of the 44 mathematical pages."""
     return MineConfig(
         classifier=ClassifierConfig(dim=16, buckets=5000, learning_rate=0.5, epochs=20, min_count=1),
@@ -148,3 +155,28 @@ def mine_config() -> MineConfig:
         recall=RecallConfig(enabled=False),
         workers=WorkersConfig(count=1, partitions=2),
     )
+
+
+@pytest.fixture
+def mine_config() -> MineConfig:
+    return small_config()
+
+
+@dataclass(frozen=True)
+class Mined:
+    """The small crawl, mined once for all tests that only read what came out."""
+
+    workspace: Workspace
+    summary: dict[str, Any]
+
+    @property
+    def out(self) -> Path:
+        return self.workspace.out
+
+
+@pytest.fixture(scope="session")
+def mined(tmp_path_factory: pytest.TempPathFactory) -> Mined:
+    folder = tmp_path_factory.mktemp("mined")
+    workspace = Workspace.at(folder / "run")
+    summary = mine(small_config(), write_warcs(folder / "crawl", crawl_pages()), write_held_out(folder / "problems"), workspace)
+    return Mined(workspace, summary)

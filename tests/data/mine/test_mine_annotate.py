@@ -1,16 +1,16 @@
-"""From the domain table to an annotation file, through a person's hands, and back into mining."""
+"""From the domain table to an annotation file, edited by a person, and back into mining."""
 
 from pathlib import Path
 
 import pytest
 
-from data.config import MineConfig
-from data.errors import MathQuarryError
-from data.files import read_json
-from data.mine.annotate import clean, format_domains, read_domains, write_skeleton
-from data.mine.annotations import Annotations
-from data.mine.loop import mine
-from data.workspace import Workspace
+from mathquarry.data.crawl.annotations import Annotations
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.files import read_json
+from mathquarry.data.mine.config import MineConfig
+from mathquarry.data.mine.domains.annotate import clean, format_domains, read_domains, write_skeleton
+from mathquarry.data.mine.loop import mine
+from mathquarry.data.store.workspace import Workspace
 
 
 def row(host: str = "forum.org", prefix: str = "/questions/", title: str = "A title") -> dict:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies
 
-from data.config import ClassifierConfig
-from data.errors import MathQuarryError
-from data.mine.classifier import Classifier, as_line, collapse, train, write_examples
-from data.mine.hashing import UNSPACED
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.mine.classify.classifier import Classifier, as_line, collapse, train, write_examples
+from mathquarry.data.mine.config import ClassifierConfig
+from mathquarry.data.mine.pages.hashing import UNSPACED
 
 CONFIG = ClassifierConfig(dim=32, buckets=2000, learning_rate=0.5, epochs=10, min_count=1)
 MATHS, OTHER = ["theorem", "lemma", "proof", "integral", "prime"], ["coffee", "holiday", "football", "recipe", "weather"]
@@ -85,7 +85,7 @@ def test_a_line_is_the_same_as_one_made_symbol_by_symbol(text: str) -> None:
 def test_examples_are_mixed_and_complete_in_any_number_of_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = [("p" * number, True) for number in range(1, 101)] + [("n" * number, False) for number in range(1, 101)]
     for limit in (1000, 30):
-        monkeypatch.setattr("data.mine.classifier._LINES_IN_MEMORY", limit)
+        monkeypatch.setattr("mathquarry.data.mine.classify.classifier._LINES_IN_MEMORY", limit)
         write_examples(tmp_path / "e.txt", examples, 200, seed=1)
         lines = (tmp_path / "e.txt").read_text(encoding="utf-8").splitlines()
         assert sorted(lines) == sorted(f"__label__{'math' if positive else 'other'} {text}" for text, positive in examples)

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from data.config import DecontaminationConfig
-from data.crawl.warc import Dropped, read_pages
-from data.extract.html import extract
-from data.mine.benchmarks import BenchmarkIndex, Hit, benchmark_texts
-from data.mine.decontaminate import Quotation, examine
-from data.mine.hashing import words
-from data.mine.segments import join_without, split_segments
-from data.problems import benchmark, gsm8k, math
-from data.problems.problem import Problem
+from mathquarry.data.crawl.warc import Dropped, read_pages
+from mathquarry.data.extract.html import extract
+from mathquarry.data.mine.config import DecontaminationConfig
+from mathquarry.data.mine.library.benchmarks import BenchmarkIndex, Hit, benchmark_texts
+from mathquarry.data.mine.library.decontaminate import Quotation, quotation_in
+from mathquarry.data.mine.library.segments import join_without, split_segments
+from mathquarry.data.mine.pages.hashing import words
+from mathquarry.data.problems import benchmark, gsm8k, math
+from mathquarry.data.problems.problem import Problem
 
 CONFIG = DecontaminationConfig()
 
@@ -29,7 +29,7 @@ CHINESE = Problem(id="p3", question="小明有三个苹果，小红给他五个�
 
 
 def find(page: str, *problems: Problem, config: DecontaminationConfig = CONFIG) -> Hit | None:
-    """The first match, None when there is none."""
+    """The first match, or None."""
     return next(iter(BenchmarkIndex(benchmark_texts(problems, config), config).find(words(page))), None)
 
 
@@ -163,7 +163,7 @@ def test_thousands_are_one_number_with_and_without_comma() -> None:
 
 def test_a_page_that_quotes_two_benchmarks_has_both_named_with_their_n() -> None:
     index = BenchmarkIndex(benchmark_texts([LONG, SHORT], CONFIG), CONFIG)
-    quotation = examine(f"{LONG.question}\n\nNothing here.\n\n{SHORT.question}. And again: {SHORT.question}!", index, 1000)
+    quotation = quotation_in(f"{LONG.question}\n\nNothing here.\n\n{SHORT.question}. And again: {SHORT.question}!", index, 1000)
     assert quotation is not None
     assert [(hit.text.source, hit.n) for hit in quotation.hits] == [("fruit", 10), ("cubes", 5)]
     assert quotation.segments == [1, 1]
@@ -171,7 +171,7 @@ def test_a_page_that_quotes_two_benchmarks_has_both_named_with_their_n() -> None
 
 
 def examined(text: str, longest: int = 1000) -> Quotation:
-    found = examine(text, BenchmarkIndex(benchmark_texts([LONG], CONFIG), CONFIG), longest)
+    found = quotation_in(text, BenchmarkIndex(benchmark_texts([LONG], CONFIG), CONFIG), longest)
     assert found is not None
     return found
 

@@ -1,13 +1,21 @@
 import random
 import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
-from data.config import DedupConfig
-from data.mine.dedup import minhash, similar_pairs
-from data.mine.hashing import gram_hashes, shingle_hashes, token_hashes, words
-from data.mine.keys import band_keys
+from mathquarry.data.mine.config import DedupConfig, MineConfig
+from mathquarry.data.mine.library.duplicates import find_duplicates
+from mathquarry.data.mine.library.keys import band_keys
+from mathquarry.data.mine.pages.hashing import gram_hashes, shingle_hashes, token_hashes, words
+from mathquarry.data.mine.pages.pool import WorkerPool
+from mathquarry.data.mine.pages.shards import capture_crawl, warc_files
+from mathquarry.data.mine.pages.signatures import minhash, similar_pairs
+from mathquarry.data.store.workspace import Progress
 
 CONFIG = DedupConfig()
 
@@ -90,15 +98,77 @@ def test_sums_with_other_numbers_are_no_duplicates() -> None:
     assert near_duplicates(sums, ["a", "b", "c", "d", "e", "f"]) == []
 
 
-def test_of_near_duplicates_the_smallest_url_stays_whatever_the_order() -> None:
+Stay = Callable[[list[tuple[str, str]]], dict[str, str]]
+
+
+@pytest.fixture
+def stays(write_crawl: Callable[[list[tuple[str, str]]], Path], mine_config: MineConfig, tmp_path: Path) -> Stay:
+    """(URL, text) pages of a crawl -> for each page that mining drops as a duplicate, the step and the page kept instead."""
+
+    def found(pages: list[tuple[str, str]]) -> dict[str, str]:
+        crawl = write_crawl([(url, f"<html><body><main><p>{text}</p></main></body></html>") for url, text in pages])
+        folder = tmp_path / "work"
+        with WorkerPool(mine_config.workers, Progress([])) as pool:
+            shards = capture_crawl(warc_files(crawl), folder / "shards", mine_config, pool)
+            steps = find_duplicates(shards, mine_config, folder / "keys", folder / "duplicates", pool)
+        rows = [row for shard in shards for row in pq.read_table(shard, columns=["capture", "url"]).to_pylist()]
+        names = {row["capture"]: row["url"] for row in rows if row["url"]}  # a file without records is a row without a URL
+        assert len(names) == len(pages)
+        dropped = {
+            names[pair["capture"]]: f"{step} of {names[pair['keep']]}"
+            for step, files in steps.items()
+            for file in files
+            for pair in pq.read_table(file).to_pylist()
+        }
+        shutil.rmtree(folder)
+        shutil.rmtree(crawl)
+        return dropped
+
+    return found
+
+
+def test_of_near_duplicates_the_smallest_url_stays_whatever_the_order(stays: Stay) -> None:
+    """a is near to k, k to z; they form one group, of which the URL that sorts first stays; m is another text."""
     base = text_of(1)
-    copies = [" ".join([*base[:200], *base[200 + cut :]]) for cut in (0, 2, 4)]
-    texts = [copies[0], " ".join(text_of(2)), copies[1], copies[2]]
-    names = ["z.org", "m.org", "a.org", "k.org"]
-    assert near_duplicates(texts, names) == [(0, 2), (3, 2)]
-    order = [3, 2, 1, 0]
-    reversed_pairs = near_duplicates([texts[i] for i in order], [names[i] for i in order])
-    assert sorted((order[a], order[b]) for a, b in reversed_pairs) == [(0, 2), (3, 2)]
+    copies = [" ".join([*base[:200], *base[200 + cut :]]) for cut in (0, 8, 16)]
+    pages = [
+        ("https://z.org/", copies[0]),
+        ("https://m.org/", " ".join(text_of(2))),
+        ("https://a.org/", copies[1]),
+        ("https://k.org/", copies[2]),
+    ]
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0], [2, 3, 0, 1]):
+        assert stays([pages[place] for place in order]) == {
+            "https://z.org/": "near-duplicate of https://a.org/",
+            "https://k.org/": "near-duplicate of https://a.org/",
+        }
+
+
+def test_of_equal_texts_the_smallest_url_stays_and_of_one_url_the_first_capture(stays: Stay) -> None:
+    text, other = " ".join(text_of(1)), " ".join(text_of(2))
+    for order in ((0, 1, 2), (2, 1, 0)):
+        pages = [("https://z.org/", text), ("https://a.org/", text), ("https://m.org/", text)]
+        assert stays([pages[place] for place in order]) == {
+            "https://z.org/": "exact-duplicate of https://a.org/",
+            "https://m.org/": "exact-duplicate of https://a.org/",
+        }
+    # The second capture lies in another WARC file, and has another text.
+    assert stays([("https://b.org/x?utm_source=mail", text), ("https://b.org/x", other)]) == {
+        "https://b.org/x": "url-duplicate of https://b.org/x?utm_source=mail"
+    }
+
+
+def test_from_which_similarity_texts_are_duplicates_is_the_configs() -> None:
+    """Every 30th of 300 words differs: about 0.7 of the shingles of five are shared, fewer than of shingles of two."""
+    base = text_of(1)
+    edited = [f"edit{place}" if place % 30 == 0 else word for place, word in enumerate(base)]
+    signatures = [minhash(" ".join(tokens), CONFIG) for tokens in (base, edited)]
+    similarity = float((signatures[0] == signatures[1]).mean())
+    assert 0.5 < similarity < 0.95
+    for threshold, pairs in ((similarity - 0.02, 1), (similarity + 0.02, 0)):
+        assert len(similar_pairs([np.array([0, 1])], np.stack(signatures), threshold)) == pairs
+    wide = [minhash(" ".join(tokens), DedupConfig(ngram=2)) for tokens in (base, edited)]
+    assert float((wide[0] == wide[1]).mean()) > similarity
 
 
 def test_banded_search_finds_the_pairs_that_comparing_all_finds() -> None:

@@ -4,11 +4,19 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from data.config import MineConfig
-from data.errors import MathQuarryError
-from data.mine.annotations import Annotations
-from data.mine.domains import Domain, PathPrefix, accept_unattended, domain_table, is_mathematical, to_arrow, wilson_interval
-from data.mine.rounds import Judgement, judge_captures
+from mathquarry.data.crawl.annotations import Annotations
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.mine.config import MineConfig
+from mathquarry.data.mine.domains.table import (
+    Domain,
+    PathPrefix,
+    accept_unattended,
+    domain_table,
+    is_mathematical,
+    to_arrow,
+    wilson_interval,
+)
+from mathquarry.data.mine.rounds import ReviewedDomains, review_captures
 
 FORUM = [f"forum.org/questions/{n}" for n in range(8)] + [f"forum.org/jobs/{n}" for n in range(8)]
 OTHERS = [f"news.com/{n}.html" for n in range(20)] + [f"tiny.org/{n}" for n in range(3)] + [f"flat.net/{n}" for n in range(6)]
@@ -39,9 +47,9 @@ def captures_of(addresses: list[str], collected: set[int], without: set[int] = f
     return connection
 
 
-def judged(config: MineConfig) -> Judgement:
+def review(config: MineConfig) -> ReviewedDomains:
     with captures_of(ADDRESSES, COLLECTED) as captures:
-        return judge_captures(captures, config)
+        return review_captures(captures, config)
 
 
 def test_a_domain_is_mathematical_above_the_share_and_with_enough_pages() -> None:
@@ -63,9 +71,9 @@ def test_pages_outside_the_pool_do_not_count() -> None:
 
 
 def test_only_the_good_folder_of_a_mixed_host_is_accepted_and_a_flat_host_whole() -> None:
-    judgement = judged(MineConfig())
-    assert judgement.accepted == {"flat.net": ["/"], "forum.org": ["/questions/"]}
-    assert [ADDRESSES[capture] for capture in judgement.uncollected] == [
+    reviewed = review(MineConfig())
+    assert reviewed.accepted == {"flat.net": ["/"], "forum.org": ["/questions/"]}
+    assert [ADDRESSES[capture] for capture in reviewed.uncollected] == [
         "forum.org/questions/5",
         "forum.org/questions/6",
         "forum.org/questions/7",
@@ -97,8 +105,8 @@ def test_wilson_interval_matches_hand_worked_values() -> None:
 
 
 def test_domain_table_lists_shares_intervals_scores_and_samples() -> None:
-    judgement = judged(MineConfig())
-    forum, *_ = to_arrow(judgement.table, judgement.accepted).to_pylist()
+    reviewed = review(MineConfig())
+    forum, *_ = to_arrow(reviewed.table, reviewed.accepted).to_pylist()
     assert (forum["host"], forum["share"], forum["accepted"]) == ("forum.org", 6 / 16, ["/questions/"])
     assert forum["share_low"] < forum["share"] < forum["share_high"]
     assert forum["scores"] == [0, 0, 0, 10, 0, 0, 0, 0, 0, 6]
@@ -110,7 +118,7 @@ def test_domain_table_lists_shares_intervals_scores_and_samples() -> None:
 
 
 def test_hosts_are_ordered_by_the_pages_to_expect_among_the_uncollected_of_each_folder() -> None:
-    table = judged(MineConfig()).table
+    table = review(MineConfig()).table
     assert [(domain.host, domain.gain) for domain in table] == [
         ("forum.org", pytest.approx(3 * 5 / 8 + 7 * 1 / 8)),  # not 10 * 6 / 16: one folder says little of another
         ("news.com", pytest.approx(18 * 2 / 20)),
@@ -162,9 +170,9 @@ annotator = "somebody"
 def test_with_annotations_only_they_decide_and_the_longest_prefix_wins(tmp_path: Path) -> None:
     file = tmp_path / "paths.toml"
     file.write_text(ANNOTATED)
-    judgement = judged(MineConfig(annotations=str(file)))
-    assert judgement.accepted == {"forum.org": ["/jobs"]}
-    assert [ADDRESSES[capture] for capture in judgement.uncollected] == [f"forum.org/jobs/{n}" for n in range(1, 8)]
+    reviewed = review(MineConfig(annotations=str(file)))
+    assert reviewed.accepted == {"forum.org": ["/jobs"]}
+    assert [ADDRESSES[capture] for capture in reviewed.uncollected] == [f"forum.org/jobs/{n}" for n in range(1, 8)]
 
 
 def under(tmp_path: Path, paths: list[str], *verdicts: tuple[str, str]) -> list[str]:
@@ -172,7 +180,7 @@ def under(tmp_path: Path, paths: list[str], *verdicts: tuple[str, str]) -> list[
     file = tmp_path / "paths.toml"
     file.write_text("".join(f'[[path]]\nhost = "x.org"\nprefix = "{prefix}"\nverdict = "{verdict}"\n' for prefix, verdict in verdicts))
     with captures_of([f"x.org/{path}" for path in paths], set()) as captures:
-        return [paths[capture] for capture in judge_captures(captures, MineConfig(annotations=str(file))).uncollected]
+        return [paths[capture] for capture in review_captures(captures, MineConfig(annotations=str(file))).uncollected]
 
 
 def test_a_star_stands_for_any_part_of_one_folder(tmp_path: Path) -> None:
@@ -219,7 +227,7 @@ def test_a_prefix_covers_itself_and_whole_segments_below_it(prefix: str, tmp_pat
     file.write_text(f'[[path]]\nhost = "x.org"\nprefix = "{prefix}"\nverdict = "accept"\n')
     paths = ["questions", "questions/12", "questions-old/1", "other/questions"]
     with captures_of([f"x.org/{path}" for path in paths], set()) as captures:
-        found = judge_captures(captures, MineConfig(annotations=str(file))).uncollected
+        found = review_captures(captures, MineConfig(annotations=str(file))).uncollected
     assert [paths[capture] for capture in found] == ["questions", "questions/12"]
 
 
@@ -228,7 +236,7 @@ def test_a_prefix_covers_itself_and_whole_segments_below_it(prefix: str, tmp_pat
     [
         ("[[path", "not TOML"),
         ('[[path]]\nhost = "x"\nverdict = "maybe"', r"path\.0\.verdict"),
-        ('[[path]]\nhost = "x"\nverdict = "accept"\nprefix = "q"', "begins with a slash"),
+        ('[[path]]\nhost = "x"\nverdict = "accept"\nprefix = "q"', "starts with a slash"),
         ('[[path]]\nhost = "x"\nverdict = "accept"\ncolour = 1', "colour"),
     ],
 )

@@ -5,12 +5,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.config import ClientConfig
-from data.crawl.client import PoliteClient
-from data.errors import MathQuarryError
-from data.mine.annotations import Verdict
-from data.mine.index import COLUMNS, Index, open_index
-from data.mine.urls import parse_address
+from mathquarry.data.crawl.annotations import Verdict
+from mathquarry.data.crawl.index import COLUMNS, Index, open_index
+from mathquarry.data.crawl.urls import parse_address
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.fetch.client import PoliteClient
+from mathquarry.data.fetch.config import ClientConfig
 from tests.data.crawl.http_server import FileServer, ends_after, running_server, status
 
 URLS = [

@@ -1,4 +1,4 @@
-"""kill -9 in the middle of a WARC: only that one is read again."""
+"""After kill -9 in the middle of a WARC file, only that file is read again."""
 
 import os
 import signal
@@ -8,21 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from data.config import MineConfig
-from data.files import file_digest
-from data.mine import shards
-from data.mine.pool import WorkerPool
-from data.mine.shards import WarcFile, capture_crawl
-from data.workspace import Progress
+import mathquarry
+from mathquarry.data.files import file_digest
+from mathquarry.data.mine.config import MineConfig
+from mathquarry.data.mine.pages.pool import WorkerPool
+from mathquarry.data.mine.pages.shards import WarcFile, capture_crawl
+from mathquarry.data.store.workspace import Progress
 from tests.data.mine.conftest import MATH_WORDS, html_page, prose, warc_record
 
 RUN = """
 import sys
 from pathlib import Path
-from data.config import MineConfig
-from data.mine.pool import WorkerPool
-from data.mine.shards import WarcFile, capture_crawl
-from data.workspace import Progress
+from mathquarry.data.mine.config import MineConfig
+from mathquarry.data.mine.pages.pool import WorkerPool
+from mathquarry.data.mine.pages.shards import WarcFile, capture_crawl
+from mathquarry.data.store.workspace import Progress
 
 if __name__ == "__main__":
     config = MineConfig.model_validate_json(sys.argv[1])
@@ -33,7 +33,7 @@ if __name__ == "__main__":
 
 
 def warc(first: int) -> bytes:
-    """90 pages; packed well over what a pipe holds."""
+    """90 pages, which take much more than a pipe's buffer when packed."""
     pages = (html_page(f"Page {number}", prose(MATH_WORDS, number, 3000)) for number in range(first, first + 90))
     return b"".join(warc_record(f"http://h{first}.example/{number}", page) for number, page in enumerate(pages))
 
@@ -47,7 +47,7 @@ def test_a_kill_in_the_middle_of_a_warc_costs_that_warc_alone(mine_config: MineC
     paths[2].unlink()
     os.mkfifo(paths[2])  # it gives as much as the test wants: the process waits in the middle of it
     command = [sys.executable, "-c", RUN, mine_config.model_dump_json(), str(tmp_path / "killed"), *map(str, paths)]
-    environment = os.environ | {"PYTHONPATH": str(Path(shards.__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(mathquarry.__file__).parents[1])}
     process = subprocess.Popen(command, env=environment)
     with paths[2].open("wb", buffering=0) as pipe:
         half = contents[2][: len(contents[2]) // 2]

@@ -16,15 +16,18 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
-from data.config import DecontaminationConfig, MineConfig, SeedConfig, WorkersConfig
-from data.errors import MathQuarryError
-from data.files import read_json
-from data.mine import loop, scoring, shards
-from data.mine.classifier import Classifier
-from data.mine.loop import mine
-from data.mine.why import why
-from data.workspace import Workspace
-from tests.data.mine.conftest import MATH_WORDS, QUOTED, crawl_pages, prose
+import mathquarry
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.files import read_json
+from mathquarry.data.mine import loop
+from mathquarry.data.mine.classify import scoring
+from mathquarry.data.mine.classify.classifier import Classifier
+from mathquarry.data.mine.config import DecontaminationConfig, MineConfig, SeedConfig, WorkersConfig
+from mathquarry.data.mine.loop import mine
+from mathquarry.data.mine.pages import shards
+from mathquarry.data.mine.record.why import why
+from mathquarry.data.store.workspace import Workspace
+from tests.data.mine.conftest import MATH_WORDS, QUOTED, Mined, crawl_pages, prose
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -36,38 +39,34 @@ def is_mathematics(url: str) -> bool:
     return "/questions/" in url or "notes." in url or "mirror." in url
 
 
-def test_the_corpus_is_the_mathematics_of_the_crawl(mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path) -> None:
-    space = Workspace.at(tmp_path / "run")
-    summary = mine(mine_config, crawl, problems, space)
-    corpus = pq.read_table(space.out / "corpus")
+def test_the_corpus_is_the_mathematics_of_the_crawl(mined: Mined, tmp_path: Path) -> None:
+    corpus = pq.read_table(mined.out / "corpus")
     urls = corpus["url"].to_pylist()
     assert all(is_mathematics(url) for url in urls)
     assert len(urls) >= 38  # of 44: 24 questions and 20 notes
-    assert summary["pages"] == len(urls)
-    assert summary["tokens"] == sum(corpus["tokens"].to_pylist()) <= 8500
+    assert mined.summary["pages"] == len(urls)
+    assert mined.summary["tokens"] == sum(corpus["tokens"].to_pylist()) <= 8500
     assert corpus.schema.names == ["url", "host", "text", "score", "tokens", "formulas", "formula_kinds", "language", "round"]
-    loaded = load_dataset("parquet", data_files=str(space.out / "corpus" / "*.parquet"), split="train", cache_dir=str(tmp_path / "hub"))
+    loaded = load_dataset("parquet", data_files=str(mined.out / "corpus" / "*.parquet"), split="train", cache_dir=str(tmp_path / "hub"))
     assert loaded["formula_kinds"] == corpus["formula_kinds"].to_pylist()
     for formulas, kinds in zip(corpus["formulas"].to_pylist(), corpus["formula_kinds"].to_pylist(), strict=True):
         assert formulas == sum(kind["count"] for kind in kinds)
     assert set(corpus["round"].to_pylist()) <= {1, 2, 3, 4}
 
 
-def test_every_page_is_kept_or_dropped_with_a_reason(mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path) -> None:
-    space = Workspace.at(tmp_path / "run")
-    summary = mine(mine_config, crawl, problems, space)
-    dropped = {row["url"]: row for row in pq.read_table(space.out / "dropped.parquet").to_pylist()}
-    assert len(dropped) + summary["pages"] == 140
+def test_every_page_is_kept_or_dropped_with_a_reason(mined: Mined) -> None:
+    dropped = {row["url"]: row for row in pq.read_table(mined.out / "dropped.parquet").to_pylist()}
+    assert len(dropped) + mined.summary["pages"] == 140
     assert dropped["https://thin.example.org/"]["reason"] == "too-short"
     assert dropped["http://notes.example.net/n3.html?utm_source=mail#top"]["reason"] == "url-duplicate"
     assert dropped["https://quotes.example.org/bakery.html"]["reason"] == "contaminated"
     assert "bakery held-out-1 question, 10-gram: a baker fills" in dropped["https://quotes.example.org/bakery.html"]["detail"]
     # Of the page and its copy the smaller address stays.
     assert dropped["https://notes.example.net/n3.html"]["detail"] == "repeats https://mirror.example.org/n3-copy.html"
-    record = read_json(space.out / "rounds.json")
+    record = read_json(mined.out / "rounds.json")
     assert sum(record["dropped"].values()) == len(dropped)
     assert [step["pages"] for step in record["funnel"]][:6] == [140, 139, 138, 138, 137, 136]
-    assert record["funnel"][-1] == {"step": "collected", "pages": summary["pages"], "tokens": summary["tokens"]}
+    assert record["funnel"][-1] == {"step": "collected", "pages": mined.summary["pages"], "tokens": mined.summary["tokens"]}
     assert record["contamination"] == [{"benchmark": "bakery", "n": 10, "pages": 1, "segments": 1}]
     assert {name: record["decontamination"][name] for name in ("remove", "pages_hit", "segments_hit", "pages_dropped")} == {
         "remove": "page",
@@ -75,7 +74,7 @@ def test_every_page_is_kept_or_dropped_with_a_reason(mine_config: MineConfig, cr
         "segments_hit": 1,
         "pages_dropped": 1,
     }
-    assert summary["quoting_bakery_10_gram"] == 1
+    assert mined.summary["quoting_bakery_10_gram"] == 1
 
 
 QUOTING = "https://quotes.example.org/long.html"
@@ -91,21 +90,21 @@ def quoting_crawl(write_crawl) -> Path:
 def test_removing_segments_keeps_the_page_without_its_quotation_in_corpus_and_classifier(
     mine_config: MineConfig, write_crawl, problems: Path, tmp_path: Path
 ) -> None:
-    space = Workspace.at(tmp_path / "run")
+    workspace = Workspace.at(tmp_path / "run")
     config = mine_config.model_copy(update={"decontamination": DecontaminationConfig(remove="segment"), "token_budgets": [9500]})
-    summary = mine(config, quoting_crawl(write_crawl), problems, space)
-    corpus = pq.read_table(space.out / "corpus")
+    summary = mine(config, quoting_crawl(write_crawl), problems, workspace)
+    corpus = pq.read_table(workspace.out / "corpus")
     (page,) = [row for row in corpus.to_pylist() if row["url"] == QUOTING]
     assert page["text"] == "\n\n".join([prose(MATH_WORDS, 950), prose(MATH_WORDS, 951), "And so $x^2 + y^2 = 1$ holds."])
     assert page["tokens"] == len(page["text"]) // 4
     assert not any("nineteen trays" in text for text in corpus["text"].to_pylist())
     # Scores are those of the texts as they stand in the corpus.
-    assert np.array_equal(Classifier(space.out / "classifier.bin").score(corpus["text"].to_pylist()), corpus["score"].to_numpy())
-    record = read_json(space.out / "rounds.json")
+    assert np.array_equal(Classifier(workspace.out / "classifier.bin").score(corpus["text"].to_pylist()), corpus["score"].to_numpy())
+    record = read_json(workspace.out / "rounds.json")
     assert record["decontamination"]["segments_hit"] == 2
     assert record["contamination"] == [{"benchmark": "bakery", "n": 10, "pages": 2, "segments": 2}]
     assert summary["segments_quoting_benchmarks"] == 2
-    quotes = {row["url"]: row for row in pq.read_table(space.out / "contamination.parquet").to_pylist()}
+    quotes = {row["url"]: row for row in pq.read_table(workspace.out / "contamination.parquet").to_pylist()}
     assert (quotes[QUOTING]["removed"], quotes[QUOTING]["segments"]) == ("segment", 1)
     assert quotes[QUOTING]["quote"] == "a baker fills nineteen trays with fourteen almond buns each"
 
@@ -113,21 +112,19 @@ def test_removing_segments_keeps_the_page_without_its_quotation_in_corpus_and_cl
 def test_a_page_with_too_little_left_beside_its_quotations_goes_whole(
     mine_config: MineConfig, write_crawl, problems: Path, tmp_path: Path
 ) -> None:
-    space = Workspace.at(tmp_path / "run")
+    workspace = Workspace.at(tmp_path / "run")
     config = mine_config.model_copy(update={"decontamination": DecontaminationConfig(remove="segment"), "max_rounds": 1})
     html = f"<html><body><p>{QUOTED.question}</p><p>That is not hard, is it?</p></body></html>"
-    mine(config, write_crawl([*crawl_pages(), (QUOTING, html)]), problems, space)
-    (dropped,) = [row for row in pq.read_table(space.out / "dropped.parquet").to_pylist() if row["url"] == QUOTING]
+    mine(config, write_crawl([*crawl_pages(), (QUOTING, html)]), problems, workspace)
+    (dropped,) = [row for row in pq.read_table(workspace.out / "dropped.parquet").to_pylist() if row["url"] == QUOTING]
     assert dropped["reason"] == "contaminated"
     assert dropped["detail"].endswith("; without 1 of 2 segments 24 characters are left, fewer than 100")
 
 
-def test_every_page_has_an_answer_to_why(mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path) -> None:
-    space = Workspace.at(tmp_path / "run")
-    mine(mine_config, crawl, problems, space)
-    rounds = read_json(space.out / "rounds.json")["rounds"]
-    for kept in pq.read_table(space.out / "corpus").to_pylist():
-        (verdict,) = why(space.out, kept["url"] + "#top")
+def test_every_page_has_an_answer_to_why(mined: Mined) -> None:
+    rounds = read_json(mined.out / "rounds.json")["rounds"]
+    for kept in pq.read_table(mined.out / "corpus").to_pylist():
+        (verdict,) = why(mined.out, kept["url"] + "#top")
         assert (verdict.kept, verdict.reason) == (True, "collected")
         assert f"round {kept['round']}, score {kept['score']:.6f}" in verdict.detail
         scored = [line for line in verdict.history if line.startswith("round")]
@@ -135,31 +132,31 @@ def test_every_page_has_an_answer_to_why(mine_config: MineConfig, crawl: Path, p
         assert "not collected" not in scored[-1]
         # The round that first collected it is the first whose line says so.
         assert [" collected" in line and "not collected" not in line for line in scored].index(True) + 1 == kept["round"]
-    (verdict,) = why(space.out, "https://forum.example.org/jobs/3")
+    (verdict,) = why(mined.out, "https://forum.example.org/jobs/3")
     assert verdict.reason == "low-score"
     assert all("not collected (from " in line for line in verdict.history[:-1])
     assert verdict.history[-1].startswith("host forum.example.org: a mathematical domain, ")
-    (verdict,) = why(space.out, "https://quotes.example.org/bakery.html")
+    (verdict,) = why(mined.out, "https://quotes.example.org/bakery.html")
     assert verdict.history[0].startswith("quotes bakery held-out-1 question, 10-gram, in 1 segment (the whole page was dropped): a baker")
-    assert [(found.kept, found.reason) for found in why(space.out, "http://THIN.example.org")] == [(False, "too-short")]
+    assert [(found.kept, found.reason) for found in why(mined.out, "http://THIN.example.org")] == [(False, "too-short")]
     # One address, captured twice in two spellings.
-    assert sorted(found.reason for found in why(space.out, "https://notes.example.net/n3.html")) == [
+    assert sorted(found.reason for found in why(mined.out, "https://notes.example.net/n3.html")) == [
         "near-duplicate",
         "url-duplicate",
     ]
     with pytest.raises(MathQuarryError, match=r"has no page https://nowhere.example.org/"):
-        why(space.out, "https://nowhere.example.org/")
-    with pytest.raises(MathQuarryError, match="is no http"):
-        why(space.out, "n3.html")
+        why(mined.out, "https://nowhere.example.org/")
+    with pytest.raises(MathQuarryError, match="is not an http"):
+        why(mined.out, "n3.html")
 
 
 def test_rounds_find_the_folder_of_mathematics_and_enlarge_the_seed(
     mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path
 ) -> None:
-    space = Workspace.at(tmp_path / "run")
+    workspace = Workspace.at(tmp_path / "run")
     config = mine_config.model_copy(update={"token_budgets": [5000, 8500]})
-    mine(config, crawl, problems, space)
-    record = read_json(space.out / "rounds.json")
+    mine(config, crawl, problems, workspace)
+    record = read_json(workspace.out / "rounds.json")
     first, second = record["rounds"][:2]
     assert first["seed_positives"] == 10
     assert first["overlap"] is None
@@ -169,9 +166,25 @@ def test_rounds_find_the_folder_of_mathematics_and_enlarge_the_seed(
     assert not any("jobs" in path or (path.endswith("org/") and "forum" in path) for path in second["accepted_paths"])
     assert record["stopped"] == "overlap"
     assert record["rounds"][-1]["overlap"] >= config.stop_overlap
-    logged = space.metrics.read()
+    logged = workspace.metrics.read()
     assert [line["step"] for line in logged] == [done["round"] for done in record["rounds"]]
     assert logged[1]["values"].keys() == {"pages", "tokens", "overlap", "threshold"}
+
+
+def test_each_round_has_its_budget_and_the_last_one_stands_for_all_further_ones(
+    mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path
+) -> None:
+    """A round spends its budget up to the next page, of at most 400 tokens here."""
+    workspace = Workspace.at(tmp_path / "run")
+    budgets = [3000, 6000]
+    summary = mine(
+        mine_config.model_copy(update={"token_budgets": budgets, "max_rounds": 3, "stop_overlap": 1.0}), crawl, problems, workspace
+    )
+    assert summary["rounds"] == 3
+    spent = [done["tokens"] for done in read_json(workspace.out / "rounds.json")["rounds"]]
+    assert len(spent) == 3
+    for tokens, budget in zip(spent, [*budgets, budgets[-1]], strict=True):
+        assert budget - 400 < tokens <= budget
 
 
 def test_the_record_of_a_round_says_on_what_it_was_trained_how_it_ranks_and_how_many_tokens_it_has(
@@ -194,11 +207,11 @@ def test_the_record_of_a_round_says_on_what_it_was_trained_how_it_ranks_and_how_
             "stop_overlap": 0.8,
         }
     )
-    space = Workspace.at(tmp_path / "run")
-    mine(config, crawl, problems, space)
-    rounds = read_json(space.out / "rounds.json")["rounds"]
+    workspace = Workspace.at(tmp_path / "run")
+    mine(config, crawl, problems, workspace)
+    rounds = read_json(workspace.out / "rounds.json")["rounds"]
     last = rounds[-1]
-    assert last["classifier_sha256"] == hashlib.sha256((space.out / "classifier.bin").read_bytes()).hexdigest()
+    assert last["classifier_sha256"] == hashlib.sha256((workspace.out / "classifier.bin").read_bytes()).hexdigest()
     assert rounds[0]["pages_added"] > 0
     for before, after in pairwise(rounds):
         assert (before["seed_sha256"] != after["seed_sha256"]) == (before["pages_added"] > 0)
@@ -210,7 +223,7 @@ def test_the_record_of_a_round_says_on_what_it_was_trained_how_it_ranks_and_how_
     assert not set(rounds[1]["new_domains"]) & set(rounds[0]["mathematical_domains"])
     assert last["duplicates"] == {"url-duplicate": 1, "exact-duplicate": 0, "near-duplicate": 1}
     assert last["contamination"] == [{"benchmark": "bakery", "n": 10, "pages": 1, "segments": 1}]
-    corpus = pq.read_table(space.out / "corpus")["text"].to_pylist()
+    corpus = pq.read_table(workspace.out / "corpus")["text"].to_pylist()
     exact = sum(len(text.split()) for text in corpus)
     assert abs(last["tokens_counted"] - exact) < 4 * last["tokens_error"]
     assert 0 < last["tokens_error"] < 0.1 * exact
@@ -218,11 +231,9 @@ def test_the_record_of_a_round_says_on_what_it_was_trained_how_it_ranks_and_how_
     assert 0.8 * last["budget"] < exact < 1.1 * last["budget"] < last["tokens"]
 
 
-def test_the_samples_lie_on_both_sides_of_the_threshold(mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path) -> None:
-    space = Workspace.at(tmp_path / "run")
-    mine(mine_config, crawl, problems, space)
-    corpus = {row["url"]: row for row in pq.read_table(space.out / "corpus").to_pylist()}
-    samples = pq.read_table(space.out / "samples.parquet").to_pylist()
+def test_the_samples_lie_on_both_sides_of_the_threshold(mined: Mined) -> None:
+    corpus = {row["url"]: row for row in pq.read_table(mined.out / "corpus").to_pylist()}
+    samples = pq.read_table(mined.out / "samples.parquet").to_pylist()
     by_kind = {kind: [row for row in samples if row["kind"] == kind] for kind in ("collected", "just-above", "just-below", "rejected")}
     assert all(len(rows) == 8 for rows in by_kind.values())
     above = {row["url"] for row in by_kind["just-above"]}
@@ -233,11 +244,9 @@ def test_the_samples_lie_on_both_sides_of_the_threshold(mine_config: MineConfig,
             assert row["text"].removesuffix(" […]") in corpus[row["url"]]["text"]
 
 
-def test_the_published_classifier_gives_the_published_scores(mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path) -> None:
-    space = Workspace.at(tmp_path / "run")
-    mine(mine_config, crawl, problems, space)
-    corpus = pq.read_table(space.out / "corpus")
-    again = Classifier(space.out / "classifier.bin").score(corpus["text"].to_pylist())
+def test_the_published_classifier_gives_the_published_scores(mined: Mined) -> None:
+    corpus = pq.read_table(mined.out / "corpus")
+    again = Classifier(mined.out / "classifier.bin").score(corpus["text"].to_pylist())
     assert np.array_equal(again, corpus["score"].to_numpy())
 
 
@@ -251,10 +260,9 @@ def test_two_processes_give_the_bytes_that_one_gives(mine_config: MineConfig, cr
 
 @pytest.mark.parametrize("stop_in", ["extract", "compare", "score", "write"])
 def test_a_run_that_is_cut_off_resumes_to_the_same_bytes(
-    stop_in: str, mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stop_in: str, mined: Mined, mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, cut = Workspace.at(tmp_path / "whole"), Workspace.at(tmp_path / "cut")
-    mine(mine_config, crawl, problems, whole)
+    cut = Workspace.at(tmp_path / "cut")
 
     class Killed(BaseException):
         pass
@@ -275,7 +283,7 @@ def test_a_run_that_is_cut_off_resumes_to_the_same_bytes(
         if stop_in == "extract":
             patch.setattr(shards, "capture_warc", killed_at(2, shards.capture_warc))
         elif stop_in == "compare":
-            from data.mine import decontaminate
+            from mathquarry.data.mine.library import decontaminate
 
             patch.setattr(decontaminate, "scan_shard", killed_at(3, decontaminate.scan_shard))
         elif stop_in == "score":
@@ -288,10 +296,10 @@ def test_a_run_that_is_cut_off_resumes_to_the_same_bytes(
     extract = shards.capture_warc
     monkeypatch.setattr(shards, "capture_warc", lambda *job: (extracted.append(job[0]), extract(*job))[1])
     mine(mine_config, crawl, problems, cut)
-    assert digests(cut.out) == digests(whole.out)
+    assert digests(cut.out) == digests(mined.out)
     assert len(extracted) == (2 if stop_in == "extract" else 0)
     steps = [line["step"] for line in cut.metrics.read()]
-    assert steps == [line["step"] for line in whole.metrics.read()]
+    assert steps == [line["step"] for line in mined.workspace.metrics.read()]
 
 
 def running(process: int) -> bool:
@@ -305,9 +313,9 @@ RUN = """
 import sys
 from itertools import pairwise
 from pathlib import Path
-from data.config import MineConfig
-from data.mine.loop import mine
-from data.workspace import Workspace
+from mathquarry.data.mine.config import MineConfig
+from mathquarry.data.mine.loop import mine
+from mathquarry.data.store.workspace import Workspace
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
@@ -324,7 +332,7 @@ def test_kill_9_leaves_no_workers_and_loses_only_unfinished_files(
     script = tmp_path / "run.py"
     script.write_text(RUN)
     command = [sys.executable, str(script), str(tmp_path), config.model_dump_json()]
-    environment = os.environ | {"PYTHONPATH": str(Path(loop.__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(mathquarry.__file__).parents[1])}
     first = tmp_path / "killed" / "scratch" / "captures" / "000000.parquet"
     process = subprocess.Popen(command, env=environment)
     while not first.exists():
@@ -348,12 +356,12 @@ def test_a_seed_file_gives_positives_from_outside_the_crawl(mine_config: MineCon
     corpus = tmp_path / "seed.jsonl"
     lines = [{"text": f"theorem proof integral lemma matrix {number} " * 10, "url": f"http://seed.org/{number}"} for number in range(40)]
     corpus.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    space = Workspace.at(tmp_path / "run")
+    workspace = Workspace.at(tmp_path / "run")
     config = mine_config.model_copy(update={"seed_pages": SeedConfig(source="file", path=str(corpus), positives=25, negatives=60)})
-    mine(config, crawl, problems, space)
-    first = read_json(space.out / "rounds.json")["rounds"][0]
+    mine(config, crawl, problems, workspace)
+    first = read_json(workspace.out / "rounds.json")["rounds"][0]
     assert (first["seed_positives"], first["seed_negatives"]) == (25, 60)
-    assert np.mean([is_mathematics(url) for url in pq.read_table(space.out / "corpus")["url"].to_pylist()]) > 0.9
+    assert np.mean([is_mathematics(url) for url in pq.read_table(workspace.out / "corpus")["url"].to_pylist()]) > 0.9
 
 
 def test_a_truncated_warc_costs_its_last_pages_and_nothing_more(
@@ -361,20 +369,20 @@ def test_a_truncated_warc_costs_its_last_pages_and_nothing_more(
 ) -> None:
     damaged = crawl / "warc" / "1.warc.gz"
     damaged.write_bytes(damaged.read_bytes()[:-700])
-    space = Workspace.at(tmp_path / "run")
-    summary = mine(mine_config, crawl, problems, space)
+    workspace = Workspace.at(tmp_path / "run")
+    summary = mine(mine_config, crawl, problems, workspace)
     assert summary["dropped_broken_warc"] == 1
-    broken = [row for row in pq.read_table(space.out / "dropped.parquet").to_pylist() if row["reason"] == "broken-warc"]
+    broken = [row for row in pq.read_table(workspace.out / "dropped.parquet").to_pylist() if row["reason"] == "broken-warc"]
     assert "1.warc.gz" in broken[0]["detail"]
     assert summary["pages"] > 30
 
 
 def test_a_missing_warc_is_named(mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path) -> None:
     (crawl / "warc" / "2.warc.gz").unlink()
-    space = Workspace.at(tmp_path / "run")
+    workspace = Workspace.at(tmp_path / "run")
     with pytest.raises(MathQuarryError, match=r"2\.warc\.gz"):
-        mine(mine_config, crawl, problems, space)
-    assert not (space.scratch / "captures" / "000002.parquet").exists()
+        mine(mine_config, crawl, problems, workspace)
+    assert not (workspace.scratch / "captures" / "000002.parquet").exists()
 
 
 def test_real_odd_files_and_files_that_are_no_warc_are_read_or_counted_with_their_reason(
@@ -387,10 +395,10 @@ def test_real_odd_files_and_files_that_are_no_warc_are_read_or_counted_with_thei
     listing["files"] += [{"path": str(path)} for path in odd]
     listing["files"] += [{"path": f"warc/{name}.warc.gz"} for name in ("empty", "text")]
     (crawl / "warcs.json").write_text(json.dumps(listing))
-    space = Workspace.at(tmp_path / "run")
-    summary = mine(mine_config, crawl, problems, space)
+    workspace = Workspace.at(tmp_path / "run")
+    summary = mine(mine_config, crawl, problems, workspace)
     assert (summary["dropped_no_warc"], summary["dropped_broken_warc"]) == (3, 1)
-    dropped = pq.read_table(space.out / "dropped.parquet").to_pylist()
+    dropped = pq.read_table(workspace.out / "dropped.parquet").to_pylist()
     named = {row["detail"].split(" ")[0] for row in dropped if row["reason"] == "no-warc"}
     assert {Path(name).name for name in named} == {"example.arc.gz", "empty.warc.gz", "text.warc.gz"}
 

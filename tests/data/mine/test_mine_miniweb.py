@@ -1,24 +1,16 @@
-"""The whole stage on the generated mini-web, whose answers are known."""
+"""The complete stage on the generated mini-web, whose answers are known."""
 
 from pathlib import Path
 
 import pytest
 
-from data.config import (
-    ClassifierConfig,
-    CrawlConfig,
-    GeneratedCrawl,
-    GeneratedProblems,
-    MineConfig,
-    ProblemsConfig,
-    RecallConfig,
-    SeedConfig,
-    WorkersConfig,
-)
-from data.crawl.build import build_crawl
-from data.mine.loop import mine
-from data.problems.build import build_problems
-from data.workspace import Workspace
+from mathquarry.data.crawl.build import build_crawl
+from mathquarry.data.crawl.config import CrawlConfig, GeneratedCrawl
+from mathquarry.data.mine.config import ClassifierConfig, MineConfig, RecallConfig, SeedConfig, WorkersConfig
+from mathquarry.data.mine.loop import mine
+from mathquarry.data.problems.build import build_problems
+from mathquarry.data.problems.config import GeneratedProblems, ProblemsConfig
+from mathquarry.data.store.workspace import Workspace
 
 
 @pytest.mark.slow

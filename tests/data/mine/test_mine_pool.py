@@ -4,10 +4,11 @@ import time
 
 import pytest
 
-from data.config import WorkersConfig
-from data.errors import MathQuarryError
-from data.mine.pool import WorkerPool
-from data.workspace import Progress
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.mine.config import WorkersConfig
+from mathquarry.data.mine.pages.pool import WorkerPool
+from mathquarry.data.store.display import Reading
+from mathquarry.data.store.workspace import Progress
 
 
 def slow_square(number: int) -> int:
@@ -35,11 +36,11 @@ def test_one_worker_works_in_this_process() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["processes", "threads"])
-def test_results_come_in_the_order_of_the_jobs_and_progress_is_told(engine: str) -> None:
-    told: list[tuple[str, int, int]] = []
-    with WorkerPool(WorkersConfig(engine=engine, count=2), Progress([lambda *event: told.append(event)])) as pool:
+def test_results_come_in_the_order_of_the_jobs_and_progress_is_reported(engine: str) -> None:
+    told: list[Reading] = []
+    with WorkerPool(WorkersConfig(engine=engine, count=2), Progress([told.append])) as pool:
         assert pool.run("square", "job", slow_square, [(number,) for number in range(5)]) == [0, 1, 4, 9, 16]
-    assert told[-1] == ("square", 5, 5)
+    assert (told[-1].what, told[-1].done, told[-1].total, told[-1].ended) == ("square", 5, 5, True)
 
 
 @pytest.mark.slow

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.errors import MathQuarryError
-from data.mine.quality import measure
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.mine.record.quality import measure
 
 
 def row(url: str, label: str, **planted: str) -> dict[str, str | None]:

@@ -1,15 +1,16 @@
-"""Mining in two passes, on crawls with known content, and by every kind of worker."""
+"""Mining in two passes, on crawls with known content, with every kind of worker."""
 
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from data.config import MineConfig, RecallConfig, WorkersConfig
-from data.files import read_json
-from data.mine import library, recall
-from data.mine.loop import mine
-from data.workspace import Workspace
+from mathquarry.data.files import read_json
+from mathquarry.data.mine.classify import recall
+from mathquarry.data.mine.config import MineConfig, RecallConfig, WorkersConfig
+from mathquarry.data.mine.library import library
+from mathquarry.data.mine.loop import mine
+from mathquarry.data.store.workspace import Workspace
 from tests.data.mine.test_mine_loop import digests, is_mathematics
 
 
@@ -21,20 +22,20 @@ def two_passes(mine_config: MineConfig) -> MineConfig:
 def test_a_first_pass_decides_what_is_extracted_and_a_second_what_is_collected(
     two_passes: MineConfig, crawl: Path, problems: Path, tmp_path: Path
 ) -> None:
-    space = Workspace.at(tmp_path / "run")
-    summary = mine(two_passes, crawl, problems, space)
-    corpus = pq.read_table(space.out / "corpus")
+    workspace = Workspace.at(tmp_path / "run")
+    summary = mine(two_passes, crawl, problems, workspace)
+    corpus = pq.read_table(workspace.out / "corpus")
     urls = corpus["url"].to_pylist()
     assert all(is_mathematics(url) for url in urls)
     assert len(urls) >= 38  # of 44
     assert "$" in "".join(corpus["text"].to_pylist())
-    dropped = pq.read_table(space.out / "dropped.parquet").to_pylist()
+    dropped = pq.read_table(workspace.out / "dropped.parquet").to_pylist()
     assert len(dropped) + summary["pages"] == 140
     assert len({row["url"] for row in dropped} | set(urls)) == 140
     reasons = {row["url"]: row["reason"] for row in dropped}
     assert reasons["https://thin.example.org/"] in ("too-short", "low-recall-score")
     assert reasons["https://quotes.example.org/bakery.html"] == "contaminated"
-    record = read_json(space.out / "rounds.json")
+    record = read_json(workspace.out / "rounds.json")
     refused = sum(reason == "low-recall-score" for reason in reasons.values())
     assert refused > 20
     funnel = {step["step"]: step["pages"] for step in record["funnel"]}
@@ -49,7 +50,7 @@ def test_pages_that_no_first_pass_let_through_count_in_their_domains(
     one, two = Workspace.at(tmp_path / "one"), Workspace.at(tmp_path / "two")
     mine(two_passes.model_copy(update={"recall": RecallConfig(enabled=False)}), crawl, problems, one)
     mine(two_passes, crawl, problems, two)
-    tables = (pq.read_table(space.out / "domains.parquet").to_pylist() for space in (one, two))
+    tables = (pq.read_table(workspace.out / "domains.parquet").to_pylist() for workspace in (one, two))
     careful, plain = ({row["host"]: row["pages"] for row in table} for table in tables)
     assert careful["forum.example.org"] == plain["forum.example.org"] == 36
 
@@ -89,17 +90,17 @@ def test_threads_processes_and_a_ray_cluster_of_two_nodes_give_the_same_bytes(
     cluster_utils = pytest.importorskip("ray.cluster_utils")
     found = {}
     for engine in ("processes", "threads"):
-        space = Workspace.at(tmp_path / engine)
+        workspace = Workspace.at(tmp_path / engine)
         workers = WorkersConfig(engine=engine, count=2, partitions=3)
-        mine(two_passes.model_copy(update={"workers": workers}), crawl, problems, space)
-        found[engine] = digests(space.out)
+        mine(two_passes.model_copy(update={"workers": workers}), crawl, problems, workspace)
+        found[engine] = digests(workspace.out)
     cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 80_000_000})
     try:
         cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
-        space = Workspace.at(tmp_path / "ray")
+        workspace = Workspace.at(tmp_path / "ray")
         workers = WorkersConfig(engine="ray", ray_address=cluster.address, partitions=2)
-        mine(two_passes.model_copy(update={"workers": workers}), crawl, problems, space)
-        found["ray"] = digests(space.out)
+        mine(two_passes.model_copy(update={"workers": workers}), crawl, problems, workspace)
+        found["ray"] = digests(workspace.out)
     finally:
         cluster.shutdown()
     assert found["processes"] == found["threads"] == found["ray"]

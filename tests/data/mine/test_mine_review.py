@@ -1,4 +1,4 @@
-"""Between rounds a person may judge the domains: mining stops before the judgement, goes on after it, and follows it."""
+"""A person may review the domains between rounds: mining stops for the review, then continues and follows it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from data.config import MineConfig
-from data.errors import MathQuarryError
-from data.files import read_json
-from data.mine import rounds
-from data.mine.annotations import Verdict
-from data.mine.loop import mine
-from data.mine.review import Decision, Decisions, ReviewNeeded, all_verdicts
-from data.workspace import Workspace
+from mathquarry.data.crawl.annotations import Verdict
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.files import read_json
+from mathquarry.data.mine import rounds
+from mathquarry.data.mine.config import MineConfig
+from mathquarry.data.mine.domains.review import Decision, Decisions, ReviewNeeded, all_verdicts
+from mathquarry.data.mine.loop import mine
+from mathquarry.data.store.workspace import Workspace
 
 
 @pytest.fixture
@@ -25,9 +25,9 @@ def reviewed(mine_config: MineConfig) -> MineConfig:
 def test_a_round_waits_for_its_decision_and_does_not_score_again(
     reviewed: MineConfig, crawl: Path, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    space, reviews = Workspace.at(tmp_path / "run"), tmp_path / "reviews"
+    workspace, reviews = Workspace.at(tmp_path / "run"), tmp_path / "reviews"
     with pytest.raises(ReviewNeeded) as question:
-        mine(reviewed, crawl, problems, space, reviews)
+        mine(reviewed, crawl, problems, workspace, reviews)
     assert question.value.round == 1
     hosts = [row["host"] for row in question.value.table]
     assert hosts
@@ -35,12 +35,12 @@ def test_a_round_waits_for_its_decision_and_does_not_score_again(
     score = rounds.score_pages
     monkeypatch.setattr(rounds, "score_pages", lambda *arguments: scored.append(arguments[2]) or score(*arguments))
     Decisions(reviews / "team").write(1, Decision(rest="reject", path=[Verdict(host=hosts[0], verdict="accept", annotator="ab")]))
-    mine(reviewed, crawl, problems, space, reviews)
+    mine(reviewed, crawl, problems, workspace, reviews)
     assert [model.parent.name for model in scored] == ["02"]
-    record = read_json(space.out / "rounds.json")["rounds"][0]
+    record = read_json(workspace.out / "rounds.json")["rounds"][0]
     assert record["accepted_paths"] == [f"{hosts[0]}/"]
-    assert read_json(space.out / "review.json")["1"]["path"][0]["annotator"] == "ab"
-    accepted = {row["host"]: row["accepted"] for row in pq.read_table(space.out / "domains.parquet").to_pylist()}
+    assert read_json(workspace.out / "review.json")["1"]["path"][0]["annotator"] == "ab"
+    accepted = {row["host"]: row["accepted"] for row in pq.read_table(workspace.out / "domains.parquet").to_pylist()}
     assert [host for host, paths in accepted.items() if paths] == [hosts[0]]
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from data.config import ClassifierConfig, MineConfig, RecallConfig, SeedConfig, WorkersConfig
-from data.mine.classifier import Classifier
-from data.mine.loop import mine
-from data.workspace import Workspace
+from mathquarry.data.mine.classify.classifier import Classifier
+from mathquarry.data.mine.config import ClassifierConfig, MineConfig, RecallConfig, SeedConfig, WorkersConfig
+from mathquarry.data.mine.loop import mine
+from mathquarry.data.store.workspace import Workspace
 
 
 def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
@@ -44,17 +44,17 @@ def test_from_a_hundred_pages_the_loop_finds_the_mathematics_of_a_real_crawl(sha
         max_rounds=6,
         workers=WorkersConfig(count=1, partitions=1),
     )
-    space = Workspace.at(tmp_path / "run")
-    mine(config, tmp_path / "crawl", problems, space)
-    reasons = {row["url"]: row["reason"] for row in pq.read_table(space.out / "dropped.parquet").to_pylist()}
-    shard = space.scratch / "captures" / "000000.parquet"
+    workspace = Workspace.at(tmp_path / "run")
+    mine(config, tmp_path / "crawl", problems, workspace)
+    reasons = {row["url"]: row["reason"] for row in pq.read_table(workspace.out / "dropped.parquet").to_pylist()}
+    shard = workspace.scratch / "captures" / "000000.parquet"
     pages = pq.read_table(shard, columns=["url", "text"], filters=[("reason", "==", "")]).to_pylist()
-    judged = [page for page in pages if not reasons.get(page["url"], "").endswith("duplicate") and page["url"] not in seeds]
-    judged = [page for page in judged if labels[page["url"]] != "math_plain"]
-    scores = Classifier(space.out / "classifier.bin").score([page["text"] for page in judged])
-    # 0.969 seen; beyond it stand pages that are mathematics by any reader's judgement and have no formulas.
-    assert average_precision(scores, np.asarray([labels[page["url"]] == "math" for page in judged])) >= 0.96
-    collected = set(pq.read_table(space.out / "corpus", columns=["url"])["url"].to_pylist())
+    pages_scored = [page for page in pages if not reasons.get(page["url"], "").endswith("duplicate") and page["url"] not in seeds]
+    pages_scored = [page for page in pages_scored if labels[page["url"]] != "math_plain"]
+    scores = Classifier(workspace.out / "classifier.bin").score([page["text"] for page in pages_scored])
+    # 0.969 seen; beyond it stand pages that are mathematics for any reader and have no formulas.
+    assert average_precision(scores, np.asarray([labels[page["url"]] == "math" for page in pages_scored])) >= 0.96
+    collected = set(pq.read_table(workspace.out / "corpus", columns=["url"])["url"].to_pylist())
     reachable = {url for url, label in labels.items() if label == "math" and reasons.get(url, "low-score") == "low-score"}
     assert len(reachable) >= 350
     assert len(reachable & collected) / len(reachable) >= 0.95

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.config import MineConfig, RecallConfig, SeedConfig, SeparationConfig, WorkersConfig
-from data.errors import MathQuarryError
-from data.mine.library import Library, read_crawl
-from data.mine.pool import WorkerPool
-from data.mine.seed import Candidates, Seed, first_seed, with_negatives
-from data.mine.shards import Captures, warc_files
-from data.workspace import Progress
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.mine.classify.seed import Candidates, Seed, first_seed, with_negatives
+from mathquarry.data.mine.config import MineConfig, RecallConfig, SeedConfig, SeparationConfig, WorkersConfig
+from mathquarry.data.mine.library.library import Library, read_crawl
+from mathquarry.data.mine.pages.pool import WorkerPool
+from mathquarry.data.mine.pages.shards import Captures, warc_files
+from mathquarry.data.store.workspace import Progress
 from tests.data.mine.conftest import OTHER_WORDS, html_page, prose
 
 COUNT = 20

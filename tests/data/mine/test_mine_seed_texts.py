@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.config import SeedConfig
-from data.errors import MathQuarryError
-from data.mine.seed_texts import SeedText, sample_texts
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.mine.classify.seed_texts import SeedText, sample_texts
+from mathquarry.data.mine.config import SeedConfig
 from tests.data.crawl.http_server import running_server
 
 TEXTS = [SeedText(f"text {number} – ∑", f"https://x.org/{number}") for number in range(50)]
@@ -79,7 +79,7 @@ def test_a_sample_is_decided_by_the_seed(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_data_set_is_loaded_by_name_config_and_split(streaming: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The code that loads from the hub, on a data set in a folder: the library takes both."""
+    """The code that loads from the hub, on a data set in a folder: the library accepts both."""
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "corpus"
     folder.mkdir()

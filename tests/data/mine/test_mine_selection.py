@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from data.mine.corpus import first_rounds
-from data.mine.selection import select
+from mathquarry.data.mine.record.corpus import first_rounds
+from mathquarry.data.mine.selection import select
 
 SCORES = np.asarray([0.9, 0.2, 0.8, 0.8, 1.0, 0.5], dtype=np.float32)
 TOKENS = np.asarray([10, 10, 20, 5, 7, 8], dtype=np.int32)

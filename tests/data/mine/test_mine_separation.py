@@ -1,4 +1,4 @@
-"""Mining stops or warns where its classifier or its threshold says nothing."""
+"""Mining stops or warns if its classifier or its threshold does not separate pages."""
 
 import logging
 from pathlib import Path
@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.config import ClassifierConfig, MineConfig, SeedConfig, SeparationConfig
-from data.errors import MathQuarryError
-from data.files import read_json
-from data.mine.loop import mine
-from data.mine.round_warnings import threshold_warnings
-from data.mine.separation import Separation, demand, separation
-from data.workspace import Workspace
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.files import read_json
+from mathquarry.data.mine.classify.separation import Separation, demand, separation
+from mathquarry.data.mine.config import ClassifierConfig, MineConfig, SeedConfig, SeparationConfig
+from mathquarry.data.mine.loop import mine
+from mathquarry.data.mine.record.warnings import threshold_warnings
+from mathquarry.data.store.workspace import Workspace
 
 SCORES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=12)
 
@@ -37,7 +37,7 @@ def test_too_few_held_out_pages_are_not_measured_and_stop_nothing() -> None:
 @pytest.mark.parametrize(
     ("examples", "cause"), [((120, 656), "120 positives and 656 negatives are few"), ((10**5, 10**5), "like the crawl")]
 )
-def test_a_classifier_that_does_not_separate_is_refused_with_figure_cause_and_cure(examples: tuple[int, int], cause: str) -> None:
+def test_a_classifier_that_does_not_separate_is_refused_with_auc_cause_and_fix(examples: tuple[int, int], cause: str) -> None:
     config = MineConfig()
     demand(Separation(config.separation.least_auc, 20, 66), 1, examples, config)
     with pytest.raises(MathQuarryError, match=r"round 2: .*AUC is 0\.690; separation\.least_auc is 0\.7") as error:
@@ -60,7 +60,7 @@ def test_a_threshold_that_cuts_a_heap_of_equal_scores_is_warned_of(pages: int, l
 def test_a_seed_too_small_for_the_papers_settings_stops_mining_before_it_scores(
     mine_config: MineConfig, crawl: Path, problems: Path, tmp_path: Path
 ) -> None:
-    space = Workspace.at(tmp_path / "run")
+    workspace = Workspace.at(tmp_path / "run")
     config = mine_config.model_copy(
         update={
             "classifier": ClassifierConfig(dim=16, buckets=5000, learning_rate=1e-5, epochs=1),
@@ -69,9 +69,9 @@ def test_a_seed_too_small_for_the_papers_settings_stops_mining_before_it_scores(
         }
     )
     with pytest.raises(MathQuarryError, match="the classifier does not separate"):
-        mine(config, crawl, problems, space)
-    assert not list(space.scratch.rglob("scores.npy"))
-    assert not (space.out / "corpus").exists()
+        mine(config, crawl, problems, workspace)
+    assert not list(workspace.scratch.rglob("scores.npy"))
+    assert not (workspace.out / "corpus").exists()
 
 
 def test_a_round_records_and_logs_what_it_measured_and_what_it_could_not(
@@ -90,6 +90,7 @@ def test_a_round_records_and_logs_what_it_measured_and_what_it_could_not(
     (sentence,) = record["warnings"]
     assert sentence in caplog.text
     assert summary["warnings"] == 1
+    assert read_json(measured.out / "warnings.json") == [f"round 1: {sentence}"]
     summary = mine(mine_config.model_copy(update={"max_rounds": 1}), crawl, problems, not_measured)
     (record,) = read_json(not_measured.out / "rounds.json")["rounds"]
     assert record["separation"]["auc"] is None

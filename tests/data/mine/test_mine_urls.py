@@ -1,6 +1,6 @@
 import pytest
 
-from data.mine.urls import parse_address
+from mathquarry.data.crawl.urls import parse_address
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Sandboxes for tests, and what is needed to see from outside what became of their programs."""
+"""Sandboxes for tests, and functions that check from outside what their programs did."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from data.config import ProgramsConfig
-from data.programs.client import ServiceSandbox
-from data.programs.container import image_name, start_container
-from data.programs.local import start_local
+from mathquarry.data.programs.client import ServiceSandbox
+from mathquarry.data.programs.config import ProgramsConfig
+from mathquarry.data.programs.container import image_name, start_container
+from mathquarry.data.programs.local import start_local
 
 CONFIG = ProgramsConfig(seconds=2.0, memory_mib=384, output_bytes=4096, sessions=16)
 BACKENDS = [
@@ -27,13 +27,13 @@ os.environ[SECRET_NAME] = SECRET  # before any service starts
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def sandbox(request: pytest.FixtureRequest) -> Iterator[ServiceSandbox]:
-    """The service in each enclosure."""
+    """The service in each sandbox."""
     with start(request.param) as started:
         yield started
 
 
 def start(backend: str, config: ProgramsConfig = CONFIG) -> ServiceSandbox:
-    """Start the service in an enclosure; skips the test where there is none."""
+    """Start the service in a sandbox; skips the test if the sandbox is unavailable."""
     if backend == "local":
         if shutil.which("bwrap") is None:
             pytest.skip("bubblewrap is not installed")

@@ -1,4 +1,4 @@
-"""Hostile programs against every enclosure: nothing gets in or out, the service goes on, and nothing is left running."""
+"""Hostile programs against every sandbox: nothing gets in or out, the service continues, and nothing is left running."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Literal
 
 import pytest
 
-from data.programs.client import ServiceSandbox, ServiceSession
+from mathquarry.data.programs.client import ServiceSandbox, ServiceSession
 from tests.conftest import REPOSITORY
 from tests.data.programs.conftest import SECRET, SECRET_NAME, inside, start
 
@@ -95,7 +95,7 @@ REFUSED_CALLS = {
     "arch_prctl": (158, "0x1003, ctypes.create_string_buffer(8)"),
     "syslog": (103, "10, None, 0"),
 }
-"""Numbers on x86-64 and arguments of calls that have nothing to do with computing."""
+"""Numbers on x86-64 and arguments of calls that computing does not need."""
 ATTACKS += [
     Attack(
         f"system call {name}",
@@ -113,7 +113,7 @@ ATTACKS += [
 
 @pytest.fixture(scope="module")
 def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What there is to steal and to break: a secret, a writable folder, listening sockets, a process."""
+    """Targets to steal and to break: a secret, a writable folder, listening sockets, a process."""
     folder = tmp_path_factory.mktemp("host")
     folder.chmod(0o777)
     (folder / "secret").write_text(SECRET)
@@ -142,7 +142,7 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
 
 
 class Bystander:
-    """Another dialogue, whose variables must outlive every attack."""
+    """Another dialogue, whose variables must survive every attack."""
 
     def __init__(self, session: ServiceSession) -> None:
         self._session, self._count = session, 0
@@ -161,7 +161,7 @@ def bystander(sandbox: ServiceSandbox) -> Iterator[Bystander]:
 
 @pytest.fixture(scope="module")
 def at_rest(sandbox: ServiceSandbox, bystander: Bystander) -> set[int]:
-    """Processes of the service when no program runs: itself, the fork server, one worker in reserve for each turn, and the bystander's."""
+    """Processes of the service while no program runs: itself, the fork server, one spare worker for each turn, and the bystander's."""
     assert bystander.goes_on()
     assert sandbox.run("6 * 7").value == "42"
     return inside(sandbox)

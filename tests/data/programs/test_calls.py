@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from data.programs.service.calls import CONDITIONS, PLAIN
+from mathquarry.data.programs.service.calls import CONDITIONS, PLAIN
 from tests.conftest import REPOSITORY
 
 TAKES_A_COMMAND = {"fcntl", "ioctl", "futex", "madvise", "prlimit64", "mmap", "open", "openat", "clock_nanosleep", "clock_gettime"}

@@ -1,4 +1,4 @@
-"""The sandbox as those who use it see it: results, dialogues, limits, and errors that say what to do."""
+"""The sandbox as its users see it: results, dialogues, limits, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from data.config import ProgramsConfig
-from data.errors import MathQuarryError
-from data.programs import client, container, local
-from data.programs.arithmetic import ArithmeticSandbox
-from data.programs.client import ServiceSandbox, ServiceSession, Started
-from data.programs.sandbox import Result, make_sandbox
-from data.programs.service import health
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.programs import client, container, local
+from mathquarry.data.programs.arithmetic import ArithmeticSandbox
+from mathquarry.data.programs.client import ServiceSandbox, ServiceSession, Started
+from mathquarry.data.programs.config import ProgramsConfig
+from mathquarry.data.programs.interface import Result
+from mathquarry.data.programs.sandbox import make_sandbox
+from mathquarry.data.programs.service import health
 from tests.conftest import REPOSITORY
 from tests.data.programs.conftest import CONFIG, inside, start
 
@@ -46,7 +47,7 @@ def test_exit_long_integers_and_numpy_numbers_are_as_programs_expect_them(sandbo
     assert sandbox.run("import numpy as np\n[np.int64(3), np.bool_(True)]").value == "[3, True]"
 
 
-def test_an_error_is_told_as_python_tells_it(sandbox: ServiceSandbox) -> None:
+def test_an_error_is_reported_as_python_reports_it(sandbox: ServiceSandbox) -> None:
     result = sandbox.run("print(1)\n1 / 0\nprint(2)")
     assert result == Result("1\n", error="ZeroDivisionError: division by zero")
     assert sandbox.run("x = = 1").error == "SyntaxError: invalid syntax"
@@ -147,7 +148,7 @@ def test_an_unsafe_sandbox_says_so_and_still_keeps_programs_from_the_network_and
 
 def test_without_docker_or_its_image_container_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(container.shutil, "which", lambda name: None)
-    with pytest.raises(MathQuarryError, match="`docker` is not here.*local"):
+    with pytest.raises(MathQuarryError, match="`docker` was not found.*local"):
         make_sandbox(ProgramsConfig(sandbox="container"))
     for words, expected in (("Error: No such image: x", "make sandbox"), ("Cannot connect to the Docker daemon", "does not answer")):
         monkeypatch.setattr(container.shutil, "which", lambda name: "/bin/docker")
@@ -241,7 +242,7 @@ def test_only_a_service_that_cannot_be_started_again_stops_those_who_use_it(tmp_
     def no_more() -> Started:
         raise MathQuarryError("there is no image.")
 
-    for again, message in ((no_more, "cannot be started again: there is no image"), (None, "did not come back")):
+    for again, message in ((no_more, "cannot be restarted: there is no image"), (None, "did not come back")):
         with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(1) as pool:
             address = tmp_path / f"socket-{again is None}"
             listener.bind(str(address))
@@ -295,7 +296,7 @@ def test_the_memory_of_all_dialogues_together_has_a_bound(request: pytest.Fixtur
 
 
 def test_memory_that_takes_the_place_of_shared_memory_counts(request: pytest.FixtureRequest, sandbox: ServiceSandbox) -> None:
-    """A program that gives back what it shares with the service, page for page, has no more pages than before, and they are its own."""
+    """A program that returns every page that it shares with the service has no more pages than before, and they are its own."""
     program = "import gc\nfor _ in range(3):\n    for thing in gc.get_objects():\n        x = thing\n    gc.unfreeze()\n    gc.collect()"
     with start(request.node.callspec.params["sandbox"], CONFIG.model_copy(update={"held_mib": 12})) as other, other.session() as session:
         assert session.run("x = 1").error is None
@@ -333,7 +334,7 @@ def test_the_sandbox_ends_when_the_process_that_started_it_is_killed(backend: st
 
 
 def test_a_dialogue_waits_while_the_service_has_more_callers_than_it_has_greeted(tmp_path: Path) -> None:
-    """150 dialogues that opened at once on a busy machine were turned away: a full queue of a Unix socket refuses, it does not wait."""
+    """150 dialogues that opened at once on a busy machine were refused: a full queue of a Unix socket refuses instead of waiting."""
     with socket.socket(socket.AF_UNIX) as listener, ExitStack() as callers:
         listener.bind(str(tmp_path / "socket"))
         listener.listen(0)

@@ -1,4 +1,4 @@
-"""Advantages against tables worked by hand (paper sections 4.1.2 and 4.1.3)."""
+"""Advantages against tables worked out by hand (paper sections 4.1.2 and 4.1.3)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from models.rl.advantages import outcome_advantages, pad_steps, process_advantages
+from mathquarry.models.rl.advantages import outcome_advantages, pad_steps, process_advantages
 
 
 def test_outcome_advantage_is_the_normalised_reward_at_every_token() -> None:
@@ -19,7 +19,7 @@ def test_outcome_advantage_is_the_normalised_reward_at_every_token() -> None:
 
 
 def test_process_advantage_sums_rewards_of_steps_that_end_at_or_after_t() -> None:
-    # Output 1: six tokens, steps ending at 1, 2, 5 with rewards 0.9, 0.6, 0.3. Output 2: three tokens, one step with reward 0.2.
+    # Completion 1: six tokens, steps ending at 1, 2, 5 with rewards 0.9, 0.6, 0.3. Completion 2: three tokens, one step with reward 0.2.
     # All four: mean 0.5, deviations 0.4, 0.1, -0.2, -0.3, variance (0.16 + 0.01 + 0.04 + 0.09) / 4 = 0.075.
     std = math.sqrt(0.075)
     advantages_BT = process_advantages(
@@ -29,8 +29,8 @@ def test_process_advantage_sums_rewards_of_steps_that_end_at_or_after_t() -> Non
     torch.testing.assert_close(advantages_BT, expected)
 
 
-def test_process_supervision_normalises_over_steps_not_over_outputs() -> None:
-    # Steps 1, 1, 1 and 0: mean 3/4, std sqrt(3)/4. The mean of the outputs' means would be 1/2.
+def test_process_supervision_normalises_over_steps_not_over_completions() -> None:
+    # Steps 1, 1, 1 and 0: mean 3/4, std sqrt(3)/4. The mean of the completions' means would be 1/2.
     advantages_BT = process_advantages(
         pad_steps([[1, 1, 1], [0]], 0.0), pad_steps([[0, 1, 2], [0]], -1), torch.tensor([3, 1]), group_size=2
     )
@@ -89,8 +89,8 @@ def test_process_advantages_equal_the_definition_written_as_loops() -> None:
                 assert float(advantages_BT[row, t]) == pytest.approx(float(expected), abs=1e-5)
 
 
-def test_a_truncated_output_is_judged_at_its_last_token_like_any_other() -> None:
-    # Output 1 was cut in the middle of its second step, after token 3; output 2 ended by itself. Rewards 0.5, 0.1 and 0.9:
+def test_a_truncated_completion_is_scored_at_its_last_token_like_any_other() -> None:
+    # Completion 1 was cut in the middle of its second step, after token 3; completion 2 ended by itself. Rewards 0.5, 0.1 and 0.9:
     # mean 0.5, deviations 0, -0.4, 0.4, variance 0.32 / 3.
     std = math.sqrt(0.32 / 3)
     advantages_BT = process_advantages(pad_steps([[0.5, 0.1], [0.9]], 0.0), pad_steps([[1, 3], [2]], -1), torch.tensor([4, 3]), 2)
@@ -102,3 +102,18 @@ def test_an_output_without_steps_has_no_advantage() -> None:
     # Cut before its first token: no step, no token. The others are normalised among themselves: 1 and 0, mean 1/2, std 1/2.
     advantages_BT = process_advantages(pad_steps([[], [1.0], [0.0]], 0.0), pad_steps([[], [1], [0]], -1), torch.tensor([0, 2, 1]), 3)
     torch.testing.assert_close(advantages_BT, torch.tensor([[0.0, 0.0], [1.0, 1.0], [-1.0, 0.0]]))
+
+
+def test_without_std_process_advantages_are_the_centred_sums() -> None:
+    # The table of the second test above, its four steps less their mean 0.5, and nothing else.
+    advantages_BT = process_advantages(
+        pad_steps([[0.9, 0.6, 0.3], [0.2]], 0.0), pad_steps([[1, 2, 5], [2]], -1), torch.tensor([6, 3]), group_size=2, normalisation="none"
+    )
+    expected = torch.tensor([[0.3, 0.3, -0.1, -0.2, -0.2, -0.2], [-0.3, -0.3, -0.3, 0, 0, 0]])
+    torch.testing.assert_close(advantages_BT, expected)
+
+
+def test_no_completions_make_a_table_without_rows_and_columns() -> None:
+    assert pad_steps([], 0.0).shape == (0, 0)
+    nothing = torch.tensor([])
+    assert outcome_advantages(nothing, nothing.long(), group_size=2).shape == (0, 0)

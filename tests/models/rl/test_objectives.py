@@ -7,7 +7,9 @@ import math
 import pytest
 import torch
 
-from models.rl.objectives import grpo_token_loss, kl_estimate, token_weights
+from mathquarry.models.rl.objectives import clipped_token_loss, grpo_token_loss, kl_estimate, token_weights
+
+CLIP = {"clip_low": 0.2, "clip_high": 0.2}
 
 
 def test_kl_estimate_is_never_negative_and_zero_only_where_the_models_agree() -> None:
@@ -42,7 +44,7 @@ def test_on_policy_gradient_coefficient_is_advantage_plus_beta_times_ratio_minus
     advantages = torch.linspace(-2, 2, 9, dtype=torch.float64)
     logprobs = logits.log_softmax(-1)[torch.arange(9), targets]
     reference = logprobs.detach() + torch.linspace(-1, 1, 9, dtype=torch.float64)
-    loss = grpo_token_loss(logprobs, logprobs.detach(), reference, advantages, clip_range=0.2, kl_coef=beta)
+    loss = grpo_token_loss(logprobs, logprobs.detach(), reference, advantages, **CLIP, kl_coef=beta)
     (gradient,) = torch.autograd.grad(loss.sum(), logits, retain_graph=True)
 
     coefficient = advantages + beta * (torch.exp(reference - logprobs.detach()) - 1)
@@ -64,18 +66,39 @@ def test_on_policy_gradient_coefficient_is_advantage_plus_beta_times_ratio_minus
 def test_clipping_cuts_only_what_would_go_further_the_same_way(ratio: float, advantage: float, objective: float, gradient: float) -> None:
     old = torch.tensor(-1.0, dtype=torch.float64)
     logprob = (old + math.log(ratio)).requires_grad_()
-    loss = grpo_token_loss(logprob, old, None, torch.tensor(advantage, dtype=torch.float64), clip_range=0.2, kl_coef=0.0)
+    loss = grpo_token_loss(logprob, old, None, torch.tensor(advantage, dtype=torch.float64), **CLIP, kl_coef=0.0)
     loss.backward()
     assert -loss.item() == pytest.approx(objective)
     assert logprob.grad is not None
     assert -logprob.grad.item() == pytest.approx(gradient)
 
 
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "gradient"),
+    [
+        (1.25, 1.0, 1.25),  # above 1 + eps, and not yet above 1.28
+        (1.29, 1.0, 0.0),
+        (0.75, -1.0, 0.0),  # below, eps is what it was
+        (0.85, -1.0, -0.85),
+    ],
+)
+def test_a_clip_range_of_its_own_above_moves_the_upper_side_alone(ratio: float, advantage: float, gradient: float) -> None:
+    old = torch.tensor(-1.0, dtype=torch.float64)
+    for loss_of in (
+        lambda logprob, a: clipped_token_loss(torch.exp(logprob - old), a, 0.2, 0.28),
+        lambda logprob, a: grpo_token_loss(logprob, old, None, a, clip_low=0.2, clip_high=0.28, kl_coef=0.0),
+    ):
+        logprob = (old + math.log(ratio)).requires_grad_()
+        loss_of(logprob, torch.tensor(advantage, dtype=torch.float64)).backward()
+        assert logprob.grad is not None
+        assert -logprob.grad.item() == pytest.approx(gradient)
+
+
 def test_loss_adds_beta_times_kl_to_minus_the_surrogate() -> None:
     logprobs, old, reference, advantages = torch.tensor([-1.0]), torch.tensor([-1.1]), torch.tensor([-0.7]), torch.tensor([0.5])
     ratio, log_ratio = math.exp(0.1), 0.3
     expected = -(ratio * 0.5) + 0.04 * (math.exp(log_ratio) - log_ratio - 1)
-    assert float(grpo_token_loss(logprobs, old, reference, advantages, 0.2, 0.04)) == pytest.approx(expected, rel=1e-5)
+    assert float(grpo_token_loss(logprobs, old, reference, advantages, **CLIP, kl_coef=0.04)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_each_output_weighs_the_same_whatever_its_length() -> None:

@@ -1,4 +1,4 @@
-"""The methods of paper section 5.2: gradient coefficients against autograd of each objective, GAE against its sum, departures, configs."""
+"""The methods of paper section 5.2: gradient coefficients against autograd of each objective, GAE against its sum, deviations, configs."""
 
 from __future__ import annotations
 
@@ -8,41 +8,42 @@ import pytest
 import torch
 from torch.nn import functional
 
-import models.rl.grpo as grpo
-from data.errors import MathQuarryError
-from data.solutions.example import Example, Segment, write_examples
-from data.workspace import Workspace
-from models.checkpoint import load_policy
-from models.config import METHODS, GRPOConfig, OptimizerConfig, ParadigmConfig, RolloutConfig
-from models.rl.advantages import outcome_advantages, pad_steps, process_advantages
-from models.rl.objectives import (
+import mathquarry.models.rl.grpo as grpo
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.solutions.example import Example, Segment, write_examples
+from mathquarry.data.store.workspace import Workspace
+from mathquarry.models.policy.checkpoint import load_policy
+from mathquarry.models.rl.advantages import outcome_advantages, pad_steps, process_advantages
+from mathquarry.models.rl.config import METHODS, GRPOConfig, ParadigmConfig
+from mathquarry.models.rl.method import check_method
+from mathquarry.models.rl.objectives import (
     clipped_token_loss,
-    constant_weights,
     generalised_advantages,
     grpo_token_loss,
     likelihood_token_loss,
     preference_coefficients,
-    token_mean_weights,
     token_weights,
 )
-from models.rl.paradigm import Judged, check_method, coefficients
-from models.rl.update import Experience, sequence_logprobs, update_policy
-from tests.models.rl.tiny import save_policy, save_problems, save_reward, tiny_policy
+from mathquarry.models.rl.paradigm import coefficients
+from mathquarry.models.rl.update import Experience, sequence_logprobs, update_policy
+from mathquarry.models.rollout.config import RolloutConfig
+from tests.models.rl.tiny import save_policy, save_problems, save_reward, scored, tiny_policy
 
 LENGTHS = [3, 5, 2, 4, 1, 6]
 REWARDS = torch.tensor([1.0, 0.0, 1.0, 0.0, 0.0, 1.0])
 GENERATOR = torch.Generator().manual_seed(2)
+CLIP = {"clip_low": 0.2, "clip_high": 0.2}
 TOLERANCE = {"rtol": 1e-6, "atol": 1e-6}
 
 
 def random_logprobs() -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Logits of all tokens (a leaf, float64), and the log-probability of token 0 at each, one vector an output."""
+    """Logits of all tokens (a leaf, float64), and the log-probability of token 0 at each, one vector a completion."""
     logits = torch.randn(sum(LENGTHS), 7, generator=GENERATOR, dtype=torch.float64, requires_grad=True)
     return logits, list(logits.log_softmax(-1)[:, 0].split(LENGTHS))
 
 
 def gradient_of_eq_5(logits: torch.Tensor, logprobs: list[torch.Tensor], coefficients: list[torch.Tensor]) -> torch.Tensor:
-    """Eq. 5 as it is printed: the mean over outputs of 1/|o| sum_t GC grad log pi."""
+    """Eq. 5 as it is printed: the mean over completions of 1/|o| sum_t GC grad log pi."""
     terms = [(c * logprob).sum() / len(logprob) for c, logprob in zip(coefficients, logprobs, strict=True)]
     return torch.autograd.grad(torch.stack(terms).sum() / len(terms), logits, retain_graph=True)[0]
 
@@ -69,7 +70,7 @@ def test_dpo_coefficients_give_the_gradient_of_eq_12() -> None:
     logits, logprobs = random_logprobs()
     references = [torch.randn(n, generator=GENERATOR, dtype=torch.float64) for n in LENGTHS]
     ratios_B = torch.stack([(a - b).mean() for a, b in zip(logprobs, references, strict=True)])
-    # Groups of three: (right 0, wrong 1) and (right 5, wrong 3); outputs 2 and 4 have no partner.
+    # Groups of three: (right 0, wrong 1) and (right 5, wrong 3); completions 2 and 4 have no partner.
     objective = (functional.logsigmoid(beta * (ratios_B[0] - ratios_B[1])) + functional.logsigmoid(beta * (ratios_B[5] - ratios_B[3]))) / 2
     expected = torch.autograd.grad(objective, logits, retain_graph=True)[0]
     coefficients_B, losses_P = preference_coefficients(ratios_B.detach(), REWARDS, 3, beta)
@@ -94,7 +95,7 @@ def test_on_policy_ppo_gradient_has_the_advantage_as_coefficient() -> None:
     logits, logprobs = random_logprobs()
     advantages = [torch.randn(n, generator=GENERATOR, dtype=torch.float64) for n in LENGTHS]
     flat = torch.cat(logprobs)
-    ours = gradient_of_loss(logits, clipped_token_loss(flat, flat.detach(), torch.cat(advantages), 0.2))
+    ours = gradient_of_loss(logits, clipped_token_loss(torch.exp(flat - flat.detach()), torch.cat(advantages), 0.2, 0.2))
     torch.testing.assert_close(ours, gradient_of_eq_5(logits, logprobs, advantages), **TOLERANCE)
 
 
@@ -112,7 +113,9 @@ def test_on_policy_grpo_gradient_has_the_coefficient_of_eq_21(supervision: str) 
         advantages_BT = process_advantages(pad_steps(rewards, 0.0), pad_steps(ends, -1), lengths_B, 3)
     advantages = [advantages_BT[i, :n].double() for i, n in enumerate(LENGTHS)]
     flat = torch.cat(logprobs)
-    ours = gradient_of_loss(logits, grpo_token_loss(flat, flat.detach(), torch.cat(references), torch.cat(advantages), 0.2, beta))
+    ours = gradient_of_loss(
+        logits, grpo_token_loss(flat, flat.detach(), torch.cat(references), torch.cat(advantages), **CLIP, kl_coef=beta)
+    )
     eq_21 = [a + beta * (torch.exp(r - p.detach()) - 1) for a, r, p in zip(advantages, references, logprobs, strict=True)]
     torch.testing.assert_close(ours, gradient_of_eq_5(logits, logprobs, eq_21), **TOLERANCE)
 
@@ -138,77 +141,15 @@ def test_with_gamma_and_lambda_1_gae_is_the_reward_to_come_less_the_value() -> N
     torch.testing.assert_close(returns_BT, torch.ones(1, 3))
 
 
-def test_dapo_weighs_tokens_alike_and_dr_grpo_weighs_them_by_the_longest_allowed_output() -> None:
-    assert token_mean_weights([2, 6]) == [1 / 8, 1 / 8]
-    assert constant_weights([2, 6], 10) == [1 / 20, 1 / 20]
-
-
-def test_dr_grpo_only_centres_rewards() -> None:
-    rewards_B, lengths_B = torch.tensor([1.0, 0.0, 0.0, 0.0]), torch.ones(4, dtype=torch.long)
-    advantages_BT = outcome_advantages(rewards_B, lengths_B, 4, by_std=False)
-    torch.testing.assert_close(advantages_BT[:, 0], torch.tensor([0.75, -0.25, -0.25, -0.25]))
-
-
-PROMPTS, OUTPUTS = [[5, 6, 7]] * 2, [[20, 21, 22], [30]]
-
-
-def gradient_of_update(changes: dict, engine_logprobs: list[list[float]] | None = None) -> torch.Tensor:
-    """The gradient that one update takes: weights before less weights after plain descent with rate 1."""
-    policy, reference = tiny_policy(0), tiny_policy(1)
-    before = torch.cat([weights.detach().flatten().clone() for weights in policy.parameters()])
-    config = GRPOConfig(precision="float32", optimizer=OptimizerConfig(grad_clip=1e9), rollout=RolloutConfig(max_tokens=8), **changes)
-    experience = Experience(PROMPTS, OUTPUTS, torch.tensor([[1.0, 1.0, 1.0], [-2.0, 0.0, 0.0]]), engine_logprobs)
-    update_policy(policy, reference, torch.optim.SGD(policy.parameters(), lr=1.0), experience, config)
-    return before - torch.cat([weights.detach().flatten() for weights in policy.parameters()])
-
-
-def gradient_written_out(weights: list[list[float]], kl: bool) -> torch.Tensor:
-    """-sum of weight x (advantage + KL coefficient) x grad log pi."""
-    policy, reference = tiny_policy(0), tiny_policy(1)
-    config = GRPOConfig(precision="float32")
-    frozen = sequence_logprobs(reference, PROMPTS, OUTPUTS, config)
-    objective = torch.tensor(0.0)
-    for prompt, output, row, advantage, reference_T in zip(PROMPTS, OUTPUTS, weights, [1.0, -2.0], frozen, strict=True):
-        logits_TV = policy(torch.tensor([prompt + output])).logits[0, len(prompt) - 1 : -1]
-        logprobs_T = logits_TV.log_softmax(-1)[torch.arange(len(output)), torch.tensor(output)]
-        penalty_T = 0.04 * (torch.exp(reference_T - logprobs_T.detach()) - 1) if kl else 0.0
-        objective = objective + (torch.tensor(row) * (advantage + penalty_T) * logprobs_T).sum()
-    return torch.cat([g.flatten() for g in torch.autograd.grad(-objective, list(policy.parameters()))])
-
-
-def test_departures_are_off_by_default() -> None:
-    config = GRPOConfig()
-    assert (config.dapo, config.dr_grpo, config.importance_cap) == (False, False, None)
-    torch.testing.assert_close(gradient_of_update({}), gradient_written_out([[1 / 6] * 3, [1 / 2]], kl=True), rtol=1e-3, atol=1e-5)
-
-
-def test_dapo_takes_the_token_mean_without_kl() -> None:
-    expected = gradient_written_out([[1 / 4] * 3, [1 / 4]], kl=False)
-    torch.testing.assert_close(gradient_of_update({"dapo": True}), expected, rtol=1e-3, atol=1e-5)
-
-
-def test_dr_grpo_does_not_divide_by_an_outputs_length() -> None:
-    expected = gradient_written_out([[1 / 16] * 3, [1 / 16]], kl=True)
-    torch.testing.assert_close(gradient_of_update({"dr_grpo": True}), expected, rtol=1e-3, atol=1e-5)
-
-
-def test_importance_sampling_weighs_tokens_by_trainer_over_engine_up_to_the_cap() -> None:
-    own = [row.tolist() for row in sequence_logprobs(tiny_policy(0), PROMPTS, OUTPUTS, GRPOConfig(precision="float32"))]
-    # The engine found output 1's tokens e times likelier than the trainer does, and output 2's token e times rarer.
-    engine = [[value + 1 for value in own[0]], [value - 1 for value in own[1]]]
-    expected = gradient_written_out([[0.36787944 / 6] * 3, [1.5 / 2]], kl=False)
-    torch.testing.assert_close(gradient_of_update({"importance_cap": 1.5, "kl_coef": 0.0}, engine), expected, rtol=1e-3, atol=1e-5)
-
-
 def test_the_table_of_methods_is_the_papers() -> None:
-    rows = {name: (method.data, method.reward, method.coefficient) for name, method in METHODS.items()}
+    rows = {name: (method.data, method.reward, method.advantage) for name, method in METHODS.items()}
     assert rows == {
-        "sft": ("examples", "none", "one"),
-        "rft": ("start", "rule", "reward"),
-        "online-rft": ("policy", "rule", "reward"),
-        "dpo": ("start", "rule", "preference"),
-        "ppo": ("policy", "model", "gae"),
-        "grpo": ("policy", "model", "group"),
+        "sft": ("examples", "none", "constant"),
+        "rft": ("offline", "rule", "reward"),
+        "online-rft": ("online", "rule", "reward"),
+        "dpo": ("offline", "rule", "preference"),
+        "ppo": ("online", "model", "gae"),
+        "grpo": ("online", "model", "group"),
     }
 
 
@@ -216,11 +157,10 @@ def test_the_table_of_methods_is_the_papers() -> None:
     ("changes", "named"),
     [
         ({"paradigm": ParadigmConfig(reward="none")}, "needs a reward"),
-        ({"paradigm": ParadigmConfig(data="examples", reward="rule", coefficient="reward")}, "sampled outputs"),
-        ({"paradigm": METHODS["dpo"], "updates_per_step": 2}, "one update"),
-        ({"paradigm": METHODS["dpo"], "outputs_per_question": 1}, "at least 2"),
+        ({"paradigm": ParadigmConfig(data="examples", reward="rule", advantage="reward")}, "sampled completions"),
+        ({"paradigm": METHODS["dpo"], "num_updates": 2}, "num_updates = 1"),
+        ({"paradigm": METHODS["dpo"], "group_size": 1}, "at least 2"),
         ({"paradigm": ParadigmConfig(reward="rule"), "supervision": "process"}, "supervision"),
-        ({"dapo": True, "dr_grpo": True}, "two ways"),
     ],
 )
 def test_a_combination_without_meaning_is_refused(changes: dict, named: str) -> None:
@@ -231,18 +171,18 @@ def test_a_combination_without_meaning_is_refused(changes: dict, named: str) -> 
 def test_dpo_raises_right_outputs_against_wrong_ones() -> None:
     config = GRPOConfig(precision="float32", paradigm=METHODS["dpo"], learning_rate=1e-2)
     policy, reference = tiny_policy(0), tiny_policy(0)
-    judged = Judged([[5, 6]] * 2, [[20, 21], [30, 31]], [[1], [1]], [[1.0], [0.0]], 2)
+    rollouts = scored([[5, 6]] * 2, [[20, 21], [30, 31]], [[1], [1]], [[1.0], [0.0]], 2)
     optimizer = torch.optim.SGD(policy.parameters(), lr=0.5)
     losses = []
     for _ in range(5):
-        advantages_BT, figures = coefficients(judged, config, policy, reference, None)
-        losses.append(figures["preference_loss"])
-        update_policy(policy, reference, optimizer, Experience(judged.prompts, judged.outputs, advantages_BT), config)
+        advantages_BT, metrics = coefficients(rollouts, config, policy, reference, None)
+        losses.append(metrics["preference_loss"])
+        update_policy(policy, reference, optimizer, Experience(rollouts.prompts, rollouts.completions, advantages_BT), config)
     assert losses[0] == pytest.approx(0.6931, abs=1e-3)
     assert losses == sorted(losses, reverse=True)
     good, bad = (
         float((a - b).sum())
-        for a, b in zip(*(sequence_logprobs(m, judged.prompts, judged.outputs, config) for m in (policy, reference)), strict=True)
+        for a, b in zip(*(sequence_logprobs(m, rollouts.prompts, rollouts.completions, config) for m in (policy, reference)), strict=True)
     )
     assert good > 0 > bad
 
@@ -265,7 +205,7 @@ def test_every_method_is_a_config_of_one_loop_and_resumes_with_the_same_bytes(
     name: str, inputs: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
     policy, reward, problems = inputs
-    changes = {"steps": 2, "questions_per_step": 2, "outputs_per_question": 4, "supervision": "outcome", "learning_rate": 1e-3}
+    changes = {"steps": 2, "prompts_per_step": 2, "group_size": 4, "supervision": "outcome", "learning_rate": 1e-3}
     config = GRPOConfig(
         paradigm=METHODS[name],
         precision="float32",
@@ -277,12 +217,12 @@ def test_every_method_is_a_config_of_one_loop_and_resumes_with_the_same_bytes(
     )
     whole, halved = Workspace.at(tmp_path / "whole"), Workspace.at(tmp_path / "halved")
     summary = grpo.grpo_iteration(config, policy, reward, problems, 1, whole, problems)
-    assert summary["outputs"] == 2 * 2 * 4
+    assert summary["completions"] == 2 * 2 * 4
     assert [record["step"] for record in whole.metrics.read()] == [0, 1, 2]
     moved = any(
         not torch.equal(a, b) for a, b in zip(load_policy(policy).parameters(), load_policy(whole.out / "model").parameters(), strict=True)
     )
-    # A random policy is never right, so methods that learn from right outputs alone have nothing to learn from.
+    # A random policy is never right, so methods that learn from right completions alone have nothing to learn from.
     assert moved == (name in ("sft", "ppo", "grpo"))
 
     def dies(step: int, *_: object, **__: object) -> None:

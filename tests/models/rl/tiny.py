@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForTokenClassification, PreTrainedTokenizerFast
 
-from data.problems.problem import Problem, write_problems
-from data.workspace import Bar
-from models.checkpoint import save
-from models.rollout.engine import Output
-from models.tokenizer import train_tokenizer
+from mathquarry.data.problems.problem import Problem, write_problems
+from mathquarry.data.store.workspace import Bar
+from mathquarry.models.policy.checkpoint import save
+from mathquarry.models.policy.questions import Question
+from mathquarry.models.policy.tokenizer import train_tokenizer
+from mathquarry.models.rl.rollouts import Rollout, Rollouts
+from mathquarry.models.rollout.engine import Completion
 
 LINES = ["Tom has 3 red apples and gets 4 more.", "3+4=7", "The answer is \\boxed{7}.", "7-2=5", "0 1 2 3 4 5 6 7 8 9"]
 
@@ -72,6 +74,27 @@ def save_problems(folder: Path, count: int) -> Path:
     return folder
 
 
+def sampled(questions: Sequence[Question], completions: Sequence[list[int]], finished: bool) -> Rollouts:
+    """Completions of questions, the same number of each, not yet scored."""
+    size = len(completions) // len(questions)
+    return Rollouts([Rollout(questions[place // size], one, finished) for place, one in enumerate(completions)], size)
+
+
+def scored(
+    prompts: Sequence[list[int]],
+    completions: Sequence[list[int]],
+    step_ends: Sequence[list[int]],
+    rewards: Sequence[list[float]],
+    group_size: int,
+) -> Rollouts:
+    """Completions with their rewards, not yet with advantages."""
+    columns = zip(prompts, completions, step_ends, rewards, strict=True)
+    return Rollouts(
+        [Rollout(Question(Problem("p", "?", "1"), prompt), one, True, step_ends=ends, rewards=row) for prompt, one, ends, row in columns],
+        group_size,
+    )
+
+
 Script = Callable[[list[int], int, int], tuple[list[int], bool]]
 """(prompt, seed, sample) -> (tokens, finished)."""
 
@@ -94,14 +117,14 @@ class ScriptedEngine:
         max_tokens: int | Sequence[int],
         seeds: list[int],
         progress: Bar | None = None,
-    ) -> list[list[Output]]:
+    ) -> list[list[Completion]]:
         self.asked += prompts
         self.seeds += seeds
         self.samples += [n] * len(prompts)
         rooms = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else max_tokens
         rows = [[self.script(prompt, seed, j) for j in range(n)] for prompt, seed in zip(prompts, seeds, strict=True)]
         return [
-            [Output(tokens[:room], [0.0] * min(room, len(tokens)), finished and len(tokens) <= room) for tokens, finished in row]
+            [Completion(tokens[:room], [0.0] * min(room, len(tokens)), finished and len(tokens) <= room) for tokens, finished in row]
             for row, room in zip(rows, rooms, strict=True)
         ]
 
@@ -109,9 +132,9 @@ class ScriptedEngine:
 
     def load_live(self, model: Any, version: str) -> None: ...
 
-    def logprobs(self, prompts: list[list[int]], outputs: list[list[int]]) -> list[list[float]]:
-        return [[0.0] * len(output) for output in outputs]
+    def logprobs(self, prompts: list[list[int]], completions: list[list[int]]) -> list[list[float]]:
+        return [[0.0] * len(completion) for completion in completions]
 
-    def rest(self) -> None: ...
+    def sleep(self, *, weights_follow: bool) -> None: ...
 
     def close(self) -> None: ...

@@ -1,0 +1,1 @@
+"""Exports from a store: model and dataset cards, and a corpus that `datasets` can open."""

@@ -1,0 +1,1 @@
+"""Polite HTTP: one client with retries and limits, remote files read like local ones, downloads that resume."""

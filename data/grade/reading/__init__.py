@@ -1,0 +1,1 @@
+"""Parses the text of an answer into a tree: notation, tokens, parser."""

@@ -1,0 +1,1 @@
+"""The value of an expression: exact numbers, powers, functions, evaluation at a point."""

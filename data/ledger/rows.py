@@ -1,0 +1,185 @@
+"""Rows of the ledger, read from a store's manifests, metrics and run files, and written in batches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.store.manifests import MANIFEST
+from mathquarry.data.store.published import Damaged
+from mathquarry.data.store.workspace import MetricLog
+
+TABLES = ("artifacts", "inputs", "sources", "metrics", "runs", "run_stages")
+DEFINITIONS = """
+create table if not exists artifacts (key varchar primary key, stage varchar, version integer, created timestamp, seconds double,
+    bytes bigint, files integer, config json, summary json, code_version varchar, code_revision varchar, path varchar);
+create table if not exists inputs (key varchar, role varchar, input varchar);
+create table if not exists sources (key varchar, path varchar, sha256 varchar, bytes bigint);
+create table if not exists metrics (key varchar, name varchar, step bigint, time timestamp, value double);
+create table if not exists runs (id varchar primary key, recipe varchar, started timestamp, ended timestamp, status varchar, config json);
+create table if not exists run_stages (id varchar, position integer, name varchar, stage varchar, key varchar, reused boolean);
+"""
+INDEXES = """
+create index if not exists inputs_by_key on inputs (key);
+create index if not exists inputs_by_input on inputs (input);
+"""
+"""Lineage follows edges in both directions. Without these indexes, each generation of ancestors costs a scan of all edges."""
+
+BATCH = 2000
+"""Manifests or run files whose rows are held in memory before they are written."""
+FEW = 200
+"""Rows of a table up to which they are written one by one."""
+
+_TEXT, _WHOLE, _REAL, _TIME = "string", "int64", "float64", "timestamp[us]"
+_TYPES = {
+    "artifacts": [_TEXT, _TEXT, _WHOLE, _TIME, _REAL, _WHOLE, _WHOLE, _TEXT, _TEXT, _TEXT, _TEXT, _TEXT],
+    "inputs": [_TEXT, _TEXT, _TEXT],
+    "sources": [_TEXT, _TEXT, _TEXT, _WHOLE],
+    "metrics": [_TEXT, _TEXT, _WHOLE, _TIME, _REAL],
+    "runs": [_TEXT, _TEXT, _TIME, _TIME, _TEXT, _TEXT],
+    "run_stages": [_TEXT, _WHOLE, _TEXT, _TEXT, _TEXT, "bool"],
+}
+"""Arrow's names of the columns' types, in the order of the tables' columns."""
+
+
+class Rows:
+    """Rows of some artifacts and runs, by table."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, list[tuple[Any, ...]]] = {table: [] for table in TABLES}
+
+    def add_artifact(self, folder: Path, manifest: dict[str, Any]) -> None:
+        """Add the rows of a published artifact. Raises `MathQuarryError` naming the file if its content is not what a stage writes.
+
+        If only the metrics are damaged, the other rows have been added.
+        """
+        try:
+            key = str(manifest["key"])
+            if (manifest["stage"], key) != (folder.parent.name, folder.name):
+                raise MathQuarryError(
+                    f"{folder / MANIFEST} belongs to {manifest['stage']}/{key}. Move the folder to its place, or out of the store."
+                )
+            row = _artifact(folder, manifest)
+            inputs = [(key, str(role), str(other)) for role, other in manifest["inputs"].items()]
+            sources = [(key, str(source["path"]), str(source["sha256"]), int(source["bytes"])) for source in manifest["sources"]]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _damaged(folder / MANIFEST, error) from error
+        self.tables["artifacts"].append(row)
+        self.tables["inputs"] += inputs
+        self.tables["sources"] += sources
+        self.tables["metrics"] += _metrics(key, folder / "metrics.jsonl")
+
+    def add_run(self, path: Path, run: dict[str, Any]) -> None:
+        """Add the rows of a recorded run. Raises `MathQuarryError` naming its file, `path`, if its content is not what a run writes."""
+        try:
+            key = str(run["id"])
+            if key != path.stem:
+                raise ValueError(f"it records run {key}")
+            ended = None if run["ended"] is None else utc(run["ended"])
+            row = (key, str(run["recipe"]), utc(run["started"]), ended, str(run["status"]), json.dumps(run["config"]))
+            stages = [(key, i, str(s["name"]), str(s["stage"]), str(s["key"]), bool(s["reused"])) for i, s in enumerate(run["stages"])]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _damaged(path, error) from error
+        self.tables["runs"].append(row)
+        self.tables["run_stages"] += stages
+
+    def replace(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Write the rows, replacing existing ones of the same artifacts and runs."""
+        for owner, name, owned in (("artifacts", "key", ("inputs", "sources", "metrics")), ("runs", "id", ("run_stages",))):
+            names = [row[0] for row in self.tables[owner]]
+            those = f"where {name} in (select unnest(?::varchar[]))"
+            # Most are new, and looking for rows to delete means scanning all metrics.
+            known = [key for (key,) in connection.execute(f"select {name} from {owner} {those}", [names]).fetchall()]
+            for table in (owner, *owned) if known else ():
+                connection.execute(f"delete from {table} {those}", [known])
+        self.insert(connection)
+
+    def insert(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Write the rows of artifacts and runs that have none yet."""
+        for table, rows in self.tables.items():
+            if 0 < len(rows) <= FEW and table != "metrics":  # whose times are whole microseconds
+                places = ", ".join("?" * len(rows[0]))
+                connection.executemany(f"insert into {table} values ({places})", rows)
+            elif rows:
+                import pyarrow as pa  # here, since it imports pandas, and who writes few rows need not wait for that
+
+                columns = zip(zip(*rows, strict=True), _TYPES[table], strict=True)
+                arrays = [pa.array(column, pa.type_for_alias(kind)) for column, kind in columns]
+                batch = pa.Table.from_arrays(arrays, names=[f"column{index}" for index in range(len(arrays))])
+                connection.register("batch", batch)
+                connection.execute(f"insert into {table} select * from batch")
+                connection.unregister("batch")
+
+
+def rows_of_artifacts(manifests: Iterable[tuple[Path, dict[str, Any]]], damaged: list[Damaged]) -> Iterator[Rows]:
+    """The rows of published artifacts, `BATCH` artifacts at a time. Damaged ones are added to `damaged`."""
+    waiting = iter(manifests)
+    while batch := list(islice(waiting, BATCH)):
+        rows = Rows()
+        for folder, manifest in batch:
+            try:
+                rows.add_artifact(folder, manifest)
+            except MathQuarryError as error:
+                damaged.append(Damaged(folder.parent.name, folder.name, str(error)))
+        yield rows
+
+
+def rows_of_runs(runs: Iterable[tuple[Path, dict[str, Any]]], damaged: list[Damaged]) -> Iterator[Rows]:
+    """The rows of recorded runs, `BATCH` runs at a time. Damaged ones are added to `damaged`."""
+    waiting = iter(runs)
+    while batch := list(islice(waiting, BATCH)):
+        rows = Rows()
+        for path, run in batch:
+            try:
+                rows.add_run(path, run)
+            except MathQuarryError as error:
+                damaged.append(Damaged("run", path.stem, str(error)))
+        yield rows
+
+
+def _artifact(folder: Path, manifest: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        str(manifest["key"]),
+        str(manifest["stage"]),
+        int(manifest["version"]),
+        utc(manifest["created"]),
+        float(manifest["seconds"]),
+        sum(file["bytes"] for file in manifest["files"]),
+        len(manifest["files"]),
+        json.dumps(manifest["config"]),
+        json.dumps(manifest["summary"]),
+        str(manifest["code"]["version"]),
+        str(manifest["code"]["revision"]),
+        str(folder),
+    )
+
+
+def _metrics(key: str, path: Path) -> list[tuple[Any, ...]]:
+    try:
+        return [
+            (key, str(name), int(record["step"]), round(record["time"] * 1_000_000), float(value))
+            for record in MetricLog(path).read()
+            for name, value in record["values"].items()
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(path, error) from error
+
+
+def utc(text: str) -> datetime:
+    """Convert a time from a manifest or run file to UTC without a zone, as the ledger stores it. Raises `ValueError`."""
+    stamp = datetime.fromisoformat(text)
+    return stamp.astimezone(UTC).replace(tzinfo=None) if stamp.tzinfo else stamp
+
+
+def _damaged(path: Path, error: Exception) -> MathQuarryError:
+    what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+    return MathQuarryError(
+        f"{path} is damaged: {what}. Restore a complete copy, or delete its folder and make it again with `mathquarry run`."
+    )

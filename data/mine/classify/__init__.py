@@ -1,0 +1,1 @@
+"""The fastText classifier: its seed, training, scores, and how well it separates."""

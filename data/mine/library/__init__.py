@@ -1,0 +1,1 @@
+"""The library of cleaned pages: URL and near-duplicate removal, decontamination."""

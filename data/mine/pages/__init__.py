@@ -1,0 +1,1 @@
+"""Pages of a crawl as shards and tables, and their signatures for finding near-duplicates."""

@@ -1,0 +1,1 @@
+"""The building blocks of reports: blocks, charts, formulas, and access to artifacts."""

@@ -1,0 +1,1 @@
+"""Artifacts: immutable directories, published atomically, local or mirrored to a remote store."""

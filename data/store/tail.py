@@ -1,0 +1,37 @@
+"""Reading metrics while a stage writes them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+class MetricTail:
+    """The whole lines of a `metrics.jsonl` so far. Each look reads what was added; a file that was replaced is read from its beginning."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: tuple[int, int] | None = None
+        self._position = 0
+        self.records: list[dict[str, Any]] = []
+
+    def look(self) -> list[dict[str, Any]]:
+        """Read what is new; returns all records."""
+        try:
+            with self._path.open("rb") as file:
+                self._read(file)
+        except FileNotFoundError:
+            self._file, self._position, self.records = None, 0, []
+        return self.records
+
+    def _read(self, file: Any) -> None:
+        about = os.fstat(file.fileno())
+        if (about.st_dev, about.st_ino) != self._file or about.st_size < self._position:
+            self._file, self._position, self.records = (about.st_dev, about.st_ino), 0, []
+        file.seek(self._position)
+        text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        self._position += len(whole)
+        self.records = [*self.records, *map(json.loads, whole.splitlines())] if whole else self.records

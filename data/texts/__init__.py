@@ -1,0 +1,1 @@
+"""Documents of any text source, and generated ones."""

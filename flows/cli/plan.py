@@ -1,0 +1,119 @@
+"""`mathquarry plan`: prints what a recipe costs on given GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from mathquarry.data.errors import MathQuarryError
+from mathquarry.flows.preflight.costs import readable_bytes, sized_recipe, unknown_size
+from mathquarry.flows.recipe import Recipe
+from mathquarry.flows.stages.planned import recipe_estimates
+from mathquarry.models.hardware import BANDWIDTH_UTILISATION, GENERATE_UTILISATION, GPUS, TRAIN_UTILISATION, Cluster
+from mathquarry.models.memory import Shape
+from mathquarry.models.plan.plan import MEMORY_SHARE
+from mathquarry.models.ranks.config import RanksConfig
+
+_HEAD = ("stage", "GPUs", "tokens", "FLOPs", "hours", "GPU-hours", "GiB/GPU", "disk", "checkpoints", "sent/GPU", "limit")
+
+
+def on_ranks(recipe: Recipe, count: int) -> Recipe:
+    """Return the recipe with `count` processes on one machine in every stage that has ranks."""
+    ranks = RanksConfig(processes=count)
+    return recipe.model_copy(
+        update={
+            name: getattr(recipe, name).model_copy(update={"ranks": ranks})
+            for name in ("pretrain", "sft", "rejection", "reward", "grpo", "evaluate")
+        }
+    )
+
+
+def plan_lines(recipe: Recipe, gpu: str, store: str = "", stages: Collection[str] | None = None) -> list[str]:
+    """Return the plan as lines of text: a row per stage, their sum, stages that do not fit, and the assumptions.
+
+    `stages` are the names of a run's stages, if it does not have all of them. Raises `MathQuarryError` if the model's size is unknown.
+    """
+    card = GPUS[gpu]
+    whole = sized_recipe(recipe, store)
+    if whole is None:
+        raise MathQuarryError(unknown_size(recipe))
+    recipe, shape = whole, Shape.planned(whole.model)
+    rows = [row for row in recipe_estimates(recipe, card) if stages is None or any(_is_part(row.stage, name) for name in stages)]
+    lines = [f"{recipe.name}: {shape.weights:,.0f} weights on {gpu}", _row(*_HEAD)]
+    for row in rows:
+        lines.append(
+            _row(
+                row.stage,
+                str(row.gpus or ""),
+                f"{row.tokens:.3g}",
+                f"{row.flops:.3g}",
+                f"{row.hours:,.1f}",
+                f"{row.hours * row.gpus:,.1f}",
+                f"{row.memory / 2**30:,.1f}",
+                readable_bytes(row.disk),
+                readable_bytes(row.written),
+                readable_bytes(row.network),
+                row.limit,
+            )
+        )
+    hours, together = sum(row.hours for row in rows), sum(row.hours * row.gpus for row in rows)
+    total = f"{sum(row.flops for row in rows):.3g}"
+    lines.append(_row("all", "", "", total, f"{hours:,.1f}", f"{together:,.1f}", "", *[""] * 4))
+    room = card.memory * MEMORY_SHARE
+    for row in rows:
+        if row.memory > room:
+            needs = f"{row.memory / 2**30:,.0f} GiB per GPU, but only {room / 2**30:,.0f} can be used"
+            lines.append(
+                f"{row.stage} does not fit: it needs {needs}. Use more ranks, smaller micro-batches, gradient_checkpointing, "
+                "optimizer.offload or a sleeping engine."
+            )
+    links = ", ".join(
+        f"{Cluster(card, count).link / 1e9:,.0f} GB/s between {count} GPUs" for count in sorted({row.gpus for row in rows if row.gpus > 1})
+    )
+    lines.append(
+        f"Assumed: {TRAIN_UTILISATION:.0%} of {card.flops / 1e12:,.0f} TFLOP/s in training, {GENERATE_UTILISATION:.0%} of it or "
+        f"{BANDWIDTH_UTILISATION:.0%} of {card.bandwidth / 1e12:,.2f} TB/s in generation{', ' + links if links else ''}. "
+        "docs/planning.md has the formulas; mining is planned in docs/scaling-mining.md."
+    )
+    return lines
+
+
+def check_lines(recipe: Recipe, gpu: str, store: str = "") -> list[str]:
+    """Return lines that compare the plan's memory with the real training code, run with fake tensors. Also shows the engine's memory.
+
+    Raises `MathQuarryError` if the model's size is unknown.
+    """
+    from mathquarry.models.plan.check import check_recipe
+
+    whole = sized_recipe(recipe, store)
+    if whole is None:
+        raise MathQuarryError(unknown_size(recipe))
+    recipe = whole
+    card = GPUS[gpu].memory
+    lines = [_check_row("stage", "GPUs", "planned GiB", "run GiB", "error", "engine GiB", "cache tokens", "memory by kind")]
+    for one in check_recipe(recipe.model, recipe.pretrain, recipe.sft, recipe.reward, recipe.grpo, card):
+        kinds = ", ".join(f"{kind} {size / 2**30:.3g}" for kind, size in one.found.kinds.items() if size >= one.found.peak / 100)
+        engine = f"{one.engine.share / 2**30:,.1f}" if one.engine else ""
+        tokens = f"{one.engine.cache_tokens:,.0f}" if one.engine else ""
+        planned, found = f"{one.planned / 2**30:,.2f}", f"{one.found.peak / 2**30:,.2f}"
+        lines.append(_check_row(one.stage, str(one.gpus), planned, found, f"{one.error:+.1%}", engine, tokens, kinds))
+        if (needed := one.needed) > card * MEMORY_SHARE:
+            lines.append(f"{one.stage} does not fit: {needed / 2**30:,.1f} of {card * MEMORY_SHARE / 2**30:,.1f} GiB.")
+        if one.engine and one.engine.cache_tokens < one.longest:
+            lines.append(
+                f"{one.stage}: the engine's cache is too small for one sequence of {one.longest} tokens. Raise rollout.gpu_memory_share."
+            )
+    return lines
+
+
+def _is_part(row: str, stage: str) -> bool:
+    """Whether a row of the plan includes a stage of a run. All evaluations are in one row."""
+    return row == stage or (row == "evaluate" and stage.startswith("evaluate-"))
+
+
+def _row(stage: str, *cells: str) -> str:
+    return f"{stage:<12}" + "".join(f"{cell:>13}" for cell in cells)
+
+
+def _check_row(stage: str, gpus: str, *cells: str) -> str:
+    *metrics, kinds = cells
+    return f"{stage:<10}{gpus:>5}" + "".join(f"{cell:>13}" for cell in metrics) + f"  {kinds}"

@@ -1,0 +1,1 @@
+"""Experiments that compare training methods and rewards (`compare`), or corpora (`ablate`)."""

@@ -1,0 +1,1 @@
+"""Code that runs with a Prefect server: deployments, forms, workers, supervision."""

@@ -1,0 +1,1 @@
+"""One flow per stage, their registry, and how a stage starts and ends."""

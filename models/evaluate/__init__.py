@@ -1,0 +1,1 @@
+"""Sample and grade: Pass@K, Maj@K, rejection sampling, and lm-evaluation-harness."""

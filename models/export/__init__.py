@@ -1,0 +1,1 @@
+"""Exports a policy as a self-contained Hugging Face folder."""

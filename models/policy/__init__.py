@@ -1,0 +1,1 @@
+"""The policy model: checkpoint, tokenizer, attention, prompts, steps and questions."""

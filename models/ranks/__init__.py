@@ -1,0 +1,1 @@
+"""Training on several processes: FSDP2 and torchrun."""

@@ -1,0 +1,1 @@
+"""Reward models: Math-Shepherd labels, training, and refresh with replay."""

@@ -1,0 +1,1 @@
+"""Rewards of completions: the reward model, the answer checker, your own functions, and servers."""

@@ -1,0 +1,186 @@
+"""What the Prefect UI shows of a stage while it works: its progress, the curves of its metrics, and some completions.
+
+A thread tells the server, so a server that is slow or away never holds the stage up.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from pathlib import Path
+from typing import cast
+from uuid import UUID
+
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
+
+from mathquarry.data.store.display import Reading
+from mathquarry.data.store.tail import MetricTail
+from mathquarry.tasks.ui import MARKUP, escaped, server_may_be_away, show_chart
+
+logger = logging.getLogger("mathquarry")
+
+UI_SECONDS = 5.0
+"""Time between two updates of progress in the Prefect UI; each is a request to the server."""
+REFRESH_SECONDS = 30.0
+"""Least time between two updates of the chart and the completions."""
+LOG_SECONDS = 30.0
+"""Least time between two log lines about the same work."""
+QUESTIONS = 2
+"""Questions of the newest step that are shown."""
+COMPLETIONS = 2
+"""Completions shown of each: the ones of the highest and of the lowest reward."""
+MOST_CHARACTERS = 2000
+"""Of a question or a completion. A page that is sent again and again must stay small."""
+
+
+class StagePage:
+    """The artifacts of one stage on its run's page: made when there is something to show, and updated after that."""
+
+    def __init__(self, stage: str, name: str) -> None:
+        self._stage, self._name = stage, name
+        self._log = get_run_logger()
+        self._logged: dict[str, float] = {}
+        self._readings: dict[str, Reading] = {}
+        self._shown: dict[str, Reading] = {}
+        self._bars: dict[str, UUID] = {}
+        self._steps = 0
+        self._rollouts: tuple[Path, UUID] | None = None
+        self.chart: UUID | None = None
+
+    @property
+    def is_logged(self) -> bool:
+        """Whether the run's log takes what is written here."""
+        return self._log.isEnabledFor(logging.INFO)
+
+    def __call__(self, reading: Reading) -> None:
+        """Hear how far a piece of work is. It is logged here and shown by the thread."""
+        self._readings[reading.what] = reading
+        now = time.monotonic()
+        if reading.ended or now - self._logged.get(reading.what, -LOG_SECONDS) >= LOG_SECONDS:
+            self._log.info("%s", reading.line)
+            self._logged[reading.what] = now
+
+    @contextmanager
+    def following(self, metrics: Path, scratch: Path) -> Iterator[None]:
+        """While the block runs, show what is heard and what is written to these places."""
+        tail, refreshed = MetricTail(metrics), time.monotonic()
+
+        def look(last: bool) -> None:
+            nonlocal refreshed
+            self.show_progress()
+            if last or time.monotonic() - refreshed >= REFRESH_SECONDS:
+                refreshed = time.monotonic()
+                self.show_curves(tail)
+                self.show_rollouts(scratch / "rollouts")
+
+        with every(UI_SECONDS, look, f"the page of {self._name}"):
+            yield
+
+    def show_progress(self) -> None:
+        """Make or update a bar for each piece of work that has got on."""
+        for what, reading in list(self._readings.items()):
+            if self._shown.get(what) is reading:
+                continue
+            # A total can be an estimate that the work exceeds.
+            share = min(100.0, 100.0 * reading.done / max(reading.total, 1))
+            with server_may_be_away():
+                if what in self._bars:
+                    update_progress_artifact(artifact_id=self._bars[what], progress=share, description=reading.line)
+                else:
+                    self._bars[what] = cast(UUID, create_progress_artifact(progress=share, description=reading.line))
+                self._shown[what] = reading
+
+    def show_curves(self, tail: MetricTail) -> None:
+        """Make or update the chart, if there are new metrics."""
+        records = tail.look()
+        if len(records) != self._steps:
+            with server_may_be_away():
+                self.chart = show_chart(self._stage, self._name, records, self.chart)
+                self._steps = len(records)
+
+    def show_rollouts(self, folder: Path) -> None:
+        """Make or update the page of completions, if there is a new step."""
+        newest = max(folder.glob("step-*.parquet"), default=None)
+        if newest is None or (self._rollouts and self._rollouts[0] == newest):
+            return
+        text = rollout_page(newest)
+        with server_may_be_away():
+            if self._rollouts:
+                update_artifact(self._rollouts[1], text)
+                self._rollouts = newest, self._rollouts[1]
+            else:
+                key = f"{self._name}-rollouts"
+                made = create_markdown_artifact(text, key=key, description=f"{self._stage}: some completions")
+                self._rollouts = newest, cast(UUID, made)
+
+
+@contextmanager
+def every(seconds: float, look: Callable[[bool], None], what: str) -> Iterator[None]:
+    """While the block runs, call `look(False)` in a thread every so many seconds; `look(True)` is the last call, at the end of the block.
+
+    A look that fails is not repeated, and fails nothing else: a warning says that there is no more of `what`.
+    """
+    ended = threading.Event()
+
+    def run() -> None:
+        try:
+            while not ended.wait(seconds):
+                look(False)
+            look(True)
+        except Exception as error:
+            logger.warning("no more of %s: %s: %s", what, type(error).__name__, error)
+
+    # The thread finds the flow run in the context.
+    thread = threading.Thread(target=copy_context().run, args=(run,), daemon=True, name=what)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def update_artifact(artifact: UUID, data: str) -> None:
+    """Put other data in an artifact, which keeps its place on the page."""
+    with get_client(sync_client=True) as client:
+        client.update_artifact(artifact, ArtifactUpdate(data=data))
+
+
+def rollout_page(path: Path) -> str:
+    """Some completions of one step in Markdown. What a model wrote stands in code blocks, where nothing is markup."""
+    from mathquarry.data.report.sections.rollouts import newest_groups  # here, since pyarrow takes a while, and most stages have none
+
+    step, groups = newest_groups(path, QUESTIONS)
+    lines = [f"## Completions of step {step:,}", ""]
+    for group in groups:
+        lines += [
+            f"**{MARKUP.sub(escaped, group.tally)}**, gold answer:",
+            "",
+            *_block(group.gold),
+            "Question:",
+            "",
+            *_block(group.question),
+        ]
+        shown = group.samples if len(group.samples) <= COMPLETIONS else [group.samples[0], group.samples[-1]]
+        for sample in shown:
+            verdict = f"{'Right' if sample.correct else 'Wrong'}{'' if sample.finished else ', cut off'}"
+            reward = "" if sample.reward is None else f", reward {sample.reward:.3f}"
+            lines += [f"{verdict}{reward}:", "", *_block("".join(step.text for step in sample.steps))]
+    return "\n".join(lines)
+
+
+def _block(text: str) -> list[str]:
+    """A code block that the text cannot end. Control characters, which PostgreSQL may refuse, are replaced."""
+    plain = re.sub(r"[^\S\n ]|[\x00-\x08\x0e-\x1f\x7f]", " ", text)
+    plain = plain if len(plain) <= MOST_CHARACTERS else f"{plain[:MOST_CHARACTERS]} […]"
+    longest = max((len(run) for run in re.findall("`+", plain)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return [fence, plain.rstrip("\n"), fence, ""]
