@@ -3,12 +3,14 @@
     python -m tests.mutants [--sample N] [MODULE ...]
 
 The mistakes are those of Cosmic Ray's operators. For each module, `targets.toml` names the tests that are run. Results are kept in
-`build/mutants` by the content of the module and of its tests, so an interrupted run continues; `tests/MUTANTS.md` is written from them.
+`build/mutants`, so an interrupted run continues; `tests/MUTANTS.md` is written from them. A module that changed starts again, and survivors
+are tried again when the module's tests change. Delete `build/mutants` to try everything again.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import random
 import sys
@@ -17,7 +19,7 @@ from pathlib import Path
 
 from tests.mutants.plant import Mutant, mutants_of
 from tests.mutants.report import write_report
-from tests.mutants.run import Trial, clone_of, run_tests
+from tests.mutants.run import Limit, Trial, clone_of, run_tests
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "build" / "mutants"
@@ -47,18 +49,21 @@ def try_module(clone: Path, module: str, tests: list[str], sample: int) -> bool:
     source = (ROOT / module).read_text()
     kept = RESULTS / f"{module.replace('/', '.')}.json"
     earlier = json.loads(kept.read_text()) if kept.exists() else {}
+    digest = _digest(tests)
     tried = {trial["name"]: trial for trial in earlier.get("trials", [])} if earlier.get("source") == source else {}
+    if earlier.get("tests") != digest:
+        tried = {name: trial for name, trial in tried.items() if trial["outcome"] != "survived"}
     mutants = mutants_of(source)
     chosen = mutants if sample == 0 else _drawn(mutants, sample)
     left = [mutant for mutant in chosen if mutant.name not in tried]
     if left:
-        unchanged = run_tests(clone, tests, limit=600)
+        unchanged = run_tests(clone, tests, Limit())
         if unchanged.outcome != "survived":
             print(f"{module}: its tests fail without a mutant; see {unchanged.log}", file=sys.stderr)
             return False
     for mutant in left:
         (clone / module).write_text(mutant.source)
-        trial = run_tests(clone, tests, limit=max(30, 5 * unchanged.seconds))
+        trial = run_tests(clone, tests, Limit.after(unchanged))
         tried[mutant.name] = {
             "name": mutant.name,
             "line": mutant.line,
@@ -66,10 +71,16 @@ def try_module(clone: Path, module: str, tests: list[str], sample: int) -> bool:
             "after": mutant.after,
             "outcome": trial.outcome,
         }
-        kept.write_text(json.dumps({"source": source, "tests": tests, "mutants": len(mutants), "trials": list(tried.values())}))
+        kept.write_text(json.dumps({"source": source, "tests": digest, "mutants": len(mutants), "trials": list(tried.values())}))
         _say(module, mutant, trial)
     (clone / module).write_text(source)
     return True
+
+
+def _digest(tests: list[str]) -> str:
+    """A digest of the test files."""
+    files = sorted(file for place in tests for file in ([ROOT / place] if (ROOT / place).is_file() else (ROOT / place).rglob("*.py")))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _drawn(mutants: list[Mutant], sample: int) -> list[Mutant]:

@@ -62,17 +62,17 @@ class Mutant:
 def mutants_of(source: str) -> list[Mutant]:
     """Return all mutants of a module's source, in the order of its lines.
 
-    Changes to type annotations, and to `strict=` of `zip`, are left out.
+    Changes to type annotations, to `strict=` of `zip`, and to `frozen=` of data classes are left out.
     """
-    tree = get_ast(source)
-    skipped = _annotated(source) | _strict(source)
+    tree, same = get_ast(source), ast.dump(ast.parse(source))
+    skipped = _annotated(source) | _guards(source)
     found = []
     for name in OPERATORS:
         operator = get_operator(f"core/{name}")()
         positions = [position for node in ast_nodes(tree) for position in operator.mutation_positions(node)]
         for occurrence, (start, _) in enumerate(positions):
             changed = mutate_code(source, operator, occurrence)
-            if changed is None or start in skipped or not _compiles(changed) or ast.dump(ast.parse(changed)) == ast.dump(ast.parse(source)):
+            if changed is None or start in skipped or not _compiles(changed) or ast.dump(ast.parse(changed)) == same:
                 continue
             before, after = _changed_lines(source, changed)
             found.append(Mutant(f"{name}-{occurrence}", start[0], before, after, changed))
@@ -93,10 +93,10 @@ def _annotated(source: str) -> set[tuple[int, int]]:
     return places
 
 
-def _strict(source: str) -> set[tuple[int, int]]:
-    """Positions of the values of `strict=`: lists of one length are zipped alike with and without it."""
+def _guards(source: str) -> set[tuple[int, int]]:
+    """Positions of the values of `strict=` and `frozen=`, which only refuse what right code does not do."""
     keywords = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.keyword))
-    return {(word.value.lineno, word.value.col_offset) for word in keywords if word.arg == "strict"}
+    return {(word.value.lineno, word.value.col_offset) for word in keywords if word.arg in ("strict", "frozen")}
 
 
 def _compiles(source: str) -> bool:

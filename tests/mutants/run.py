@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -27,11 +28,25 @@ Outcome = Literal["killed", "survived", "timeout"]
 
 @dataclass(frozen=True)
 class Trial:
-    """What the tests said: `killed` if one failed, `timeout` if they did not end within the limit."""
+    """What the tests said: `killed` if one failed, `timeout` if they did not end within the limit. Seconds are of the processor, of all
+    processes together."""
 
     outcome: Outcome
     seconds: float
     log: Path
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Most seconds that the tests' process may compute, and most that may pass: a busy machine is no reason to call a mutant killed."""
+
+    computing: int = 600
+    passing: float = 3600.0
+
+    @classmethod
+    def after(cls, unchanged: Trial) -> Limit:
+        """A limit for mutants of a module whose tests took that long without one."""
+        return cls(int(max(20, 5 * unchanged.seconds)), max(300, 50 * unchanged.seconds))
 
 
 @contextlib.contextmanager
@@ -53,32 +68,34 @@ def clone_of(root: Path) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def run_tests(clone: Path, tests: list[str], limit: float) -> Trial:
-    """The quick ones of `tests`, until the first that fails; after `limit` seconds they are killed."""
+def run_tests(clone: Path, tests: list[str], limit: Limit) -> Trial:
+    """The quick ones of `tests`, until the first that fails; they are killed at the limit."""
     log = clone / "build" / "mutant.log"
     log.parent.mkdir(exist_ok=True)
     started = time.monotonic()
     child = os.fork()
     if child == 0:
-        _tests(clone, tests, log)
-    status = None
-    while status is None and time.monotonic() - started < limit:
-        ended, code = os.waitpid(child, os.WNOHANG)
-        status = code if ended else None
+        _tests(clone, tests, log, limit)
+    ended = 0
+    while not ended and time.monotonic() - started < limit.passing:
+        ended, status, usage = os.wait4(child, os.WNOHANG)
         time.sleep(0.05)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
-    if status is None:
-        os.waitpid(child, 0)
-        return Trial("timeout", time.monotonic() - started, log)
-    return Trial("survived" if status == 0 else "killed", time.monotonic() - started, log)
+    if not ended:
+        _, status, usage = os.wait4(child, 0)
+    late = not ended or status == signal.SIGXCPU
+    return Trial("timeout" if late else "survived" if status == 0 else "killed", usage.ru_utime + usage.ru_stime, log)
 
 
-def _tests(clone: Path, tests: list[str], log: Path) -> None:
+def _tests(clone: Path, tests: list[str], log: Path, limit: Limit) -> None:
     """In the fork: pytest on the copy. Does not return."""
     os.setsid()
+    resource.setrlimit(resource.RLIMIT_CPU, (limit.computing, resource.getrlimit(resource.RLIMIT_CPU)[1]))
     os.chdir(clone)
     os.environ |= {"PYTHONPATH": str(clone), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    # The shared test data lie beside the repository and not beside its copy.
+    os.environ.setdefault("MATHQUARRY_SHARED", str(ROOT.parent / "shared" / "data"))
     sys.dont_write_bytecode = True
     # This process came from the repository itself, which must not be imported.
     sys.path[:] = [str(clone), *(place for place in sys.path if place and Path(place).resolve() != ROOT)]

@@ -7,11 +7,18 @@ from pathlib import Path
 
 from tests.mutants.plant import mutants_of
 from tests.mutants.report import write_report
-from tests.mutants.run import run_tests
+from tests.mutants.run import Limit, run_tests
 
 SOURCE = '''"""A module."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Empty:
+    """Nothing."""
 
 
 def largest(values: list[int | None], least: int = 0) -> int:
@@ -24,25 +31,25 @@ def largest(values: list[int | None], least: int = 0) -> int:
 '''
 
 
-def test_each_mutant_differs_in_code_and_annotations_and_zips_stay() -> None:
+def test_each_mutant_differs_in_code_and_annotations_and_guards_stay() -> None:
     mutants = mutants_of(SOURCE)
     changes = {(mutant.before, mutant.after) for mutant in mutants}
     assert ("if value is not None and value > found:", "if value is not None and value >= found:") in changes
     assert ("if value is not None and value > found:", "if value is not None or value > found:") in changes
-    assert not any("int & None" in mutant.source or "strict=False" in mutant.source for mutant in mutants)
+    assert not any(word in mutant.source for mutant in mutants for word in ("int & None", "strict=False", "frozen=False"))
     assert len({mutant.source for mutant in mutants}) == len(mutants) >= 6
 
 
 def test_a_mutant_is_killed_by_a_test_that_fails_or_hangs_and_survives_one_that_passes(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(
-        "import time\nfrom pathlib import Path\ndef test_it():\n    said = Path('said').read_text()\n"
-        "    assert said != 'wrong'\n    time.sleep(60 * (said == 'endless'))\n"
+        "import time\nfrom pathlib import Path\ndef test_it():\n    said = Path('said').read_text()\n    assert said != 'wrong'\n"
+        "    while said == 'endless': pass\n    time.sleep(600 * (said == 'asleep'))\n"
     )
     found = {}
-    for said in ("right", "wrong", "endless"):
+    for said, limit in (("right", Limit()), ("wrong", Limit()), ("endless", Limit(computing=1)), ("asleep", Limit(passing=2))):
         (tmp_path / "said").write_text(said)
-        found[said] = run_tests(tmp_path, ["test_it.py"], limit=20 if said != "endless" else 5).outcome
-    assert found == {"right": "survived", "wrong": "killed", "endless": "timeout"}
+        found[said] = run_tests(tmp_path, ["test_it.py"], limit).outcome
+    assert found == {"right": "survived", "wrong": "killed", "endless": "timeout", "asleep": "timeout"}
 
 
 def test_the_table_counts_and_names_survivors(tmp_path: Path) -> None:
