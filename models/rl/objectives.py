@@ -88,8 +88,8 @@ def engine_weights(
     engine_logprobs_N: torch.Tensor,
     lengths: Sequence[int],
     cap: float | None,
-    mask: EngineMask = "none",
-    bounds: tuple[float, float] = (0.0, float("inf")),
+    mask: EngineMask,
+    bounds: tuple[float, float],
 ) -> torch.Tensor:
     """Return the weight of each token that corrects for the engine's different sampling distribution, from pi_old / pi_engine.
 

@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from torch.optim import AdamW
 from transformers import PreTrainedModel
 
 from mathquarry.data.errors import MathQuarryError
@@ -14,6 +15,7 @@ from mathquarry.models.rl.config import GRPOConfig
 from mathquarry.models.rl.update import Experience, make_optimizer, sequence_logprobs, update_policy
 from mathquarry.models.rollout.config import RolloutConfig
 from mathquarry.models.train.config import OptimizerConfig
+from mathquarry.models.train.offload import OffloadedAdamW
 from tests.models.rl.tiny import tiny_policy
 
 CONFIG = GRPOConfig(precision="float32", learning_rate=1e-3)
@@ -128,8 +130,24 @@ def test_gradients_are_clipped_to_the_configured_norm() -> None:
 def test_a_gradient_that_is_not_finite_stops_the_run() -> None:
     experience = Experience(PROMPTS, COMPLETIONS, torch.full((8, 12), float("nan")))
     policy = tiny_policy(0)
-    with pytest.raises(MathQuarryError, match="gradient norm nan"):
+    with pytest.raises(MathQuarryError, match="update 1 of a GRPO step has gradient norm nan"):
         update_policy(policy, tiny_policy(1), make_optimizer(policy, CONFIG), experience, CONFIG)
+
+
+def test_without_kl_completions_with_coefficients_of_0_are_skipped_and_still_count_in_the_mean() -> None:
+    advantages_BT = EXPERIENCE.advantages_BT.clone()
+    advantages_BT[4:] = 0.0
+    policies = [tiny_policy(0), tiny_policy(0)]
+    passes: tuple[list[torch.Size], list[torch.Size]] = ([], [])
+    config = CONFIG.model_copy(update={"kl_coef": 0.0, "optimizer": OptimizerConfig(grad_clip=1e9)})
+    halves = Experience(PROMPTS[:4], COMPLETIONS[:4], advantages_BT[:4])
+    whole = Experience(PROMPTS, COMPLETIONS, advantages_BT)
+    for policy, experience, rate, shapes in zip(policies, (whole, halves), (1.0, 0.5), passes, strict=True):
+        policy.model.layers[0].register_forward_pre_hook(lambda _, inputs, shapes=shapes: shapes.append(inputs[0].shape))
+        update_policy(policy, policy, torch.optim.SGD(policy.parameters(), lr=rate), experience, config)
+    assert passes[0] == passes[1]
+    for one, other in zip(*(policy.parameters() for policy in policies), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
 def test_weight_decay_shrinks_weights_that_have_no_gradient() -> None:
@@ -144,15 +162,18 @@ def test_weight_decay_shrinks_weights_that_have_no_gradient() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "rate", "betas", "decay"),
+    ("changes", "kind", "rate", "betas", "decay"),
     [
-        ({}, 1e-6, (0.9, 0.95), 0.0),
-        ({"learning_rate": 3e-4}, 3e-4, (0.9, 0.95), 0.0),
-        ({"optimizer": OptimizerConfig(beta1=0.8, beta2=0.9, weight_decay=0.3)}, 1e-6, (0.8, 0.9), 0.3),
+        ({}, AdamW, 1e-6, (0.9, 0.95), 0.0),
+        ({"learning_rate": 3e-4}, AdamW, 3e-4, (0.9, 0.95), 0.0),
+        ({"optimizer": OptimizerConfig(beta1=0.8, beta2=0.9, weight_decay=0.3)}, AdamW, 1e-6, (0.8, 0.9), 0.3),
+        ({"optimizer": OptimizerConfig(weight_decay=0.0, offload=True)}, OffloadedAdamW, 1e-6, (0.9, 0.95), 0.0),
     ],
 )
-def test_the_optimizer_is_the_configs_adamw(changes: dict, rate: float, betas: tuple[float, float], decay: float) -> None:
-    (group,) = make_optimizer(tiny_policy(0), GRPOConfig(**changes)).param_groups
+def test_the_optimizer_is_the_configs_adamw(changes: dict, kind: type, rate: float, betas: tuple[float, float], decay: float) -> None:
+    optimizer = make_optimizer(tiny_policy(0), GRPOConfig(**changes))
+    assert type(optimizer) is kind
+    (group,) = optimizer.param_groups
     assert (group["lr"], group["betas"], group["weight_decay"]) == (rate, betas, decay)
 
 
