@@ -100,6 +100,19 @@ def test_prompts_are_shared_only_where_attention_takes_spans_or_our_mask() -> No
     assert arrangement_of(plain) == "padded"
 
 
+def test_families_under_a_mask_have_rows_of_twice_the_hidden_size() -> None:
+    model = tiny_policy(0, 50)
+    long = 2 * model.config.hidden_size
+    (batch,) = lay_out([SOME[0]] * 7, [[7] * ((long - 4) // 4)] * 7, model, 1000)
+    assert batch.input_ids_BT.shape == (2, long)
+
+
+def test_the_longest_come_first_and_fill_rows_to_the_last_token() -> None:
+    """In any other order, and without exact fits, 4, 5, 6 and 5 tokens need three rows of 10."""
+    batches = arrange([[1]] * 4, [[7] * 3, [7] * 4, [7] * 5, [7] * 4], "packed", 10, 10, CPU)
+    assert [batch.input_ids_BT.shape for batch in batches] == [(1, 10)] * 2
+
+
 def test_passes_keep_to_the_budget() -> None:
     model = tiny_policy(0, 50)
     for batch in lay_out(PROMPTS, COMPLETIONS, model, 30):

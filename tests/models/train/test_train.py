@@ -94,6 +94,11 @@ def test_examples_are_packed_whole_and_too_long_ones_are_counted() -> None:
         pack(examples, 3, seed=0)
 
 
+def test_an_example_as_long_as_a_row_fills_it() -> None:
+    rows = pack([([5, 6, 7], [5, 6, 7]), ([8], [8])], 3, seed=0)
+    assert (rows.dropped, sorted(rows.rows)) == (0, [[0], [1]])
+
+
 def test_number_labels_are_padded_with_nan() -> None:
     row = pack([([5, 6, 7], [math.nan, 0.0, 1.0])], 5, seed=0)[0]
     np.testing.assert_array_equal(row["labels"], np.array([math.nan, 0, 1, math.nan, math.nan], dtype=np.float32))
