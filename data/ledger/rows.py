@@ -12,7 +12,6 @@ from typing import Any
 import duckdb
 
 from mathquarry.data.errors import MathQuarryError
-from mathquarry.data.store.manifests import MANIFEST
 from mathquarry.data.store.published import Damaged
 from mathquarry.data.store.workspace import MetricLog
 
@@ -56,24 +55,14 @@ class Rows:
         self.tables: dict[str, list[tuple[Any, ...]]] = {table: [] for table in TABLES}
 
     def add_artifact(self, folder: Path, manifest: dict[str, Any]) -> None:
-        """Add the rows of a published artifact. Raises `MathQuarryError` naming the file if its content is not what a stage writes.
+        """Add the rows of a published artifact, whose manifest `read_manifest` has checked.
 
-        If only the metrics are damaged, the other rows have been added.
+        Raises `MathQuarryError` naming the file of metrics if it is damaged. The other rows have been added then.
         """
-        try:
-            key = str(manifest["key"])
-            if (manifest["stage"], key) != (folder.parent.name, folder.name):
-                raise MathQuarryError(
-                    f"{folder / MANIFEST} belongs to {manifest['stage']}/{key}. Move the folder to its place, or out of the store."
-                )
-            row = _artifact(folder, manifest)
-            inputs = [(key, str(role), str(other)) for role, other in manifest["inputs"].items()]
-            sources = [(key, str(source["path"]), str(source["sha256"]), int(source["bytes"])) for source in manifest["sources"]]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _damaged(folder / MANIFEST, error) from error
-        self.tables["artifacts"].append(row)
-        self.tables["inputs"] += inputs
-        self.tables["sources"] += sources
+        key = manifest["key"]
+        self.tables["artifacts"].append(_artifact(folder, manifest))
+        self.tables["inputs"] += [(key, role, other) for role, other in manifest["inputs"].items()]
+        self.tables["sources"] += [(key, str(source["path"]), source["sha256"], source["bytes"]) for source in manifest["sources"]]
         self.tables["metrics"] += _metrics(key, folder / "metrics.jsonl")
 
     def add_run(self, path: Path, run: dict[str, Any]) -> None:
@@ -85,7 +74,7 @@ class Rows:
             ended = None if run["ended"] is None else utc(run["ended"])
             row = (key, str(run["recipe"]), utc(run["started"]), ended, str(run["status"]), json.dumps(run["config"]))
             stages = [(key, i, str(s["name"]), str(s["stage"]), str(s["key"]), bool(s["reused"])) for i, s in enumerate(run["stages"])]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise _damaged(path, error) from error
         self.tables["runs"].append(row)
         self.tables["run_stages"] += stages
@@ -146,9 +135,9 @@ def rows_of_runs(runs: Iterable[tuple[Path, dict[str, Any]]], damaged: list[Dama
 
 def _artifact(folder: Path, manifest: dict[str, Any]) -> tuple[Any, ...]:
     return (
-        str(manifest["key"]),
-        str(manifest["stage"]),
-        int(manifest["version"]),
+        manifest["key"],
+        manifest["stage"],
+        manifest["version"],
         utc(manifest["created"]),
         float(manifest["seconds"]),
         sum(file["bytes"] for file in manifest["files"]),

@@ -109,17 +109,18 @@ def _problem(manifest: Any, stage: str, key: str) -> str | None:
 
 
 def _problem_inside(manifest: dict[str, Any]) -> str | None:
-    for name in (*manifest["inputs"].values(),):
+    for name in manifest["inputs"].values():
         if not is_name(name):
             return "is damaged: an input is not a key"
-    for field, keys in (("files", {"path", "bytes", "sha256"}), ("sources", {"path", "bytes", "sha256"})):
-        if not all(isinstance(one, dict) and keys <= one.keys() and isinstance(one["sha256"], str) for one in manifest[field]):
-            return f"is damaged: one of its {field} lacks its path, bytes or sha256"
+    for field in ("files", "sources"):
+        for one in manifest[field]:
+            if not (isinstance(one, dict) and {"path", "bytes", "sha256"} <= one.keys() and isinstance(one["sha256"], str)):
+                return f"is damaged: one of its {field} lacks its path, bytes or sha256"
+            if type(one["bytes"]) is not int or not 0 <= one["bytes"] < 2**63:
+                return f"is damaged: the file {one['path']!r} has no size"
     for file in manifest["files"]:
         if not _inside(file["path"]):
             return f"is damaged: the file {file['path']!r} is not a path in the artifact's folder"
-        if type(file["bytes"]) is not int or not 0 <= file["bytes"] < 2**63:
-            return f"is damaged: the file {file['path']!r} has no size"
     if len({file["path"] for file in manifest["files"]}) < len(manifest["files"]):
         return "is damaged: it lists a file twice"
     try:
