@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from mathquarry.data.ledger.ledger import Ledger
 from mathquarry.data.ledger.rows import TABLES
 from mathquarry.data.store.sources import Source
 from mathquarry.data.store.store import Artifact, Identity, Store
-from mathquarry.data.store.workspace import Workspace
+from mathquarry.data.store.workspace import MetricLog, Workspace
 from mathquarry.flows.__main__ import main
 
 
@@ -49,8 +50,10 @@ def rows(ledger: Ledger) -> dict[str, list[dict[str, Any]]]:
 
 def test_metrics_are_time_series(chain: tuple[Ledger, list[Artifact]]) -> None:
     ledger, (_, mine, _) = chain
-    series = ledger.query("select step, value from metrics where key = ? and name = 'loss' order by step", [mine.key])
+    series = ledger.query("select step, value, epoch(time) as time from metrics where key = ? and name = 'loss' order by step", [mine.key])
     assert [(row["step"], row["value"]) for row in series] == [(0, 3.0), (1, 2.0), (2, 1.0)]
+    logged = [record["time"] for record in MetricLog(mine.path / "metrics.jsonl").read()]
+    assert [row["time"] for row in series] == pytest.approx(logged, abs=1e-5)
 
 
 def test_lineage_goes_back_to_files_and_opens_each_artifact_once(chain: tuple[Ledger, list[Artifact]]) -> None:
@@ -105,7 +108,7 @@ def test_an_artifact_is_found_by_key_beginning_run_name_and_stage(chain: tuple[L
 
 def _record_many(root: Path, writer: int) -> None:
     store = Store(root)
-    for index in range(40):
+    for index in range(12):
         Ledger(store).record(store.build(Identity("mine", 1, {"writer": writer, "index": index}, {}), work))
 
 
@@ -117,7 +120,7 @@ def test_many_processes_write_without_losing_a_row(tmp_path: Path) -> None:
     for process in writers:
         process.join()
     assert [process.exitcode for process in writers] == [0, 0, 0]
-    assert Ledger(Store(tmp_path)).query("select count(*) n from artifacts") == [{"n": 120}]
+    assert Ledger(Store(tmp_path)).query("select count(*) n from artifacts") == [{"n": 36}]
 
 
 def _hold(path: str, ready: Any, release: Any) -> None:
@@ -141,8 +144,10 @@ def test_a_ledger_that_stays_locked_is_a_clear_error(tmp_path: Path) -> None:
 
 
 def test_asking_before_anything_was_recorded_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(MathQuarryError, match="ledger sync"):
-        Ledger(Store(tmp_path)).query("select 1")
+    ledger = Ledger(Store(tmp_path))
+    for ask in (lambda: ledger.query("select 1"), lambda: ledger.inputs(["k"]), lambda: ledger.descendants("k")):
+        with pytest.raises(MathQuarryError, match="ledger sync"):
+            ask()
 
 
 def test_catching_up_writes_only_what_is_missing(chain: tuple[Ledger, list[Artifact]]) -> None:
@@ -174,6 +179,8 @@ def test_catching_up_from_nothing_rebuilds_the_ledger(chain: tuple[Ledger, list[
         ("manifest.json", "{MANIFEST made yesterday}", "is damaged: Invalid isoformat string: 'yesterday'"),
         ("manifest.json", "{MANIFEST of another key}", "belongs to mine/abc"),
         ("metrics.jsonl", '{"step": 1, "time": 5.0}\n', "lacks 'values'"),
+        ("metrics.jsonl", '{"step": 1, "time": 5.0, "values": []}\n', "is damaged"),
+        ("metrics.jsonl", "5\n", "is damaged"),
         ("metrics.jsonl", "loss 3.0\n", "is damaged"),
     ],
 )
@@ -259,9 +266,26 @@ def test_recording_again_replaces_the_rows(chain: tuple[Ledger, list[Artifact]])
     assert rows(ledger) == before
 
 
-def test_catching_up_does_not_read_what_is_known(chain: tuple[Ledger, list[Artifact]]) -> None:
+def test_catching_up_does_not_read_what_is_known(chain: tuple[Ledger, list[Artifact]], monkeypatch: pytest.MonkeyPatch) -> None:
     ledger, (_, mine, _) = chain
+    with monkeypatch.context() as patch:
+        patch.setattr("mathquarry.data.ledger.ledger.read_manifest", lambda folder: pytest.fail(f"{folder} is read"))
+        assert ledger.catch_up() == 0
     (mine.path / "manifest.json").write_text("damaged, and known already")
+    assert ledger.catch_up() == 0
+
+
+def test_rows_of_an_artifact_that_was_made_again_are_refreshed_and_those_of_a_deleted_one_go(
+    chain: tuple[Ledger, list[Artifact]],
+) -> None:
+    ledger, (crawl, mine, sft) = chain
+    again = Identity("mine", 1, {"rounds": 4}, {"crawl": crawl.key})
+    assert ledger.store.build(again, lambda workspace: {"pages": 8}, mode="rebuild").key == mine.key
+    assert ledger.catch_up() == 1
+    assert ledger.query("select summary->>'pages' as pages from artifacts where key = ?", [mine.key]) == [{"pages": "8"}]
+    ledger.store.remove("sft", sft.key)
+    assert ledger.catch_up() == 1
+    assert {row["key"] for table in ("artifacts", "inputs", "metrics") for row in rows(ledger)[table]} == {crawl.key, mine.key}
     assert ledger.catch_up() == 0
 
 
@@ -380,3 +404,32 @@ def test_the_listing_shows_the_newest_and_says_how_many_there_are(
     assert listed("--limit", "2") == [mine.key, sft.key, "(the"]
     assert listed("--stage", "mine", "--limit", "1") == [mine.key]
     assert listed("--runs") == ["r1"]
+
+
+def test_a_second_writer_waits_for_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    artifact = store.build(Identity("mine", 1, {}, {}), work)
+    ledger = Ledger(store)
+    waits = threading.Event()
+    monkeypatch.setattr("mathquarry.data.ledger.file.time.sleep", lambda seconds: waits.set())
+    with ledger.connect():
+        second = threading.Thread(target=ledger.record, args=(artifact,))
+        second.start()
+        assert waits.wait(60)
+        assert second.is_alive()
+    second.join()
+    assert ledger.query("select key from artifacts") == [{"key": artifact.key}]
+
+
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [(b"no database", "delete it"), (b"", "delete it"), (b"\0" * 20_000, "delete it"), (None, "move it away")],
+)
+def test_a_ledger_that_is_none_is_reported_with_what_helps(tmp_path: Path, content: bytes | None, advice: str) -> None:
+    ledger = Ledger(Store(tmp_path))
+    if content is None:
+        ledger.store.ledger_path.mkdir()
+    else:
+        ledger.store.ledger_path.write_bytes(content)
+    with pytest.raises(MathQuarryError, match=advice):
+        ledger.query("select * from artifacts")

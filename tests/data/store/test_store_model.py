@@ -216,7 +216,7 @@ class Machine(RuleBasedStateMachine):
 
 
 def test_a_few_sequences_of_everything_agree_with_a_dictionary() -> None:
-    run_state_machine_as_test(Machine, settings=_settings(25, 15))
+    run_state_machine_as_test(Machine, settings=_settings(10, 12))
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,8 +17,11 @@ import pytest
 
 import mathquarry.data.store.store
 from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.ledger.collection import Collection
 from mathquarry.data.ledger.ledger import Ledger
 from mathquarry.data.ledger.sql import ask
+from mathquarry.data.store.locks import exclusive
+from mathquarry.data.store.manifests import read_manifest
 from mathquarry.data.store.sources import identify
 from mathquarry.data.store.store import Artifact, Identity, Store
 from mathquarry.data.store.verification import verify
@@ -59,6 +61,8 @@ def collect(store: Store, *arguments: str) -> int:
         {"files": [{"path": "manifest.json", "bytes": 1, "sha256": "0"}]},
         {"files": {"path": "x"}},
         {"files": [{"path": "x"}]},
+        {"files": [{"path": "x", "bytes": True, "sha256": "0"}]},
+        {"sources": [{"path": "x", "bytes": "1", "sha256": "0"}]},
         {"key": "../../../victim"},
         {"key": "0" * 20},
         {"stage": "../mine"},
@@ -176,6 +180,59 @@ def test_collecting_keeps_what_is_being_made_with_its_inputs(tmp_path: Path) -> 
     made(store, "sft")
     store.build(Identity("sft", 1, {}, {}), collecting, mode="rebuild")
     assert store.find("sft", again.key) is not None
+
+
+def test_collecting_keeps_the_files_of_an_attempt_that_failed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def fail(workspace: Workspace) -> dict[str, Any]:
+        (workspace.scratch / "checkpoint").write_text("hours")
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        store.build(Identity("sft", 1, {}, {}), fail)
+    assert collect(store) == 0
+    assert (tmp_path / "work" / Identity("sft", 1, {}, {}).key / "scratch" / "checkpoint").read_text() == "hours"
+
+
+def test_what_was_unused_and_is_needed_by_now_is_not_deleted(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    artifact = made(store, "mine")
+    collection = Collection(store, None, 1.0)
+    assert [one.key for one in collection.unused] == [artifact.key]
+    with exclusive(tmp_path / "work" / artifact.key):
+        assert not collection.delete(collection.unused[0]), "somebody makes it again"
+    run(store, "r", "running", 1, artifact)
+    assert not collection.delete(collection.unused[0]), "a run names it"
+    assert store.find("mine", artifact.key) is not None
+
+
+def test_what_is_locked_is_in_use_also_without_a_lease(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with exclusive(tmp_path / "work" / "k1"), exclusive(tmp_path / "work" / "k2"):
+        assert store.in_use() == {"k1", "k2"}
+        assert store.in_use(besides="k2") == {"k1"}
+    assert store.in_use() == set()
+
+
+def test_what_is_gone_can_be_removed_again_and_a_store_may_lack_its_work_folder(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    artifact = made(store, "mine")
+    shutil.rmtree(tmp_path / "work")
+    for _ in range(2):
+        store.remove("mine", artifact.key)
+        assert store.find("mine", artifact.key) is None
+
+
+def test_a_manifest_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    artifact = made(Store(tmp_path), "mine")
+    path = artifact.path / "manifest.json"
+    path.unlink()
+    with pytest.raises(MathQuarryError, match=f"{path} does not exist"):
+        read_manifest(artifact.path)
+    path.mkdir()
+    with pytest.raises(MathQuarryError, match=f"{path} cannot be read"):
+        read_manifest(artifact.path)
 
 
 def test_collecting_asks_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -400,20 +457,6 @@ def test_a_moved_and_a_copied_store_work_from_their_new_place(tmp_path: Path) ->
         assert ledger.query("select path from artifacts") == [{"path": place}]
 
 
-def test_rows_of_an_artifact_that_was_made_again_are_refreshed_and_those_of_a_deleted_one_go(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    ledger = Ledger(store)
-    first, second = made(store, "mine"), made(store, "sft")
-    ledger.sync()
-    store.build(Identity("mine", 1, {}, {}), lambda workspace: {"accuracy": 2}, mode="rebuild")
-    assert ledger.catch_up() == 1
-    assert ledger.query("select summary->>'accuracy' as a from artifacts where key = ?", [first.key]) == [{"a": "2"}]
-    store.remove("sft", second.key)
-    assert ledger.catch_up() == 1
-    assert ledger.query("select key from artifacts") == [{"key": first.key}]
-    assert ledger.catch_up() == 0
-
-
 def test_a_failed_run_and_the_names_of_its_stages_are_listed_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(tmp_path)
     artifact = made(store, "grpo")
@@ -429,36 +472,6 @@ def test_a_failed_run_and_the_names_of_its_stages_are_listed_at_once(tmp_path: P
     assert failed.split()[:3] == ["r", "r", "failed"]
     assert failed.split()[-1] == "grpo-2"
     assert row.split()[:3] == [artifact.key, "grpo", "grpo-2"]
-
-
-def test_a_second_writer_waits_for_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Store(tmp_path)
-    artifact = made(store, "mine")
-    ledger = Ledger(store)
-    waits = threading.Event()
-    monkeypatch.setattr("mathquarry.data.ledger.file.time.sleep", lambda seconds: waits.set())
-    with ledger.connect():
-        second = threading.Thread(target=ledger.record, args=(artifact,))
-        second.start()
-        assert waits.wait(60)
-        assert second.is_alive()
-    second.join()
-    assert ledger.query("select key from artifacts") == [{"key": artifact.key}]
-
-
-@pytest.mark.parametrize(
-    ("content", "advice"),
-    [(b"no database", "delete it"), (b"", "delete it"), (b"\0" * 20_000, "delete it"), (None, "move it away")],
-)
-def test_a_ledger_that_is_none_is_reported_with_what_helps(tmp_path: Path, content: bytes | None, advice: str) -> None:
-    ledger = Ledger(Store(tmp_path))
-    made(ledger.store, "mine")
-    if content is None:
-        ledger.store.ledger_path.mkdir()
-    else:
-        ledger.store.ledger_path.write_bytes(content)
-    with pytest.raises(MathQuarryError, match=advice):
-        ledger.query("select * from artifacts")
 
 
 def test_a_store_that_is_a_file_is_reported(tmp_path: Path) -> None:
