@@ -92,9 +92,7 @@ class Checker:
                 self._verdicts.clear()
             verdicts: dict[_Pair, Verdict] = {}
             hard: dict[_Pair, tuple[str, str]] = {}
-            for pair in pairs:
-                if pair in verdicts or pair in hard:
-                    continue
+            for pair in dict.fromkeys(pairs):
                 if pair in self._verdicts:
                     verdicts[pair] = self._verdicts[pair]
                     continue
@@ -113,18 +111,16 @@ class Checker:
         waiting = deque(enumerate(questions))
         try:
             self._workers = [worker for worker in self._workers if worker.is_running()]
-            while len(self._workers) < min(self._config.workers, len(questions)):
-                self._workers.append(Worker())
             while len(verdicts) < len(questions):
+                # Only as many as needed: each start costs seconds of imports.
+                missing = min(self._config.workers, len(waiting)) - len(self._workers)
+                self._workers.extend(Worker() for _ in range(missing))
                 for worker in self._workers:
                     if worker.ready and worker.task is None and waiting:
                         worker.ask(*waiting.popleft(), self._config.timeout_seconds)
                 for number, verdict in collect(self._workers):
                     verdicts[number] = verdict
-                # Replace only as many workers as needed: an idle one would cost seconds of imports.
                 self._workers = [worker for worker in self._workers if worker.alive]
-                missing = min(self._config.workers, len(waiting)) - len(self._workers)
-                self._workers.extend(Worker() for _ in range(missing))
         except BaseException:
             self._end_workers()  # their pipes are in an unknown state
             raise

@@ -65,8 +65,7 @@ def compare(gold: str, given: str, tolerance: float = 0.0) -> Outcome | None:
 
 def _spelled_the_same(a: Reading, b: Reading) -> bool:
     """Whether text and letters, such as `\\text{May}` and `May`, are the same letters in the same order."""
-    wordy = (a.tree is not None and a.tree.op == "text") or (b.tree is not None and b.tree.op == "text")
-    return wordy and squeezed("".join(a.key)).lower() == squeezed("".join(b.key)).lower()
+    return (_wordy(a) or _wordy(b)) and squeezed("".join(a.key)).lower() == squeezed("".join(b.key)).lower()
 
 
 def _decimal_comma(found: Sequence[Reading], reading: Reading) -> bool:

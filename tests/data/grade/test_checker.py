@@ -19,6 +19,7 @@ from mathquarry.data.errors import MathQuarryError
 from mathquarry.data.grade import workers
 from mathquarry.data.grade.checker import Checker
 from mathquarry.data.grade.config import GradeConfig
+from mathquarry.data.grade.reading.notation import MAX_CHARACTERS
 from mathquarry.data.grade.verdict import Verdict
 from mathquarry.data.problems import gsm8k, math
 
@@ -44,6 +45,7 @@ def boxed(answer: str) -> str:
         ("18", "18.0"),
         ("18", "\\$18"),
         ("18", "18 dollars"),
+        ("18", "**18**"),
         ("1000", "1,000"),
         ("1000", "1{,}000"),
         ("1,234,567", "1234567"),
@@ -170,6 +172,9 @@ def test_an_output_without_a_boxed_answer_is_wrong(checker: Checker) -> None:
 
 
 def test_long_answers_are_not_parsed(checker: Checker) -> None:
+    longest = "1" * MAX_CHARACTERS
+    assert checker.grade(boxed(longest), longest).correct
+    assert checker.grade(boxed(longest + "1"), longest + "1") == Verdict(False, "answer too long")
     assert checker.grade(boxed("1+" * 600 + "1"), "601") == Verdict(False, "answer too long")
 
 
