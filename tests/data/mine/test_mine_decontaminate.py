@@ -3,17 +3,23 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from mathquarry.data.crawl.warc import Dropped, read_pages
 from mathquarry.data.extract.html import extract
-from mathquarry.data.mine.config import DecontaminationConfig
+from mathquarry.data.mine.config import DecontaminationConfig, MineConfig
 from mathquarry.data.mine.library.benchmarks import BenchmarkIndex, Hit, benchmark_texts
-from mathquarry.data.mine.library.decontaminate import Quotation, quotation_in
+from mathquarry.data.mine.library.decontaminate import Contamination, Quotation, decontaminate, quotation_in
 from mathquarry.data.mine.library.segments import join_without, split_segments
 from mathquarry.data.mine.pages.hashing import words
+from mathquarry.data.mine.pages.pool import WorkerPool
+from mathquarry.data.mine.pages.shards import Pages, capture_crawl, token_estimate, warc_files
 from mathquarry.data.problems import benchmark, gsm8k, math
 from mathquarry.data.problems.problem import Problem
+from mathquarry.data.store.workspace import Progress
+from tests.data.mine.conftest import MATH_WORDS, QUOTED, WriteCrawl, prose
 
 CONFIG = DecontaminationConfig()
 
@@ -214,6 +220,79 @@ def test_every_chinese_benchmark_question_is_found_in_a_page_that_writes_it_othe
             lost.append(problem.id)
     assert len(problems) == 1098 + 250 + 118 + 351
     assert lost == []
+
+
+QUOTING, LEFT = [QUOTED.question, "Not hard, is it?", SHORT.question + "!"], prose(MATH_WORDS, 9)
+PARAGRAPHS = [
+    [prose(MATH_WORDS, 1)],
+    ["Too little."],
+    [prose(MATH_WORDS, 2)],
+    QUOTING,
+    [LEFT, QUOTED.question],
+    [prose(MATH_WORDS, 3)],
+    [prose(MATH_WORDS, 4)],
+    [prose(MATH_WORDS, 5)],
+    [LEFT + " again", QUOTED.question],
+]
+"""Of the three WARC files, the first has pages 0, 3 and 6, the second 1, 4 and 7, the last 2, 5 and 8."""
+
+
+@pytest.mark.parametrize("remove", ["segment", "page"])
+def test_quoting_pages_of_a_crawl_go_or_lose_their_quotations_in_a_copy_of_their_shard(
+    remove: str, write_crawl: WriteCrawl, problems: Path, mine_config: MineConfig, tmp_path: Path
+) -> None:
+    config = DecontaminationConfig(remove=remove)
+    html = ["<html><body><main>" + "".join(f"<p>{part}</p>" for part in page) + "</main></body></html>" for page in PARAGRAPHS]
+    files = warc_files(write_crawl([(f"https://x.org/{number}", page) for number, page in enumerate(html)]))
+    with WorkerPool(mine_config.workers, Progress([])) as pool:
+        pages = Pages.load(capture_crawl(files, tmp_path / "shards", mine_config, pool))
+        urls = {
+            row["capture"]: row["url"] for shard in pages.shards for row in pq.read_table(shard, columns=["capture", "url"]).to_pylist()
+        }
+        alive = np.array([urls[capture] != "https://x.org/8" for capture in pages.capture.tolist()])
+        arguments = (pages, alive, problems, config, 100, tmp_path / "benchmarks", pool)
+        found, shards = decontaminate(*arguments)
+        assert decontaminate(*arguments) == (found, shards)
+
+    whole = [token_estimate(len("\n\n".join(PARAGRAPHS[number]).encode())) for number in (3, 4)]
+    left = token_estimate(len(LEFT.encode()) if remove == "segment" else 0)
+    by_page = {int(urls[capture].rpartition("/")[2]): page for capture, page in found.pages.items()}
+    assert {number: (page["segments"], page["tokens"], page["tokens_left"]) for number, page in by_page.items()} == {
+        3: (2, whole[0], token_estimate(0)),
+        4: (1, whole[1], left),
+    }
+    assert by_page[3]["dropped"].startswith("bakery held-out-1 question, 10-gram: a baker fills")
+    assert {urls[capture] for capture in found.dropped} == {"https://x.org/3"} | ({"https://x.org/4"} if remove == "page" else set())
+    assert found.tokens_cut == (whole[1] - left if remove == "segment" else 0)
+    assert found.totals() == {
+        "remove": remove,
+        "pages_hit": 2,
+        "segments_hit": 3,
+        "pages_dropped": len(found.dropped),
+        "tokens_removed": whole[0] + (whole[1] - left if remove == "segment" else whole[1]),
+    }
+    assert found.counts() == [
+        {"benchmark": "bakery", "n": 10, "pages": 2, "segments": 2},
+        {"benchmark": "cubes", "n": 5, "pages": 1, "segments": 1},
+    ]
+    found.write(urls, tmp_path / "quotes.parquet")
+    assert [(row["url"], row["removed"]) for row in pq.read_table(tmp_path / "quotes.parquet").to_pylist()] == [
+        ("https://x.org/3", "page"),
+        ("https://x.org/3", "page"),
+        ("https://x.org/4", remove),
+    ]
+
+    assert [copy == shard for copy, shard in zip(shards, pages.shards, strict=True)] == [True, remove == "page", True]
+    if remove == "segment":
+        before, after = ({row["url"]: row for row in pq.read_table(file).to_pylist()} for file in (pages.shards[1], shards[1]))
+        size = len(LEFT.encode())
+        assert after == before | {"https://x.org/4": before["https://x.org/4"] | {"text": LEFT, "bytes": size, "tokens": left}}
+
+
+def test_findings_of_two_comparisons_are_added_up() -> None:
+    pages = [{number: {"dropped": "", "tokens": 9, "tokens_left": number, "segments": 1, "quotes": []}} for number in (1, 2)]
+    both = Contamination("segment", pages[0]) | Contamination("segment", pages[1])
+    assert (both.tokens_cut, both.totals()["pages_hit"]) == (15, 2)
 
 
 @pytest.mark.slow

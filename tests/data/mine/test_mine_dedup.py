@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mathquarry.data.mine.config import DedupConfig, MineConfig
-from mathquarry.data.mine.library.duplicates import find_duplicates
+from mathquarry.data.mine.library.duplicates import find_duplicates, removed_captures
 from mathquarry.data.mine.library.keys import band_keys
 from mathquarry.data.mine.pages.hashing import gram_hashes, shingle_hashes, token_hashes, words
 from mathquarry.data.mine.pages.pool import WorkerPool
@@ -120,6 +120,7 @@ def stays(write_crawl: Callable[[list[tuple[str, str]]], Path], mine_config: Min
             for file in files
             for pair in pq.read_table(file).to_pylist()
         }
+        assert [names[capture] for capture in removed_captures(steps).tolist()] == [name for name in names.values() if name in dropped]
         shutil.rmtree(folder)
         shutil.rmtree(crawl)
         return dropped

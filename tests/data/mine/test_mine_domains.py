@@ -64,6 +64,23 @@ def test_a_domain_is_mathematical_above_the_share_and_with_enough_pages() -> Non
     assert table["news.com"].prefixes == []
 
 
+def test_a_verdict_needs_the_configured_number_of_pages() -> None:
+    assert is_mathematical(5, 5, MineConfig(domain_min_pages=5))
+    assert not is_mathematical(4, 4, MineConfig(domain_min_pages=5))
+
+
+def test_a_share_that_is_reached_exactly_is_accepted() -> None:
+    domain = Domain("x.org", "x.org", 10, 5, True, prefixes=[PathPrefix("/", 10, 5)])
+    assert accept_unattended(domain, 0.5) == ["/"]
+
+
+def test_the_table_has_the_twenty_largest_paths_of_a_host() -> None:
+    prefixes = [PathPrefix(f"/{number}/", 99 - number, 1) for number in range(25)]
+    (row,) = to_arrow([Domain("x.org", "x.org", 99, 50, True, prefixes=prefixes)], {}).to_pylist()
+    assert [prefix["prefix"] for prefix in row["prefixes"]] == [f"/{number}/" for number in range(20)]
+    assert row["accepted"] == []
+
+
 def test_pages_outside_the_pool_do_not_count() -> None:
     table = domain_table(captures_of(ADDRESSES, COLLECTED, without=set(range(8, 16))), MineConfig())
     forum = next(domain for domain in table if domain.host == "forum.org")
