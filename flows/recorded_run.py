@@ -52,14 +52,14 @@ class Run:
     """Last stage of the run. Only stages that it needs are run."""
     id: str = field(default_factory=run_id)
     produced: dict[str, StageResult] = field(default_factory=dict)
-    at_work: str | None = None
-    """Name of the stage that is being run."""
+    at_work: dict[str, str] | None = None
+    """The stage that is being run: its `name` in this run, and the `stage` of its artifact."""
     started: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
 
     def stage(self, name: str, stage_flow: Flow[..., StageResult], *arguments: Any) -> str:
         """Run the flow of the stage called `name` in this run. Returns the reference of its artifact."""
         self.on_stage(name, None)
-        self.at_work = name
+        self.at_work = {"name": name, "stage": stage_of(stage_flow.name)}
         self.save("running")
         mode: BuildMode = "reuse"
         if _is_among(stage_flow.name, self.rebuild):
@@ -90,7 +90,7 @@ class Run:
         rows = [
             (names.get(name, name.replace("evaluate-rl-", "RL iteration ")), made.summary)
             for name, made in self.produced.items()
-            if name.startswith("evaluate-")
+            if made.stage == "evaluate"
         ]
         return accuracy_table(rows)
 

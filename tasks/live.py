@@ -7,25 +7,20 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import copy_context
 from pathlib import Path
 from typing import cast
 from uuid import UUID
 
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 
 from mathquarry.data.store.display import Reading
+from mathquarry.data.store.polling import every
 from mathquarry.data.store.tail import MetricTail
-from mathquarry.tasks.ui import MARKUP, escaped, server_may_be_away, show_chart
-
-logger = logging.getLogger("mathquarry")
+from mathquarry.tasks.ui import MARKUP, escaped, server_may_be_away, show_chart, update_artifact
 
 UI_SECONDS = 5.0
 """Time between two updates of progress in the Prefect UI; each is a request to the server."""
@@ -93,7 +88,7 @@ class StagePage:
             share = min(100.0, 100.0 * reading.done / max(reading.total, 1))
             with server_may_be_away():
                 if what in self._bars:
-                    update_progress_artifact(artifact_id=self._bars[what], progress=share, description=reading.line)
+                    update_artifact(self._bars[what], share, reading.line)
                 else:
                     self._bars[what] = cast(UUID, create_progress_artifact(progress=share, description=reading.line))
                 self._shown[what] = reading
@@ -120,38 +115,6 @@ class StagePage:
                 key = f"{self._name}-rollouts"
                 made = create_markdown_artifact(text, key=key, description=f"{self._stage}: some completions")
                 self._rollouts = newest, cast(UUID, made)
-
-
-@contextmanager
-def every(seconds: float, look: Callable[[bool], None], what: str) -> Iterator[None]:
-    """While the block runs, call `look(False)` in a thread every so many seconds; `look(True)` is the last call, at the end of the block.
-
-    A look that fails is not repeated, and fails nothing else: a warning says that there is no more of `what`.
-    """
-    ended = threading.Event()
-
-    def run() -> None:
-        try:
-            while not ended.wait(seconds):
-                look(False)
-            look(True)
-        except Exception as error:
-            logger.warning("no more of %s: %s: %s", what, type(error).__name__, error)
-
-    # The thread finds the flow run in the context.
-    thread = threading.Thread(target=copy_context().run, args=(run,), daemon=True, name=what)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def update_artifact(artifact: UUID, data: str) -> None:
-    """Put other data in an artifact, which keeps its place on the page."""
-    with get_client(sync_client=True) as client:
-        client.update_artifact(artifact, ArtifactUpdate(data=data))
 
 
 def rollout_page(path: Path) -> str:

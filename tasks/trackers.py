@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.store.polling import every
 from mathquarry.data.store.tail import MetricTail
 from mathquarry.models.config import Tracker
 from mathquarry.models.rl.config import GRPOConfig
 from mathquarry.models.train.config import TrainConfig
-from mathquarry.tasks.live import every
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
@@ -61,7 +61,7 @@ def tracked(names: Sequence[Tracker], run: str, config: Mapping[str, Any], metri
         for follower in followers:
             follower.look(last)
 
-    with every(LOOK_SECONDS, look, "metrics for the trackers"):
+    with every(LOOK_SECONDS, look, "the trackers"):
         yield
 
 

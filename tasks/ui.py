@@ -66,9 +66,15 @@ def show_chart(stage: str, name: str, records: Sequence[dict[str, Any]], chart: 
     description = f"{stage}: {', '.join(series)}, to step {records[-1]['step']:,}"
     if chart is None:
         return cast(UUID, create_image_artifact(picture, key=f"{name}-chart", description=description))
-    with get_client(sync_client=True) as client:
-        client.update_artifact(chart, ArtifactUpdate(data=picture, description=description))
+    update_artifact(chart, picture, description)
     return chart
+
+
+def update_artifact(artifact: UUID, data: str | float, description: str | None = None) -> None:
+    """Replace the data of an artifact in place, and its description if there is a new one."""
+    changes = {"data": data} if description is None else {"data": data, "description": description}
+    with get_client(sync_client=True) as client:
+        client.update_artifact(artifact, ArtifactUpdate.model_validate(changes))
 
 
 def publish_run(run_id: str, stages: Mapping[str, str], accuracy: str) -> None:

@@ -38,13 +38,9 @@ def making_of(store: Store, run: Mapping[str, Any]) -> Making | None:
     if run.get("status") != "running" or not run.get("at_work"):
         return None
     there = {stage["key"] for stage in run["stages"]}
-    fitting = [making for making in being_made(store.root) if set(making.inputs.values()) <= there and _named(making, run["at_work"])]
+    stage = run["at_work"]["stage"]
+    fitting = [making for making in being_made(store.root) if making.stage == stage and set(making.inputs.values()) <= there]
     return max(fitting, key=lambda making: (_agrees(making.config, run.get("config", {})), making.begun), default=None)
-
-
-def _named(making: Making, name: str) -> bool:
-    """Whether a stage called `name` in a run may make this: `grpo-2` is of stage `grpo`. Artifacts of `import` have names of their own."""
-    return making.stage == "import" or name.split("-")[0] == making.stage
 
 
 def _agrees(part: Any, whole: Any) -> bool:
@@ -113,7 +109,7 @@ def _now_section(run: Mapping[str, Any], now: Snapshot | None) -> Section:
         return Section("now", f"The run has {'failed' if run['status'] == 'failed' else 'ended'}", "This page is not loaded again.")
     if now is None:
         stage = run.get("at_work")
-        lead = f"Stage {stage} is at work; this host sees nothing of it." if stage else "No stage is at work."
+        lead = f"Stage {stage['name']} is at work; this host sees nothing of it." if stage else "No stage is at work."
         return Section("now", title, f"{lead} The page loads itself again when there is something new.")
     artifact = now.artifact
     named = [(artifact.name, artifact)]

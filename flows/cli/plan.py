@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from mathquarry.data.errors import MathQuarryError
 from mathquarry.flows.preflight.costs import readable_bytes, sized_recipe, unknown_size
+from mathquarry.flows.preflight.planned import PlannedRun
 from mathquarry.flows.recipe import Recipe
 from mathquarry.flows.stages.planned import recipe_estimates
 from mathquarry.models.hardware import BANDWIDTH_UTILISATION, GENERATE_UTILISATION, GPUS, TRAIN_UTILISATION, Cluster
@@ -27,17 +26,17 @@ def on_ranks(recipe: Recipe, count: int) -> Recipe:
     )
 
 
-def plan_lines(recipe: Recipe, gpu: str, store: str = "", stages: Collection[str] | None = None) -> list[str]:
+def plan_lines(recipe: Recipe, gpu: str, store: str = "", run: PlannedRun | None = None) -> list[str]:
     """Return the plan as lines of text: a row per stage, their sum, stages that do not fit, and the assumptions.
 
-    `stages` are the names of a run's stages, if it does not have all of them. Raises `MathQuarryError` if the model's size is unknown.
+    `run` limits the plan to its stages. Raises `MathQuarryError` if the model's size is unknown.
     """
     card = GPUS[gpu]
     whole = sized_recipe(recipe, store)
     if whole is None:
         raise MathQuarryError(unknown_size(recipe))
     recipe, shape = whole, Shape.planned(whole.model)
-    rows = [row for row in recipe_estimates(recipe, card) if stages is None or any(_is_part(row.stage, name) for name in stages)]
+    rows = [row for row in recipe_estimates(recipe, card) if run is None or run.includes(row.stage)]
     lines = [f"{recipe.name}: {shape.weights:,.0f} weights on {gpu}", _row(*_HEAD)]
     for row in rows:
         lines.append(
@@ -103,11 +102,6 @@ def check_lines(recipe: Recipe, gpu: str, store: str = "") -> list[str]:
                 f"{one.stage}: the engine's cache is too small for one sequence of {one.longest} tokens. Raise rollout.gpu_memory_share."
             )
     return lines
-
-
-def _is_part(row: str, stage: str) -> bool:
-    """Whether a row of the plan includes a stage of a run. All evaluations are in one row."""
-    return row == stage or (row == "evaluate" and stage.startswith("evaluate-"))
 
 
 def _row(stage: str, *cells: str) -> str:

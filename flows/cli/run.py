@@ -219,7 +219,7 @@ def dry_run(recipe: Recipe, store_url: str, until: str | None = None, everything
     print(*recipe_lines(recipe, everything), sep="\n")
     print("\nstages: " + " -> ".join(planned.calls) + "\n")
     try:
-        print(*plan_lines(recipe, "h100", store_url, planned.calls), sep="\n")
+        print(*plan_lines(recipe, "h100", store_url, planned), sep="\n")
     except MathQuarryError as unknown:
         print(unknown)
     print(*(["", *notes] if notes else []), sep="\n")

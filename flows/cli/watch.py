@@ -53,11 +53,14 @@ class RunPage:
         run = self._store.run(self._run)
         if lacking := RECORDED - run.keys():
             raise MathQuarryError(f"{self._store.run_path(self._run)} is damaged: it has no {', '.join(sorted(lacking))}.")
+        at_work = run.get("at_work")
+        if at_work is not None and not (isinstance(at_work, dict) and {"name", "stage"} <= at_work.keys()):
+            raise MathQuarryError(f"{self._store.run_path(self._run)} is damaged: at_work is {at_work!r}, without a name and a stage.")
         return run
 
     def _make(self, run: dict[str, Any], making: Making | None, version: str) -> str:
         published = report_artifacts(self._store.url, stages_of(run))
-        with snapshot(making, run["at_work"]) if making else nullcontext() as now:
+        with snapshot(making, run["at_work"]["name"]) if making else nullcontext() as now:
             return running_page(run, published, now, version)
 
 

@@ -58,11 +58,12 @@ class Preflight:
 
     def _faults(self) -> Iterator[str]:
         names: list[tuple[str, str]] = []
-        for stage, arguments in self.run.calls.items():
-            if stage in IMPORTED:
-                names.append((IMPORTED[stage], arguments[0]))
+        for name, arguments in self.run.calls.items():
+            stage = self.run.produced[name].stage
+            if name in IMPORTED:
+                names.append((IMPORTED[name], arguments[0]))
             # Training that continues from another artifact does not read the model.
-            goes_on = stage.startswith("pretrain") and len(arguments) > 4 and arguments[4] is not None
+            goes_on = stage == "pretrain" and len(arguments) > 4 and arguments[4] is not None
             for config in arguments[1 if goes_on else 0 :]:
                 names += named_inputs(config)
                 yield from self._faults_of(config, stage)
@@ -81,10 +82,9 @@ class Preflight:
 
     def _faults_of(self, config: Any, stage: str) -> Iterator[str]:
         """Yield problems of a stage's config by itself, and of the files in it."""
-        section = stage.partition("-")[0]
         if isinstance(config, TrainConfig) and config.batch_tokens < config.context_tokens:
-            row = f"one row of {section}.context_tokens = {config.context_tokens}"
-            yield f"{section}.batch_tokens is {config.batch_tokens}, less than {row}. Raise it."
+            row = f"one row of {stage}.context_tokens = {config.context_tokens}"
+            yield f"{stage}.batch_tokens is {config.batch_tokens}, less than {row}. Raise it."
         match config:
             case ProblemsConfig():
                 yield from self.inputs.problem_faults(config)
@@ -111,12 +111,12 @@ class Preflight:
                     yield str(error)
             case RewardConfig() | RejectionConfig() if config.rollout.temperature == 0 and config.group_size > 1:
                 alike = f"all {config.group_size} completions of a question would be the same"
-                yield f"{section}.rollout.temperature is 0: {alike}. Set it above 0."
+                yield f"{stage}.rollout.temperature is 0: {alike}. Set it above 0."
 
     def _faults_together(self) -> Iterator[str]:
         """Yield problems of the stages together, and of the amount of data."""
         calls, start = self.run.calls, self.run.recipe.start
-        if "import-reward" in calls and any(name.startswith("reward-") for name in calls):
+        if "import-reward" in calls and "reward" in self.run.stages:
             yield (
                 "start.reward is external, so there is no reward data to replay when it is refreshed. Set refresh.enabled = "
                 "false or iterations = 1, or use an artifact of stage reward."

@@ -32,7 +32,7 @@ def machine_faults(run: PlannedRun) -> Iterator[str]:
         return
     cards = gpu_memories()
     card = replace(GPUS["h100"], memory=min(cards) if cards else main_memory())
-    rows = [row for row in recipe_estimates(recipe, card) if row.stage in run.calls or (row.stage == "evaluate" and _scores(run))]
+    rows = [row for row in recipe_estimates(recipe, card) if run.includes(row.stage)]
     if cards:
         for row in rows:
             if row.gpus > len(cards) and not _several_machines(run):
@@ -43,7 +43,7 @@ def machine_faults(run: PlannedRun) -> Iterator[str]:
                     "micro-batches, gradient_checkpointing, optimizer.offload or more ranks."
                 )
     else:
-        trained = any(name.startswith(TRAINED) for name in run.calls)
+        trained = not run.stages.isdisjoint(TRAINED)
         # A lower bound: weights, and for training a gradient and two moments each. Activations are added to that.
         least = Shape.planned(recipe.model).weights * (2 * WEIGHT_BYTES + MOMENT_BYTES if trained else WEIGHT_BYTES)
         if least > card.memory:
@@ -59,19 +59,15 @@ def machine_faults(run: PlannedRun) -> Iterator[str]:
 
 def _lacking_libraries(run: PlannedRun) -> Iterator[str]:
     for name, arguments in run.calls.items():
+        stage = run.produced[name].stage
         for config in arguments:
             sampling = isinstance(config, (GRPOConfig, RewardConfig, RejectionConfig, EvaluateConfig))
             if sampling and config.rollout.engine == "vllm" and util.find_spec("vllm") is None:
-                section = name.partition("-")[0]
-                yield f"{section}.rollout.engine is vllm, which is not installed. Run `make vllm`, or set it to transformers."
+                yield f"{stage}.rollout.engine is vllm, which is not installed. Run `make vllm`, or set it to transformers."
             for fault in lacking(trackers_of([config])):
-                yield f"{name.partition('-')[0]}.{fault}, or take it out."
+                yield f"{stage}.{fault}, or take it out."
             if isinstance(config, HarnessConfig) and config.tasks and util.find_spec("lm_eval") is None:
                 yield "harness.tasks needs lm-evaluation-harness, which is not installed. Install the extra `lm-eval`."
-
-
-def _scores(run: PlannedRun) -> bool:
-    return any(name.startswith("evaluate") for name in run.calls)
 
 
 def _several_machines(run: PlannedRun) -> bool:

@@ -37,6 +37,15 @@ class PlannedRun(Run):
         self.produced[name] = StageResult(f"{stage_of(stage_flow.name)}/{name}", True, 0.0, {})
         return self.produced[name].ref
 
+    @property
+    def stages(self) -> frozenset[str]:
+        """The stages of the run. A stage that the run has several times, such as `evaluate`, is in it once."""
+        return frozenset(made.stage for made in self.produced.values())
+
+    def includes(self, row: str) -> bool:
+        """Whether a row of the plan is about this run. All evaluations are in one row; other rows are named like the run's stages."""
+        return "evaluate" in self.stages if row == "evaluate" else row in self.calls
+
     def save(self, status: str) -> None:
         """Record nothing."""
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextvars
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from mathquarry.data.store.display import Reading
+from mathquarry.data.store.polling import every
 from mathquarry.data.store.workspace import Progress
 
 POLL_SECONDS = 0.5
@@ -31,29 +30,19 @@ class ForwardProgress:
 
 @contextmanager
 def relayed_progress(path: Path, progress: Progress) -> Iterator[None]:
-    """Inside the block, pass on what rank 0 reports to `progress`."""
-    ended = threading.Event()
+    """Inside the block, pass on to `progress` what rank 0 reports."""
+    position = 0
 
-    def relay() -> None:
-        position = 0
-        while True:
-            last = ended.wait(POLL_SECONDS)
-            if path.exists():
-                with path.open("rb") as file:
-                    file.seek(position)
-                    text = file.read()
-                whole = text[: text.rfind(b"\n") + 1]
-                position += len(whole)
-                for line in whole.splitlines():
-                    progress.tell(Reading(**json.loads(line)))
-            if last:
-                return
+    def relay(last: bool) -> None:
+        nonlocal position
+        if not path.exists():
+            return
+        with path.open("rb") as file:
+            file.seek(position)
+            text = file.read()
+        for line in text[: text.rfind(b"\n") + 1].splitlines(keepends=True):
+            position += len(line)
+            progress.tell(Reading(**json.loads(line)))
 
-    # The listeners of a flow run need its context.
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(relay,), daemon=True)
-    thread.start()
-    try:
+    with every(POLL_SECONDS, relay, "the progress of the ranks"):
         yield
-    finally:
-        ended.set()
-        thread.join()

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import base64
-import logging
 import os
 import re
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mathquarry.tasks.live import every, rollout_page
+from mathquarry.tasks.live import rollout_page
 
 
 def write(path: Path, texts: list[str], step: int = 7, question: str = "What is 1 + 1?") -> Path:
@@ -61,30 +59,6 @@ def test_control_characters_that_the_servers_database_refuses_are_replaced_and_l
     assert not re.search(r"[\x00-\x08\x0b-\x1f]", page)
     assert "[…]" in page
     assert len(page) < 5000
-
-
-def test_looks_are_repeated_until_the_end_and_the_last_is_said_to_be_so() -> None:
-    seen: list[bool] = []
-    enough = threading.Event()
-
-    def look(last: bool) -> None:
-        seen.append(last)
-        if len(seen) == 3:
-            enough.set()
-
-    with every(0.001, look, "this"):
-        assert enough.wait(60)
-    assert seen[-1]
-    assert not any(seen[:-1])
-
-
-def test_a_look_that_fails_is_a_warning_and_nothing_else_fails(caplog: pytest.LogCaptureFixture) -> None:
-    def look(last: bool) -> None:
-        raise ValueError("the disk is on fire")
-
-    with caplog.at_level(logging.WARNING, "mathquarry"), every(600, look, "the page of grpo"):
-        pass
-    assert caplog.messages == ["no more of the page of grpo: ValueError: the disk is on fire"]
 
 
 STAGE = """

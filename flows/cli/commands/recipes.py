@@ -98,7 +98,7 @@ def _plan(options: argparse.Namespace) -> None:
     if options.check:
         lines = check_lines(recipe, options.gpu, options.store)
     else:
-        lines = [*plan_lines(recipe, options.gpu, options.store, planned.calls), *notes]
+        lines = [*plan_lines(recipe, options.gpu, options.store, planned), *notes]
     print(*lines, sep="\n")
 
 

@@ -71,10 +71,15 @@ class AtWork:
         return self._store.get("grpo", self.key)
 
 
-def record(store: Store, made: dict[str, Artifact], at_work: str | None, status: str = "running") -> dict[str, Any]:
-    """Write down how far the run is; returns its record."""
+def at_work(name: str | None) -> dict[str, str] | None:
+    """The stage at work in a run's record. In these tests, its stage is the first word of its name."""
+    return {"name": name, "stage": name.partition("-")[0]} if name else None
+
+
+def record(store: Store, made: dict[str, Artifact], name: str | None, status: str = "running") -> dict[str, Any]:
+    """Write down how far the run is, with the stage `name` at work; returns its record."""
     stages = [{"name": name, "stage": artifact.stage, "key": artifact.key, "reused": False} for name, artifact in made.items()]
-    run = {"id": RUN, "recipe": "own", "started": "2021-05-04T10:11:12Z", "ended": None, "status": status, "at_work": at_work}
+    run = {"id": RUN, "recipe": "own", "started": "2021-05-04T10:11:12Z", "ended": None, "status": status, "at_work": at_work(name)}
     store.write_run(run | {"config": {"name": "own", "grpo": {"steps": 9, "seed": 1}}, "stages": stages})
     return store.run(RUN)
 

@@ -12,12 +12,12 @@ import pytest
 from mathquarry.data.report.running import Snapshot, making_of, running_page, snapshot
 from mathquarry.data.store.making import being_made
 from mathquarry.data.store.store import Store
-from tests.data.report.running import HOSTILE, AtWork, make, record, running
+from tests.data.report.running import HOSTILE, AtWork, at_work, make, record, running
 
 
 def page(store: Store, run: dict[str, Any]) -> str:
     making = making_of(store, run)
-    with snapshot(making, run["at_work"]) if making else nullcontext() as now:
+    with snapshot(making, run["at_work"]["name"]) if making else nullcontext() as now:
         return running_page(run, [], now, "version-1")
 
 
@@ -89,7 +89,7 @@ def test_of_two_stages_at_work_the_run_has_the_one_with_its_config_and_its_input
             assert {making.key for making in being_made(store.root)} == {grpo.key, other_config.key, other_policy.key}
             assert (found := making_of(store, run)) is not None
             assert found.key == grpo.key
-            assert making_of(store, run | {"at_work": "evaluate-rl-1"}) is None
+            assert making_of(store, run | {"at_work": at_work("evaluate-rl-1")}) is None
         finally:
             other_config.end()
             other_policy.end()

@@ -94,8 +94,10 @@ def test_a_damaged_run_is_an_error_on_the_page_and_no_end_of_the_command(tmp_pat
         assert "is not JSON" in text
         store.run_path(RUN).write_text(f'{{"id": "{RUN}"}}')
         assert get(port, "/version") == (500, f"{store.run_path(RUN)} is damaged: it has no recipe, stages, started, status.\n")
-        record(store, {}, None)
+        run = record(store, {}, None)
         assert get(port)[0] == 200
+        store.write_run(run | {"at_work": "grpo-1"})
+        assert get(port) == (500, f"{store.run_path(RUN)} is damaged: at_work is 'grpo-1', without a name and a stage.\n")
 
 
 def test_a_run_that_is_not_there_and_a_port_that_is_taken_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
