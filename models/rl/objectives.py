@@ -31,8 +31,8 @@ def likelihood_token_loss(logprobs: torch.Tensor, coefficients: torch.Tensor) ->
 def policy_ratios(logprobs_N: torch.Tensor, old_logprobs_N: torch.Tensor, lengths: Sequence[int] | None = None) -> torch.Tensor:
     """Return rho = pi / pi_old at each token. With `lengths`, the lengths of consecutive sequences in N, each sequence has one ratio.
 
-    A sequence's ratio is the geometric mean over its tokens (GSPO, arXiv 2507.18071, Eq. 7). Its gradient at a token is that of the token's
-    own log-probability (GSPO-token, Eq. 14). If a sequence has one advantage, this is GSPO's gradient; if its tokens have
+    A sequence's ratio is the geometric mean over its tokens (GSPO, arXiv 2507.18071). Its gradient at a token is that of the token's
+    own log-probability (GSPO-token in the same paper). If a sequence has one advantage, this is GSPO's gradient; if its tokens have
     different advantages, as with process rewards, each token keeps its own.
     """
     if lengths is None:
@@ -49,8 +49,8 @@ def clipped_token_loss(ratios: torch.Tensor, advantages: torch.Tensor, clip_low:
 def cispo_token_loss(
     ratios: torch.Tensor, logprobs: torch.Tensor, advantages: torch.Tensor, clip_low: float, clip_high: float
 ) -> torch.Tensor:
-    """Return -sg[clip(rho, 1 - eps_low, 1 + eps_high)] A log pi (CISPO, arXiv 2506.13585, Eq. 4 and 5). The ratio is a weight without a
-    gradient, so every token has a gradient."""
+    """Return -sg[clip(rho, 1 - eps_low, 1 + eps_high)] A log pi (CISPO, arXiv 2506.13585). The ratio is a weight without a gradient, so
+    every token has a gradient."""
     return -ratios.detach().clamp(1 - clip_low, 1 + clip_high) * advantages * logprobs
 
 
@@ -159,8 +159,8 @@ def token_weights(lengths: Sequence[int], normalisation: LossNormalisation = "se
     """Return the weight of each token of each completion in one optimizer step.
 
     `sequence`: 1 / (completions x |o_i|), Eq. 3's mean over completions of means over tokens. `tokens`: 1 / all tokens of the step, so long
-    completions have more weight (DAPO, arXiv 2503.14476, Eq. 8). `constant`: 1 / (completions x `max_tokens`), so the length of a
-    completion does not scale its gradient (Dr. GRPO, arXiv 2503.20783). Completions without tokens count as completions, with weight 0.
+    completions have more weight (DAPO, arXiv 2503.14476). `constant`: 1 / (completions x `max_tokens`), so the length of a completion does
+    not scale its gradient (Dr. GRPO, arXiv 2503.20783). Completions without tokens count as completions, with weight 0.
     """
     if normalisation == "tokens":
         return [1 / max(1, sum(lengths))] * len(lengths)

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # arXiv 2503.14476, Eq. 8, with the values in its section 4.1.
+    # DAPO, arXiv 2503.14476: its objective, with the values in its section 4.1.
     "dapo": {"clip_low": 0.2, "clip_high": 0.28, "loss_normalisation": "tokens", "kl": "none"},
     # arXiv 2503.20783: no division by std and length (section 3.2), and no KL term.
     "dr_grpo": {"advantage_normalisation": "none", "loss_normalisation": "constant", "kl": "none"},
-    # arXiv 2507.18071, Eq. 5 to 7, with the values in its section 5.1.
+    # GSPO, arXiv 2507.18071: its objective, with the values in its section 5.1.
     "gspo": {"ratio": "sequence", "clip_low": 3e-4, "clip_high": 4e-4, "kl": "none"},
-    # arXiv 2506.13585, Eq. 4 and 5. No lower bound. The paper does not give the upper one: 1 + 4 is from arXiv 2510.13786 and TRL.
+    # CISPO, arXiv 2506.13585. No lower bound. The paper does not give the upper one: 1 + 4 is from arXiv 2510.13786 and TRL.
     "cispo": {"surrogate": "cispo", "clip_low": 1.0, "clip_high": 4.0, "loss_normalisation": "tokens", "kl": "none"},
 }
 

@@ -29,8 +29,8 @@ def draw_again(
     iteration: int,
     step: int,
 ) -> tuple[list[Question], list[Group], list[int]]:
-    """Dynamic sampling (DAPO, arXiv 2503.14476, Eq. 11): replace a group whose completions are all correct or all wrong by a group of
-    another question, at most `config.selection.extra_draws` times. Groups that are still all correct or all wrong then stay.
+    """Dynamic sampling (DAPO, arXiv 2503.14476): replace a group whose completions are all correct or all wrong by a group of another
+    question, at most `config.selection.extra_draws` times. Groups that are still all correct or all wrong then stay.
 
     `places` are the groups' positions in the whole step, and `further` are the questions to draw from. The next question depends only on
     seed, iteration, step and place, not on how many ranks share the step. Returns questions, groups, and how many times each was replaced.
@@ -56,7 +56,7 @@ def _of_one_verdict(places: Sequence[int], verdicts: Sequence[Sequence[bool]]) -
 
 
 def less_for_length(rollouts: Rollouts, config: GRPOConfig) -> list[list[float]]:
-    """Return the rewards with DAPO's soft overlong punishment (arXiv 2503.14476, Eq. 13) in the last one of each completion.
+    """Return the rewards with DAPO's soft overlong punishment (arXiv 2503.14476) in the last one of each completion.
 
     It is 0 up to `max_tokens` minus the buffer, then falls linearly to -`overlong_penalty` at `max_tokens`.
     """

@@ -123,7 +123,7 @@ def test_the_default_loss_is_eq_3_to_the_last_bit() -> None:
 def test_a_sequences_ratio_is_the_geometric_mean_and_each_token_keeps_its_own_advantage() -> None:
     ratios = policy_ratios(LEAF, OLD, LENGTHS)
     assert ratios.tolist() == pytest.approx([math.exp(0.1)] * 3 + [math.exp(-0.3)])
-    # GSPO-token (Eq. 17): the gradient of token t is s A_t, not the mean advantage of its sequence.
+    # GSPO-token (arXiv 2507.18071): the gradient of token t is s A_t, not the mean advantage of its sequence.
     advantages = torch.tensor([1.0, 0.0, 2.0, 1.0], dtype=torch.float64)
     (gradient,) = torch.autograd.grad((ratios * advantages).sum(), LEAF)
     torch.testing.assert_close(gradient, ratios.detach() * advantages)
@@ -243,7 +243,7 @@ def test_dapo_takes_the_token_mean_without_kl() -> None:
     torch.testing.assert_close(gradient_of_update({"preset": "dapo"}), expected, rtol=1e-3, atol=1e-5)
 
 
-def test_dr_grpo_does_not_divide_by_an_outputs_length() -> None:
+def test_dr_grpo_does_not_divide_by_a_completions_length() -> None:
     expected = gradient_written_out([[1 / 16] * 3, [1 / 16]], kl=False)
     torch.testing.assert_close(gradient_of_update({"preset": "dr_grpo"}), expected, rtol=1e-3, atol=1e-5)
 

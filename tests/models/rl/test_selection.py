@@ -33,7 +33,7 @@ FINISHED = [True, False, True, True, True, False]
         ({"verdicts": "right", "overlong": "mask"}, [True, False, True, False, False, False]),
     ],
 )
-def test_which_outputs_are_learned_from(selection: dict, learned: list[bool] | None) -> None:
+def test_which_completions_are_learned_from(selection: dict, learned: list[bool] | None) -> None:
     assert learned_from(SelectionConfig(**selection), CORRECT, FINISHED, 2) == learned
 
 
@@ -66,7 +66,7 @@ def test_a_step_of_which_nothing_is_learned_leaves_the_policy_alone() -> None:
     assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), start.parameters(), strict=True))
 
 
-def test_long_outputs_are_punished_from_the_buffer_on_as_in_eq_13() -> None:
+def test_long_completions_are_punished_from_the_buffer_on_as_in_dapo() -> None:
     # 100 tokens at most, a buffer of 20: 0 up to 80, then -(length - 80) / 20.
     lengths = [10, 80, 81, 90, 100]
     config = GRPOConfig(rollout=RolloutConfig(max_tokens=100), selection=SelectionConfig(overlong="penalise"))
