@@ -99,7 +99,7 @@ class RunForm(Form):
 
     @property
     def rebuilt(self) -> frozenset[str]:
-        """Stages to make again."""
+        """Stages to rebuild."""
         return frozenset() if self.rebuild == "nothing" else dependents(self.rebuild)
 
 

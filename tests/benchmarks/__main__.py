@@ -93,8 +93,8 @@ def recall(bench: Bench) -> None:
     ]
     sides.append(bench.contestant("resiliparse alone: main text of decoded pages", "resiliparse", "extract.py", "resiliparse", pages))
     outcomes = contest(sides, bench.repeats)
-    judged = [outcome for outcome in outcomes if "kept" in outcome.runs[0]]
-    kept = ", ".join(f"{outcome.label.partition(',')[0].partition(':')[0]} {outcome.runs[0]['kept']:,}" for outcome in judged)
+    filtered = [outcome for outcome in outcomes if "kept" in outcome.runs[0]]
+    kept = ", ".join(f"{outcome.label.partition(',')[0].partition(':')[0]} {outcome.runs[0]['kept']:,}" for outcome in filtered)
     lines = [*bench.circumstances("recall", ("mathquarry", "datatrove", "resiliparse")), *speed_table(outcomes, "pages")]
     why = "It was trained on text in lower case with symbols apart, and datatrove scores text as it is: the counts measure no quality."
     write_section("recall", [*lines, "", f"Of {outcomes[0].items:,} pages the same classifier kept: {kept}. {why}"])

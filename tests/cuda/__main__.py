@@ -143,7 +143,7 @@ def page(told: dict[str, Any], learned: dict[str, Any]) -> str:
         "|---|---|",
         *(f"| {metric['what']} | {metric['value']:.3g} {metric['unit']} |" for metric in told["metrics"]),
         "",
-        f"GRPO on SmolLM2-135M-Instruct, generated word problems judged by the answer checker: {learned['steps']} steps of "
+        f"GRPO on SmolLM2-135M-Instruct, generated word problems graded by the answer checker: {learned['steps']} steps of "
         f"{config.prompts_per_step} questions x {config.group_size} completions of at most {config.rollout.max_tokens} tokens, "
         f"engine {config.rollout.engine}, {config.precision}. Means over all steps but the first.",
         "",

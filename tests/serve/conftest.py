@@ -47,8 +47,8 @@ class ServedRun:
         keys = {stage["name"]: stage["key"] for stage in record["stages"]}
         mine = record["config"]["mine"]
         # A person's review and its rounds, where a browser started it.
-        judged = [f"mine.{field}={mine[field]}" for field in ("review", "max_rounds", "stop_overlap") if mine.get("review")]
-        return cls(run_id, keys, [*MINI, *judged, f"seed={record['config']['seed']}"])
+        reviewed = [f"mine.{field}={mine[field]}" for field in ("review", "max_rounds", "stop_overlap") if mine.get("review")]
+        return cls(run_id, keys, [*MINI, *reviewed, f"seed={record['config']['seed']}"])
 
     def reference(self, name: str) -> str:
         stage = next(

@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 from clock import measured, read_lines
 
-Judge = Callable[[str, str], bool]
+Grader = Callable[[str, str], bool]
 
 
-def mathquarry() -> Judge:
+def mathquarry() -> Grader:
     """The checker as rewards use it, from the complete output to the verdict."""
     from mathquarry.data.grade.checker import Checker
     from mathquarry.data.grade.config import GradeConfig
@@ -24,7 +24,7 @@ def mathquarry() -> Judge:
     return lambda gold, text: checker.grade(f"\\boxed{{{text} }}", gold).correct
 
 
-def math_verify() -> Judge:
+def math_verify() -> Grader:
     """As in its own documentation: LaTeX and expressions, the gold answer between dollar signs, the other in a box, 5 s for each step."""
     import logging
 
@@ -32,23 +32,23 @@ def math_verify() -> Judge:
 
     logging.disable(logging.CRITICAL)
 
-    def judge(gold: str, text: str) -> bool:
+    def grade(gold: str, text: str) -> bool:
         inner = gold.strip("$")
         return verify(parse(f"${inner}$"), parse(f"\\boxed{{{text} }}"))
 
-    return judge
+    return grade
 
 
 def main(name: str, path: str) -> None:
     """Grade all pairs, one by one."""
     pairs = read_lines(path)
-    judge = {"mathquarry": mathquarry, "math-verify": math_verify}[name]()
-    judge("x+1", "1+x")
+    grade = {"mathquarry": mathquarry, "math-verify": math_verify}[name]()
+    grade("x+1", "1+x")
     result = {"items": len(pairs), "harmless": 0, "harmful": 0, "longest": 0.0, "longest_text": ""}
     with measured(result):
         for pair in pairs:
             start = time.perf_counter()
-            if judge(pair["gold"], pair["text"]):
+            if grade(pair["gold"], pair["text"]):
                 result["harmless" if pair["right"] else "harmful"] += 1
             seconds = time.perf_counter() - start
             if seconds > result["longest"]:

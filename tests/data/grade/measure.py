@@ -68,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.data.grade.measure", description=__doc__)
     parser.add_argument("--share", type=float, default=1.0, help="share of the gold answers (default: all)")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("MATHQUARRY_SHARED") or "../shared/data"))
-    parser.add_argument("--show", action="store_true", help="print the pairs that are judged wrongly")
+    parser.add_argument("--show", action="store_true", help="print the pairs that are graded wrongly")
     options = parser.parse_args()
     golds = gold_answers(options.data, options.share)
     spellings = respelled(golds)

@@ -365,7 +365,7 @@ OUTPUTS = [
     (r"\frac{1}{3}", r"\boxed{0.\overline{3}}", True),
     (r"1,2", r"\boxed{1; 2}", True),
 ]
-"""Complete outputs that an earlier checker graded wrongly."""
+"""Completions that an earlier checker graded wrongly."""
 
 
 @pytest.mark.parametrize(("gold", "given", "same"), PAIRS)

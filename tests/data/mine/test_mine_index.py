@@ -87,8 +87,8 @@ def test_parts_of_old_crawls_that_lack_columns_nobody_needs_are_read_in_any_orde
         assert found.host_pages(tmp_path / "hosts.parquet") == 3
 
 
-def verdict(host: str, prefix: str, judged: str = "accept") -> Verdict:
-    return Verdict.model_validate({"host": host, "prefix": prefix, "verdict": judged})
+def verdict(host: str, prefix: str, decision: str = "accept") -> Verdict:
+    return Verdict.model_validate({"host": host, "prefix": prefix, "verdict": decision})
 
 
 def test_pages_of_a_host_are_its_different_html_urls(index: Index, tmp_path: Path) -> None:

@@ -250,11 +250,11 @@ def write_scores(made: list[ReportArtifact], add: Any, name: str, policy: str, g
         for kind in ("greedy", "sample")[: 2 if index < 20 else 1]
     ]
     if name != "evaluate-base":
-        rows = [row | judged(row, format, hostile) for format in ("cot", "tool") for row in rows[: None if format == "cot" else 40]]
+        rows = [row | graded(row, format, hostile) for format in ("cot", "tool") for row in rows[: None if format == "cot" else 40]]
     pq.write_table(pa.Table.from_pylist(rows), path / "answers.parquet")
 
 
-def judged(row: dict[str, Any], format: str, hostile: str) -> dict[str, Any]:
+def graded(row: dict[str, Any], format: str, hostile: str) -> dict[str, Any]:
     """The columns for how an answer was graded, and which programs were run for it."""
     failed = {"program": "print(1/0)" + hostile, "output": "ZeroDivisionError" + hostile, "error": "ZeroDivisionError" + hostile}
     ran = {"program": "print(4)", "output": "4" + hostile, "error": None}

@@ -137,7 +137,7 @@ def test_every_number_beside_a_bar_and_in_a_table_of_counts_is_in_what_its_query
     assert seconds == sorted(artifact.seconds for artifact in artifacts)
 
 
-def test_the_query_of_a_step_draws_the_same_outputs_in_the_same_order(made: dict[str, Made]) -> None:
+def test_the_query_of_a_step_draws_the_same_completions_in_the_same_order(made: dict[str, Made]) -> None:
     ledger, _, sections = made["run"]
     blocks = [block for block in next(section for section in sections if section.id == "rollouts").blocks if isinstance(block, Groups)]
     assert [block.title.partition(",")[2] for block in blocks[:3]] == [" first step (1)", " middle step (16)", " last step (30)"]
@@ -153,17 +153,17 @@ def test_the_query_of_a_step_draws_the_same_outputs_in_the_same_order(made: dict
 def test_the_queries_of_answers_give_the_questions_gained_and_the_answers_shown(made: dict[str, Made]) -> None:
     ledger, _, sections = made["run"]
     section = next(section for section in sections if section.id == "answers")
-    same, judged = section.blocks
+    same, verdicts = section.blocks
     assert isinstance(same, Groups)
-    assert isinstance(judged, Verdicts)
+    assert isinstance(verdicts, Verdicts)
     rows = ask(ledger, same.source.query).rows
     gained, lost = (sum(row[0] == change for row in rows) for change in (1, -1))
     assert f"{gained} were gained and {lost} lost" in section.lead
     questions = {row[2] for row in rows}
     assert {group.question for group in same.groups} <= questions
-    answer = ask(ledger, judged.source.query)
+    answer = ask(ledger, verdicts.source.query)
     column = answer.columns.index("text")
-    shown = [text for group in judged.groups for side in (group.right, group.wrong) for text in (given.text for given in side)]
+    shown = [text for group in verdicts.groups for side in (group.right, group.wrong) for text in (given.text for given in side)]
     assert sorted(row[column] for row in answer.rows) == sorted(shown)
 
 

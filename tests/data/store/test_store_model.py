@@ -116,7 +116,7 @@ class Machine(RuleBasedStateMachine):
         assert self.there[stage] == (self.count if found is None else found.summary["value"])
 
     @rule(stage=st.sampled_from("abc"))
-    def force(self, stage: str) -> None:
+    def rebuild(self, stage: str) -> None:
         if self.ready(stage):
             self.look(stage)
             self.count += 1

@@ -79,7 +79,7 @@ def test_what_makes_no_recipe_is_reported_and_nothing_is_written(
 
 
 def test_at_a_terminal_only_what_is_open_is_asked() -> None:
-    said = iter(["", "train.jsonl", "held.jsonl", "grpo", "judge", "rule", ""])
+    said = iter(["", "train.jsonl", "held.jsonl", "grpo", "teacher", "rule", ""])
     asked: list[str] = []
 
     def read(question: str) -> str:

@@ -48,7 +48,7 @@ def test_problems_of_ones_own_take_the_place_of_the_recipes(recipe: list[str]) -
 
 
 def test_a_reward_model_can_be_given() -> None:
-    assert chosen("grpo", "owner/name", "--reward", "owner/judge").start.reward == "owner/judge"
+    assert chosen("grpo", "owner/name", "--reward", "owner/reward-model").start.reward == "owner/reward-model"
 
 
 def test_mining_takes_files_or_a_crawl_of_the_store(tmp_path: Path) -> None:

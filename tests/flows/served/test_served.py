@@ -37,6 +37,6 @@ def test_the_next_iteration_continues_the_newest_finished_run_of_the_pipeline(tm
     assert newest_run(store, "tiny")["id"] == "r1"
     recorded(store, "by-the-rule", "tiny", "completed", "2024-02-05T05:00:00Z", ["sft", "grpo-1"])
     Ledger(store).sync()
-    assert newest_run(store, "tiny")["id"] == "by-the-rule", "a run whose judge is the answer checker has no reward model"
+    assert newest_run(store, "tiny")["id"] == "by-the-rule", "a run that is rewarded by the answer checker has no reward model"
     with pytest.raises(MathQuarryError, match="no finished run of recipe 1b"):
         newest_run(store, "1b")

@@ -227,7 +227,7 @@ def test_a_program_passes_only_when_it_reaches_its_very_end() -> None:
     from tests.data.programs.conftest import start
 
     with start("local") as sandbox:
-        judged = {
+        passed = {
             body: passes(sandbox, CODE_TASKS["humaneval"](HUMANEVAL, body))
             for body in (
                 "    return 2 * x\n",
@@ -237,7 +237,7 @@ def test_a_program_passes_only_when_it_reaches_its_very_end() -> None:
                 "    while 1: pass\n",
             )
         }
-    assert list(judged.values()) == [True, False, False, False, False]
+    assert list(passed.values()) == [True, False, False, False, False]
 
 
 @pytest.mark.bubblewrap

@@ -92,11 +92,11 @@ def test_a_frozen_model_has_the_values_of_the_float32_one_under_autocast_to_the_
     assert kinds["lm_head.weight"] == kinds["model.layers.0.mlp.up_proj.weight"] == torch.bfloat16
     with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
         assert completion_logprobs(frozen, batch).tolist() == completion_logprobs(policy, batch).tolist()
-    judge, frozen_judge = tiny_reward_model(), freeze(tiny_reward_model(), "bfloat16")
+    reward_model, frozen_reward = tiny_reward_model(), freeze(tiny_reward_model(), "bfloat16")
     inputs, places_N = batch.model_inputs(), batch.token_N
     with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
-        assert token_logits(frozen_judge, inputs, places_N).tolist() == token_logits(judge, inputs, places_N).tolist()
-    assert frozen_judge.score.weight.dtype == torch.float32
+        assert token_logits(frozen_reward, inputs, places_N).tolist() == token_logits(reward_model, inputs, places_N).tolist()
+    assert frozen_reward.score.weight.dtype == torch.float32
 
 
 def test_a_frozen_model_of_float32_passes_stays_float32() -> None:

@@ -28,7 +28,7 @@ def test_scores_are_the_sigmoid_at_the_step_ends_of_each_sequence_alone(micro_ba
         assert row == pytest.approx([float(logits_T[len(prompt) + end].sigmoid()) for end in ends], abs=1e-6)
 
 
-def test_equal_outputs_of_a_prompt_get_equal_scores_to_the_last_bit() -> None:
+def test_equal_completions_of_a_prompt_get_equal_scores_to_the_last_bit() -> None:
     scores = RewardModel(tiny_reward_model(), 1000).score(PROMPTS, COMPLETIONS, ENDS)
     assert scores[0] == scores[2]
 

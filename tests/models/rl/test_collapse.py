@@ -33,7 +33,7 @@ def test_a_collapsed_run_stops_and_says_what_went_wrong_and_what_to_do(change: d
     assert "step 13" in str(caught.value)
 
 
-def test_outputs_that_were_always_cut_are_no_collapse() -> None:
+def test_completions_that_were_always_cut_are_no_collapse() -> None:
     check_collapse([{**HEALTHY, "truncated_share": 1.0}] * 20, CONFIG)
 
 

@@ -113,7 +113,7 @@ def test_advantage_mass_of_one_verdict_is_that_of_groups_all_right_or_all_wrong(
     assert nothing == {"advantage_one_verdict": None, "advantage_per_step": None}
 
 
-def test_steps_are_compared_among_outputs_of_one_question_and_verdict() -> None:
+def test_steps_are_compared_among_completions_of_one_question_and_verdict() -> None:
     """A right completion of many steps beside a wrong one of few says nothing about steps."""
     means, correct, steps = (
         [2.0, 1.0, -1.0, -1.0, 5.0, 5.0, 5.0, -5.0],

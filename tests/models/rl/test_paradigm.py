@@ -47,7 +47,7 @@ def test_a_combination_without_meaning_is_refused(changes: dict, named: str) -> 
         check_method(GRPOConfig(**changes))
 
 
-def test_dpo_raises_right_outputs_against_wrong_ones() -> None:
+def test_dpo_raises_right_completions_against_wrong_ones() -> None:
     config = GRPOConfig(precision="float32", paradigm=METHODS["dpo"], learning_rate=1e-2)
     policy, reference = tiny_policy(0), tiny_policy(0)
     rollouts = scored([[5, 6]] * 2, [[20, 21], [30, 31]], [[1], [1]], [[1.0], [0.0]], 2)

@@ -40,13 +40,13 @@ def test_one_forward_pass_and_eight_give_the_same_gradient() -> None:
     assert together.norm() > 0.1
 
 
-def test_the_order_of_outputs_does_not_matter() -> None:
+def test_the_order_of_completions_does_not_matter() -> None:
     order = [3, 1, 7, 0, 2, 6, 5, 4]
     shuffled = Experience([PROMPTS[i] for i in order], [COMPLETIONS[i] for i in order], EXPERIENCE.advantages_BT[order])
     torch.testing.assert_close(gradient_of_one_update(40), gradient_of_one_update(40, shuffled), rtol=1e-4, atol=1e-6)
 
 
-def test_repeated_outputs_weigh_as_often_as_they_were_sampled() -> None:
+def test_repeated_completions_weigh_as_often_as_they_were_sampled() -> None:
     rows = [0, 1, 0, 3, 3, 3]
     advantages_BT = EXPERIENCE.advantages_BT[rows]
     repeated = Experience([PROMPTS[i] for i in rows], [COMPLETIONS[i] for i in rows], advantages_BT)
@@ -108,7 +108,7 @@ def test_without_kl_the_reference_is_not_asked() -> None:
     assert metrics["kl"] is None
 
 
-def test_good_outputs_become_likelier_and_bad_ones_rarer() -> None:
+def test_good_completions_become_likelier_and_bad_ones_rarer() -> None:
     advantages_BT = torch.ones(8, 12) * torch.tensor([1.0, -1.0] * 4)[:, None]
     experience = Experience(PROMPTS, COMPLETIONS, advantages_BT)
     policy = tiny_policy(0)
@@ -275,9 +275,9 @@ def two_updates(**changes: object) -> tuple[torch.Tensor, list[dict]]:
 @pytest.mark.parametrize("change", [{"gradient_checkpointing": True}, {"optimizer": OptimizerConfig(weight_decay=0.0, offload=True)}])
 def test_saving_memory_changes_no_bit(precision: str, change: dict) -> None:
     plain, metrics = two_updates(precision=precision)
-    saving, other_figures = two_updates(precision=precision, **change)
+    saving, other_metrics = two_updates(precision=precision, **change)
     assert torch.equal(plain, saving)
-    assert metrics == other_figures
+    assert metrics == other_metrics
 
 
 def test_recomputing_calls_each_block_again_in_the_backward_pass_and_only_in_the_update() -> None:

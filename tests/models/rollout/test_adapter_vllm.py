@@ -55,7 +55,7 @@ def test_the_engine_answers_for_the_adapters_that_it_was_given_last(made: Simple
     assert not made.folder.exists()
 
 
-def test_what_is_said_of_given_outputs_is_reported_with_adapters(made: SimpleNamespace) -> None:
+def test_what_is_said_of_given_completions_is_reported_with_adapters(made: SimpleNamespace) -> None:
     model = policy(3)
     made.hand_over(model, "forced")
     completions = [prompt[:7] for prompt in PROMPTS]

@@ -58,7 +58,7 @@ def flat(groups: list[list[Completion]]) -> list[Completion]:
 
 
 @pytest.mark.parametrize("model", [tiny_llama(), tiny_llama(kv_heads=4, ends=[1, 5])])
-def test_greedy_outputs_are_those_of_generate(model: PreTrainedModel) -> None:
+def test_greedy_completions_are_those_of_generate(model: PreTrainedModel) -> None:
     prompts = some_prompts(12)
     groups = engine_of(model).generate(prompts, n=1, temperature=0.0, max_tokens=30, seeds=[0] * 12)
     for prompt, (completion,) in zip(prompts, groups, strict=True):
@@ -165,7 +165,7 @@ def test_teacher_forced_logprobs_are_at_temperature_one() -> None:
         assert logprobs == pytest.approx(group[0].logprobs, abs=1e-4)
 
 
-def test_outputs_end_at_the_end_token_the_limit_or_the_context() -> None:
+def test_completions_end_at_the_end_token_the_limit_or_the_context() -> None:
     model = tiny_llama(context=20)
     prompts = some_prompts(6, shortest=15, longest=19)
     groups = engine_of(model).generate(prompts, n=6, temperature=1.0, max_tokens=50, seeds=list(range(6)))

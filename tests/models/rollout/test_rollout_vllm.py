@@ -76,7 +76,7 @@ def agree(engine: RolloutEngine, model: PreTrainedModel) -> float:
     return check(engine, model, PROMPTS, temperature=0.7, tolerance=TIGHT, version="test").mean
 
 
-def test_greedy_outputs_and_logprobs_equal_the_transformers_engines(engine: RolloutEngine) -> None:
+def test_greedy_completions_and_logprobs_equal_the_transformers_engines(engine: RolloutEngine) -> None:
     model = tiny_llama(1)
     engine.load_live(model, "one")
     reference = TransformersEngine(CONFIG, model)

@@ -58,10 +58,10 @@ def test_the_length_penalty_takes_up_to_a_half_off_the_verdict(tmp_path: Path) -
 
     config = config_of(LENGTH, tmp_path)
     texts = ("so 4", "so 4 " + "x" * 30, "so 4 " + "x" * 100, "5")
-    judged = cases.completions(*texts, "5", "5")
-    lengths = [len(completion) for completion in judged.completion_ids[:3]]
+    scored = cases.completions(*texts, "5", "5")
+    lengths = [len(completion) for completion in scored.completion_ids[:3]]
     assert lengths[0] <= 20 < lengths[1] < 40 < lengths[2]
-    found = RewardTerms(config, TOKENIZER).rewards(judged, [])[0]
+    found = RewardTerms(config, TOKENIZER).rewards(scored, [])[0]
     assert [row[0] for row in found[:3]] == pytest.approx([1.0, 1 - 0.5 * (lengths[1] - 20) / 20, 0.5])
 
 

@@ -96,10 +96,10 @@ def test_a_function_gets_only_what_it_asks_for_and_the_recipes_arguments(module:
 
 def test_what_a_function_does_to_its_arguments_changes_nothing(module: Write) -> None:
     name = module("def f(completion_ids, step_ends):\n    [x.clear() for x in completion_ids + step_ends]\n    return [1.0] * 4\n")
-    judged = completions(*FOUR)
+    scored = completions(*FOUR)
     config = GRPOConfig(supervision="outcome", rewards=[FunctionReward(function=f"{name}:f")])
-    RewardTerms(config, TOKENIZER).rewards(judged, [])
-    assert (judged.completion_ids, judged.step_ends) == (completions(*FOUR).completion_ids, completions(*FOUR).step_ends)
+    RewardTerms(config, TOKENIZER).rewards(scored, [])
+    assert (scored.completion_ids, scored.step_ends) == (completions(*FOUR).completion_ids, completions(*FOUR).step_ends)
 
 
 @pytest.mark.parametrize(
