@@ -1,6 +1,6 @@
-"""What the Prefect UI shows of a stage while it works: its progress, the curves of its metrics, and some completions.
+"""Shows a running stage in the Prefect UI: its progress, the curves of its metrics, and some completions.
 
-A thread tells the server, so a server that is slow or away never holds the stage up.
+A thread sends the requests, so a slow or unreachable server does not delay the stage.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from mathquarry.data.store.tail import MetricTail
 from mathquarry.tasks.ui import MARKUP, escaped, server_may_be_away, show_chart, update_artifact
 
 UI_SECONDS = 5.0
-"""Time between two updates of progress in the Prefect UI; each is a request to the server."""
+"""Time between two updates of progress in the Prefect UI. Each update is a request to the server."""
 REFRESH_SECONDS = 30.0
-"""Least time between two updates of the chart and the completions."""
+"""Minimum time between two updates of the chart and the completions."""
 LOG_SECONDS = 30.0
-"""Least time between two log lines about the same work."""
+"""Minimum time between two log lines about the same piece of work."""
 QUESTIONS = 2
-"""Questions of the newest step that are shown."""
+"""Number of questions shown, from the latest step."""
 COMPLETIONS = 2
-"""Completions shown of each: the ones of the highest and of the lowest reward."""
+"""Completions shown per question: those with the highest and the lowest reward."""
 MOST_CHARACTERS = 2000
-"""Of a question or a completion. A page that is sent again and again must stay small."""
+"""Maximum length of a shown question or completion. The page is sent many times, so it must be small."""
 
 
 class StagePage:
-    """The artifacts of one stage on its run's page: made when there is something to show, and updated after that."""
+    """The Prefect artifacts of one stage: created when there is something to show, then updated in place."""
 
     def __init__(self, stage: str, name: str) -> None:
         self._stage, self._name = stage, name
@@ -52,11 +52,11 @@ class StagePage:
 
     @property
     def is_logged(self) -> bool:
-        """Whether the run's log takes what is written here."""
+        """Whether the run's logger accepts progress lines."""
         return self._log.isEnabledFor(logging.INFO)
 
     def __call__(self, reading: Reading) -> None:
-        """Hear how far a piece of work is. It is logged here and shown by the thread."""
+        """Receive a reading of progress. It is logged here; the thread shows it."""
         self._readings[reading.what] = reading
         now = time.monotonic()
         if reading.ended or now - self._logged.get(reading.what, -LOG_SECONDS) >= LOG_SECONDS:
@@ -65,7 +65,7 @@ class StagePage:
 
     @contextmanager
     def following(self, metrics: Path, scratch: Path) -> Iterator[None]:
-        """While the block runs, show what is heard and what is written to these places."""
+        """While the block runs, show the readings, the metrics in the file `metrics`, and the completions in `scratch`."""
         tail, refreshed = MetricTail(metrics), time.monotonic()
 
         def look(last: bool) -> None:
@@ -80,11 +80,11 @@ class StagePage:
             yield
 
     def show_progress(self) -> None:
-        """Make or update a bar for each piece of work that has got on."""
+        """Create or update the progress bar of each piece of work with a new reading."""
         for what, reading in list(self._readings.items()):
             if self._shown.get(what) is reading:
                 continue
-            # A total can be an estimate that the work exceeds.
+            # A total can be an estimate that is too low.
             share = min(100.0, 100.0 * reading.done / max(reading.total, 1))
             with server_may_be_away():
                 if what in self._bars:
@@ -94,7 +94,7 @@ class StagePage:
                 self._shown[what] = reading
 
     def show_curves(self, tail: MetricTail) -> None:
-        """Make or update the chart, if there are new metrics."""
+        """Create or update the chart, if there are new metrics."""
         records = tail.look()
         if len(records) != self._steps:
             with server_may_be_away():
@@ -102,7 +102,7 @@ class StagePage:
                 self._steps = len(records)
 
     def show_rollouts(self, folder: Path) -> None:
-        """Make or update the page of completions, if there is a new step."""
+        """Create or update the page of completions, if there is a new step."""
         newest = max(folder.glob("step-*.parquet"), default=None)
         if newest is None or (self._rollouts and self._rollouts[0] == newest):
             return
@@ -118,8 +118,8 @@ class StagePage:
 
 
 def rollout_page(path: Path) -> str:
-    """Some completions of one step in Markdown. What a model wrote stands in code blocks, where nothing is markup."""
-    from mathquarry.data.report.sections.rollouts import newest_groups  # here, since pyarrow takes a while, and most stages have none
+    """Return some completions of one step as Markdown. Model output is in code blocks, so it cannot act as markup."""
+    from mathquarry.data.report.sections.rollouts import newest_groups  # pyarrow is slow to import, and most stages do not need it
 
     step, groups = newest_groups(path, QUESTIONS)
     lines = [f"## Completions of step {step:,}", ""]
@@ -141,7 +141,7 @@ def rollout_page(path: Path) -> str:
 
 
 def _block(text: str) -> list[str]:
-    """A code block that the text cannot end. Control characters, which PostgreSQL may refuse, are replaced."""
+    """Return a code block that the text cannot close. Control characters are replaced, because PostgreSQL may refuse them."""
     plain = re.sub(r"[^\S\n ]|[\x00-\x08\x0e-\x1f\x7f]", " ", text)
     plain = plain if len(plain) <= MOST_CHARACTERS else f"{plain[:MOST_CHARACTERS]} […]"
     longest = max((len(run) for run in re.findall("`+", plain)), default=0)

@@ -1,7 +1,7 @@
-"""The metrics of a stage in experiment trackers, through accelerate's wrappers: `trackers` of a recipe.
+"""Sends the metrics of a stage to experiment trackers (`trackers` of a recipe), through accelerate's wrappers.
 
-A thread reads the metrics that the stage writes, so models/ need not know of trackers, and one that is slow or away holds nothing up. Each
-attempt at an artifact is a run of its own with all of its steps, those of earlier attempts included.
+A thread reads the metrics that the stage writes. So models/ does not depend on trackers, and a slow or unreachable tracker does not delay
+the stage. Each attempt at an artifact is a separate run in the tracker; it has all steps, including those of earlier attempts.
 """
 
 from __future__ import annotations
@@ -29,29 +29,30 @@ if TYPE_CHECKING:
 logger = logging.getLogger("mathquarry")
 
 LOOK_SECONDS = 5.0
-"""Time between two looks at the metrics."""
+"""Time between two reads of the metrics."""
 PROJECT = "mathquarry"
-"""Project (MLflow: experiment) of all runs."""
+"""Name of the project (in MLflow: experiment) of all runs."""
 PACKAGES: dict[Tracker, str] = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio", "mlflow": "mlflow-skinny"}
-"""What to install for a tracker; its module has the tracker's name."""
+"""Package to install for each tracker. The module has the tracker's name."""
 
 
 def trackers_of(configs: Iterable[object]) -> list[Tracker]:
-    """The trackers that are named by the configs of a stage, each once."""
+    """Return the trackers in the configs of a stage, without repetition."""
     named = [config.trackers for config in configs if isinstance(config, TrainConfig | GRPOConfig)]
     return list(dict.fromkeys(tracker for trackers in named for tracker in trackers))
 
 
 def lacking(names: Sequence[Tracker]) -> list[str]:
-    """A sentence for each tracker whose package is not installed here."""
-    return [f"trackers has {name}, whose package is not here: pip install {PACKAGES[name]}" for name in names if not util.find_spec(name)]
+    """Return a message for each tracker whose package is not installed."""
+    missing = [name for name in names if not util.find_spec(name)]
+    return [f"trackers has {name}, whose package is not installed: pip install {PACKAGES[name]}" for name in missing]
 
 
 @contextmanager
 def tracked(names: Sequence[Tracker], run: str, config: Mapping[str, Any], metrics: Path, folder: Path) -> Iterator[None]:
-    """While the block runs, hand what is added to `metrics` to trackers, as a run called `run`; `folder` is for those that write files.
+    """While the block runs, send new records in the file `metrics` to trackers, as a run named `run`. They write files to `folder`.
 
-    A tracker that fails is a warning, and the others go on. Raises `MathQuarryError` when the package of one is not installed.
+    If a tracker fails, this logs a warning and continues with the others. Raises `MathQuarryError` if a tracker's package is not installed.
     """
     if missing := lacking(names):
         raise MathQuarryError(". ".join([*missing, "Or take it out of the recipe."]))
@@ -66,7 +67,7 @@ def tracked(names: Sequence[Tracker], run: str, config: Mapping[str, Any], metri
 
 
 class _Follower:
-    """Hands metrics to one tracker. Everything happens in one thread, since MLflow's run belongs to the thread that started it."""
+    """Sends metrics to one tracker. All calls are made in one thread, because an MLflow run belongs to the thread that started it."""
 
     def __init__(self, name: Tracker, run: str, config: Mapping[str, Any], tail: MetricTail, folder: Path) -> None:
         self._name, self._run, self._config, self._tail, self._folder = name, run, config, tail, folder
@@ -76,7 +77,7 @@ class _Follower:
         self._failed = False
 
     def look(self, last: bool) -> None:
-        """Log what is new; `last` ends the tracker's run."""
+        """Send the new records. If `last`, also end the tracker's run."""
         if self._failed:
             return
         try:
@@ -90,7 +91,7 @@ class _Follower:
 
     def _log(self, last: bool) -> None:
         records = self._tail.look()
-        # Of a stage that is resumed, the last steps may be dropped before new ones come; so nothing is handed on before that.
+        # A resumed stage may first drop the last steps of the attempt before. So nothing is sent until it has logged a step itself.
         if not records or (records[-1]["time"] < self._begun and not last):
             return
         if self._tracker is None:
@@ -104,7 +105,7 @@ class _Follower:
 def _started(name: Tracker, run: str, folder: Path) -> GeneralTracker:
     from accelerate import PartialState
 
-    # accelerate logs through its state; on the processor it leaves the GPUs alone. This process is no rank.
+    # accelerate needs this state for logging. With cpu=True it does not touch the GPUs.
     PartialState(cpu=True)
     folder = folder / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -136,7 +137,7 @@ def _mlflow(run: str, folder: Path) -> GeneralTracker:
     from accelerate.tracking import MLflowTracker
 
     if "MLFLOW_TRACKING_URI" not in os.environ:
-        # MLflow asks for a word before it writes files; its databases need more packages.
+        # MLflow requires this setting before it writes to files. Its databases would need more packages.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         import_module("mlflow").set_tracking_uri(folder.as_uri())
     return MLflowTracker(PROJECT, run_name=run)
@@ -151,7 +152,7 @@ _MAKERS: dict[Tracker, Callable[[str, Path], GeneralTracker]] = {
 
 
 def _flat(config: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """A config as one level of dotted names, with lists as text."""
+    """Flatten a config to dotted names. Lists become text."""
     found: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
@@ -162,5 +163,5 @@ def _flat(config: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def _key(name: str) -> str:
-    """A metric's name in the characters that all trackers take."""
+    """Replace the characters in a metric's name that some trackers do not allow."""
     return re.sub(r"[^\w\-. /]", "_", name, flags=re.ASCII)

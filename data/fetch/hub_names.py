@@ -49,7 +49,7 @@ def pinned_name(name: str) -> str:
         commit = _cached_commit(repository, revision)
         if commit is None:
             raise MathQuarryError(
-                f"{name} is not here, and the hub is unreachable: {_first_line(error)} Give a folder, or connect to a network."
+                f"{name} is not a local folder, and the hub is unreachable: {_first_line(error)} Give a folder, or connect to a network."
             ) from None
     return f"{repository}@{commit}"
 

@@ -33,9 +33,9 @@ def read_records(path: str, encoding: str | None = None) -> list[Record]:
 
 
 def first_record(place: str) -> Record | None:
-    """The first record of a data set on the hub; `None` where the hub does not give it.
+    """Return the first record of a data set on the hub; `None` if the hub does not return it.
 
-    Raises `MathQuarryError` when the place is not of that form, or when the set has no such config or split.
+    Raises `MathQuarryError` if the place has another form, or if the set has no such config or split.
     """
     _hub_parts(place)
     fields = first_row(place)

@@ -1,4 +1,4 @@
-"""The page about a run that is still going on: what is there, and the stage at work with its curves and rollouts so far."""
+"""The page about a run that has not ended: its finished stages, and the running stage with its curves and rollouts so far."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from mathquarry.data.store.workspace import MetricLog
 SCRIPT = FOLDER / "watch.js"
 
 CURVES = 6
-"""Curves of the stage at work on top of the page; other sections have all."""
+"""Maximum number of curves at the top of the page. The other sections show all curves."""
 
 
 def making_of(store: Store, run: Mapping[str, Any]) -> Making | None:
-    """What the run's stage at work is making on this host; None where nothing is known of it, on another host for example.
+    """Return the artifact that the run's current stage is making on this host; None if it is unknown, for example on another host.
 
-    Of several artifacts made from what the run has, the one whose config is that of the run's recipe, and of these the newest.
+    If several artifacts are being made from the run's inputs, prefer one whose config agrees with the run's recipe, then the newest.
     """
     if run.get("status") != "running" or not run.get("at_work"):
         return None
@@ -44,7 +44,7 @@ def making_of(store: Store, run: Mapping[str, Any]) -> Making | None:
 
 
 def _agrees(part: Any, whole: Any) -> bool:
-    """Whether `whole`, a recipe, says nothing else than `part`, a stage's config, where both say something."""
+    """Return whether a recipe (`whole`) and a stage's config (`part`) have equal values in all fields that both have."""
     if isinstance(part, Mapping) and isinstance(whole, Mapping):
         return all(_agrees(value, whole[name]) for name, value in part.items() if name in whole)
     return bool(part == whole)
@@ -52,7 +52,7 @@ def _agrees(part: Any, whole: Any) -> bool:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The stage at work as it was at one moment, in files that nobody writes to."""
+    """The state of the running stage at one moment, copied to files that no longer change."""
 
     artifact: ReportArtifact
     steps: int
@@ -60,9 +60,9 @@ class Snapshot:
 
 @contextmanager
 def snapshot(making: Making, name: str) -> Iterator[Snapshot]:
-    """Copy the metrics and the completions of the first, the middle and the newest step; the folder is deleted after the block.
+    """Copy the metrics, and the completions of the first, the middle and the latest step. The copy is deleted after the block.
 
-    Metrics that are not finite are left out. Raises `FileNotFoundError` when the stage ends meanwhile.
+    Metrics that are not finite are left out. Raises `FileNotFoundError` if the stage ends during the copy.
     """
     with TemporaryDirectory(prefix="mathquarry-watch-") as folder:
         records = MetricLog(making.scratch / "metrics.jsonl").read()
@@ -97,20 +97,20 @@ def _sample_rollouts(parts: Sequence[Path], path: Path) -> None:
 
 
 def running_page(run: dict[str, Any], published: Sequence[ReportArtifact], now: Snapshot | None, version: str) -> str:
-    """The page as text. While the run goes on, it asks whether there is another version than this."""
+    """Return the page as HTML. Until the run ends, the page asks for a version other than `version`, and then reloads."""
     sections = [_now_section(run, now), *make_sections(run, published, now.artifact if now else None)]
     watch = Watch(version, SCRIPT.read_text(encoding="utf-8")) if run["status"] == "running" else None
     return render(run, published, sections, watch=watch)
 
 
 def _now_section(run: Mapping[str, Any], now: Snapshot | None) -> Section:
-    title = "At work"
+    title = "Running"
     if run["status"] != "running":
-        return Section("now", f"The run has {'failed' if run['status'] == 'failed' else 'ended'}", "This page is not loaded again.")
+        return Section("now", f"The run has {'failed' if run['status'] == 'failed' else 'ended'}", "This page no longer reloads.")
     if now is None:
         stage = run.get("at_work")
-        lead = f"Stage {stage['name']} is at work; this host sees nothing of it." if stage else "No stage is at work."
-        return Section("now", title, f"{lead} The page loads itself again when there is something new.")
+        lead = f"Stage {stage['name']} is running, but not on this host." if stage else "No stage is running."
+        return Section("now", title, f"{lead} This page reloads when there is something new.")
     artifact = now.artifact
     named = [(artifact.name, artifact)]
     records = artifact.metrics()
@@ -124,10 +124,10 @@ def _now_section(run: Mapping[str, Any], now: Snapshot | None) -> Section:
     if newest:
         rows = [[name.replace("_", " "), _value(value)] for name, value in newest.items()]
         query = f"select name, arg_max(value, step) as newest from metrics where key = {literal(artifact.key)} group by name"
-        blocks.append(Table(["Metric", "Newest value"], rows, frozenset({1}), source=Source.of([artifact], query)))
+        blocks.append(Table(["Metric", "Latest value"], rows, frozenset({1}), source=Source.of([artifact], query)))
     lead = (
-        f"Stage {artifact.name} has worked for {duration(artifact.seconds)} and logged {count(now.steps)} steps. The page loads itself "
-        "again when there is something new. Queries give these numbers when the stage has ended."
+        f"Stage {artifact.name} has run for {duration(artifact.seconds)} and logged {count(now.steps)} steps. This page reloads when "
+        "there is something new. The queries return these numbers only after the stage has ended."
     )
     return Section("now", f"{title}: {artifact.name}", lead, blocks)
 

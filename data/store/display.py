@@ -1,6 +1,6 @@
-"""What a person sees of work in progress: live lines in a terminal, and plain lines where there is none (CI, Docker logs).
+"""Shows progress: live lines in a terminal, plain lines elsewhere (CI, Docker logs).
 
-Both go to standard error, since standard output is for results.
+Both go to standard error, because standard output is for results.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 LINE_SECONDS = 30.0
-"""Least time between two plain lines, whatever they are about."""
+"""Minimum time between two plain lines, of any work."""
 
 LABELS = {"kl": "KL", "test_accuracy": "held-out accuracy", "tokens_per_second": "tokens/s"}
-"""How a metric is called in a line, where it is not its name."""
+"""Label of a metric in a line, if it differs from the metric's name."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How far a piece of work is.
+    """The progress of a piece of work: `done` of `total` units.
 
-    `first` units were there when it began in this process, `seconds` ago. `values` are its newest metrics. Where `total` is 0, nobody knows
-    how much there is to do.
+    The work began in this process `seconds` ago, when `first` units were already done. `values` are its latest metrics. If `total` is 0,
+    the amount of work is unknown.
     """
 
     what: str
@@ -43,15 +43,15 @@ class Reading:
 
     @property
     def seconds_left(self) -> float | None:
-        """At the mean pace so far; None before the first unit."""
+        """Estimated from the mean speed so far; None before the first unit."""
         made = self.done - self.first
         return self.seconds / made * max(self.total - self.done, 0) if made > 0 else None
 
     @property
     def state(self) -> str:
-        """Everything but the name: units, metrics and time left."""
+        """Units, metrics and time left as text, without the name of the work."""
         if not self.total:
-            return "at work"
+            return "running"
         parts = [f"{self.unit} {self.done:,} of {self.total:,}"]
         parts += [f"{LABELS.get(name, name.replace('_', ' '))} {_number(value)}" for name, value in self.values.items()]
         if self.seconds_left is not None and self.done < self.total:
@@ -60,19 +60,19 @@ class Reading:
 
     @property
     def line(self) -> str:
-        """All of it as one line of a log."""
+        """The name and the state, as a line of a log."""
         return f"{self.what}: {self.state}"
 
 
 class Lines:
-    """Plain lines: one when work begins or gets on, but none within `LINE_SECONDS` of the line before."""
+    """Plain lines: at most one every `LINE_SECONDS`."""
 
     def __init__(self, write: Callable[[str], Any], clock: Callable[[], float] = time.monotonic) -> None:
         self._write, self._clock = write, clock
         self._last = clock()
 
     def __call__(self, reading: Reading) -> None:
-        """Write the reading, if it is time for a line."""
+        """Write the reading, if enough time has passed since the last line."""
         now = self._clock()
         if now - self._last >= LINE_SECONDS and not (reading.ended and not reading.total):
             self._last = now
@@ -80,7 +80,7 @@ class Lines:
 
 
 class Terminal:
-    """Live lines, one for each piece of work, redrawn in place; they disappear when the work ends."""
+    """Live lines, one per piece of work, redrawn in place. A line disappears when its work ends."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -122,7 +122,7 @@ def _bars() -> Progress:
 
     class OwnConsole(Console):
         def show_cursor(self, show: bool = True) -> bool:
-            """Leave it as it is: a run that is killed could not bring it back."""
+            """Never hide the cursor: a killed run could not show it again."""
             return False
 
     return Progress(
@@ -143,7 +143,7 @@ _choosing = threading.Lock()
 
 
 def show(reading: Reading) -> None:
-    """Show a reading to whoever looks at this process."""
+    """Show a reading on standard error of this process."""
     global _display
     with _choosing:
         if _display is None:
@@ -161,7 +161,7 @@ def _number(value: float) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """Hours, minutes and seconds, without what is zero in front."""
+    """Format a duration in hours, minutes and seconds, without leading zeros."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

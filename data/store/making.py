@@ -1,4 +1,4 @@
-"""What is being made in a store now, for who watches: the file `making.json` in each work folder."""
+"""Lists the artifacts that are being made in a store, from the file `making.json` in each work folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAKING = "making.json"
 
 @dataclass(frozen=True)
 class Making:
-    """An artifact that a process of this host is making. `scratch` has its metrics so far; `begun` is in seconds since 1970."""
+    """An artifact that a process on this host is making. `scratch` holds its metrics so far; `begun` is a Unix time."""
 
     stage: str
     key: str
@@ -29,18 +29,18 @@ class Making:
 
 
 def write_making(room: Path, identity: Identity) -> None:
-    """Write down, in its work folder, which artifact is being made."""
+    """Write `making.json` into the work folder `room`: which artifact is being made there."""
     about = {"stage": identity.stage, "config": dict(identity.config), "inputs": dict(identity.inputs), "begun": time.time()}
     write_json(room / MAKING, about)
 
 
 def being_made(root: Path) -> Iterator[Making]:
-    """Every artifact that is being made below `root`, the folder of a store."""
+    """Yield each artifact that is being made in the store at the folder `root`."""
     for path in sorted(root.glob(f"work/*/{MAKING}")):
         room = path.parent
         try:
             found = read_json(path) if is_locked(room) else None
-        except (MathQuarryError, OSError):  # it has just ended
+        except (MathQuarryError, OSError):  # the work has just ended
             continue
         if isinstance(found, dict):
             yield Making(found["stage"], room.name, found["config"], found["inputs"], found["begun"], room / "scratch")

@@ -1,4 +1,4 @@
-"""Reading metrics while a stage writes them."""
+"""Reads metrics while a stage writes them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any
 
 
 class MetricTail:
-    """The whole lines of a `metrics.jsonl` so far. Each look reads what was added; a file that was replaced is read from its beginning."""
+    """The records of a `metrics.jsonl` that is still being written.
+
+    Each look reads the lines that were added. An incomplete last line is read later. If the file was replaced, it is read from the start.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -18,7 +21,7 @@ class MetricTail:
         self.records: list[dict[str, Any]] = []
 
     def look(self) -> list[dict[str, Any]]:
-        """Read what is new; returns all records."""
+        """Read the new lines. Returns all records so far."""
         try:
             with self._path.open("rb") as file:
                 self._read(file)

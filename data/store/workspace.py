@@ -15,11 +15,11 @@ from mathquarry.data.store.display import Reading, show
 TELL_SECONDS = 1.0
 
 ProgressListener = Callable[[Reading], None]
-"""Called when a piece of work begins and ends, and at most once a second while it gets on."""
+"""Called when a piece of work begins and ends, and at most once per second in between."""
 
 
 class Bar:
-    """One piece of work in progress: how far it is, and its newest metrics."""
+    """A piece of work: its progress and its latest metrics."""
 
     def __init__(self, what: str, total: int, unit: str, done: int, tell: ProgressListener) -> None:
         self.what, self.total, self.unit, self.done = what, total, unit, done
@@ -36,7 +36,7 @@ class Bar:
             self._tell(self._reading())
 
     def note(self, **values: float | None) -> None:
-        """Show metrics beside the bar, the loss for example. A `None` value leaves the one before."""
+        """Show metrics next to the bar, for example the loss. `None` keeps the previous value."""
         self._values |= {name: value for name, value in values.items() if value is not None}
 
     def _reading(self, ended: bool = False) -> Reading:
@@ -53,7 +53,10 @@ class Bar:
 
 @dataclass
 class Progress:
-    """Starts bars. Library code takes one of these and need not know who is watching. A quiet one only tells its listeners."""
+    """Creates progress bars. Library code gets one of these, and need not know where progress is shown.
+
+    If it is `quiet`, nothing is shown in this process, and only the listeners are called.
+    """
 
     listeners: list[ProgressListener] = field(default_factory=list)
     quiet: bool = False
@@ -63,7 +66,7 @@ class Progress:
         return Bar(what, total, unit, done, self.tell)
 
     def tell(self, reading: Reading) -> None:
-        """Show a reading in this process, and tell the listeners."""
+        """Show a reading in this process, and call the listeners with it."""
         if not self.quiet:
             show(reading)
         for listener in self.listeners:
@@ -71,13 +74,13 @@ class Progress:
 
 
 class MetricLog:
-    """Metrics as time series: one JSON line {"step", "time", "values"} per call, in `metrics.jsonl` of the artifact."""
+    """Time series of metrics: `metrics.jsonl` of the artifact, with a JSON line {"step", "time", "values"} per call."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def log(self, step: int, **values: float | int | None) -> None:
-        """Append metrics of one step. `None` values are left out."""
+        """Append the metrics of one step. `None` values are left out."""
         record = {
             "step": step,
             "time": round(time.time(), 3),
@@ -88,7 +91,7 @@ class MetricLog:
             file.write(json.dumps(record) + "\n")
 
     def rewind(self, step: int) -> None:
-        """Drop records after `step`, and a line cut short by a kill. Call it when resuming from a checkpoint of that step."""
+        """Remove records after `step`, and an incomplete last line. Call this when resuming from a checkpoint of that step."""
         if not self.path.exists():
             return
         kept = [line for line in self._whole_lines() if json.loads(line)["step"] <= step]
@@ -96,7 +99,7 @@ class MetricLog:
             path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
     def read(self) -> list[dict]:
-        """All records, oldest first."""
+        """Return all records, oldest first."""
         return [json.loads(line) for line in self._whole_lines()] if self.path.exists() else []
 
     def _whole_lines(self) -> list[str]:
@@ -106,11 +109,11 @@ class MetricLog:
 
 @dataclass(frozen=True)
 class Workspace:
-    """Handed to every stage's library function.
+    """The environment of a stage's library function.
 
-    `out` becomes the artifact when the stage ends. `scratch` holds checkpoints and finished shards. Both survive a kill, and the next run
-    of the same stage with the same config and inputs finds them again, so every file in them must be complete or recognizably incomplete.
-    `scratch` is deleted once the artifact is published.
+    `out` becomes the artifact when the stage ends. `scratch` holds checkpoints and finished shards, and is deleted when the artifact is
+    published. Both survive a kill: the next run of the stage with the same config and inputs finds their files. So every file in them must
+    be complete, or recognizable as incomplete.
     """
 
     out: Path
@@ -120,7 +123,7 @@ class Workspace:
 
     @classmethod
     def at(cls, folder: Path | str, progress: Progress | None = None) -> Workspace:
-        """A workspace in a plain folder, for notebooks and tests."""
+        """Create a workspace in a plain folder, for notebooks and tests."""
         out, scratch = Path(folder) / "out", Path(folder) / "scratch"
         out.mkdir(parents=True, exist_ok=True)
         scratch.mkdir(parents=True, exist_ok=True)

@@ -86,7 +86,7 @@ class Inputs:
                     yield f"{field}: {fault}"
             elif not _is_here(name):
                 of_a_model = field in ("model.path", "start.policy", "start.reward") and not name.endswith(".gguf")
-                fault = self._hub_fault(name, "model") if of_a_model else f"{name} is not here. Put it there, or change the field."
+                fault = self._hub_fault(name, "model") if of_a_model else f"{name} is missing. Provide it, or correct the field."
                 if fault:
                     yield f"{field}: {fault}"
 
@@ -132,7 +132,7 @@ class Inputs:
         return self._problems[entry, split]
 
     def solution_faults(self, config: CurateConfig) -> Iterator[str]:
-        """Files and hub sets of solutions that are not as the recipe says; of a hub set the first row."""
+        """Yield problems of the files and hub sets with solutions. Of a hub set, only the first row is checked."""
         for files in config.files:
             try:
                 if _is_small(files.path):
@@ -143,7 +143,7 @@ class Inputs:
                 yield f"curate.files: {' '.join(str(error).split())}"
 
     def column_faults(self, field: str, path: str | None, wanted: list[str]) -> Iterator[str]:
-        """Columns that the first of some local files lacks, or the first row of a hub set."""
+        """Yield the columns that are missing in the first of some local files, or in the first row of a hub set."""
         if not path or path.startswith(GENERATED_PREFIX):
             return
         try:
@@ -159,14 +159,14 @@ class Inputs:
         except MathQuarryError as error:
             if repository_of(path):
                 yield f"{field}: {error}"
-            return  # of a file that is not there, it is said by whoever looks for it
+            return  # `missing` reports a file that does not exist
         except (OSError, ValueError, EOFError):
-            return  # found by the stage that reads it
+            return  # the stage that reads the file reports this
         if there is not None and (lacking := [column for column in wanted if column not in there]):
-            yield f"{field}: {first} has no column {lacking[0]}, only {', '.join(there)}. Name the column, or another file."
+            yield f"{field}: {first} has no column {lacking[0]}, only {', '.join(there)}. Correct the column's name, or give another file."
 
     def _hub_answers(self, place: str) -> bool:
-        """Whether a place is a data set on the hub that can be had now."""
+        """Return whether this is a data set on the hub that can be read now."""
         repository = repository_of(place)
         return repository is not None and not self._hub_fault(repository, "dataset") and not self.hub_is_away
 
@@ -180,7 +180,7 @@ class Inputs:
 
 
 def _is_here(name: str) -> bool:
-    """Whether a local file exists. Remote files are checked by their stage."""
+    """Return whether a local file exists. Remote files are checked by their stage."""
     if is_http(name) or "://" in name:
         return True
     try:

@@ -33,8 +33,8 @@ ADVICE = {
     "Not started": "Check that the workers are up: `docker/up ps`.",
     "Cancelled": "It was canceled. Retry only if that was a mistake.",
     "Deleted": "The stage's run was deleted. Retry only if that was a mistake.",
-    "is not here": "Put the data where the recipe looks for it, or set its location in *Further overrides*. In the services' containers, "
-    "/data is the host's folder that `MATHQUARRY_DATA_SOURCE` in `docker/.env` names; they see no other.",
+    "is missing. Provide": "Put the data where the recipe looks for it, or set its location in *Further overrides*. In the services' "
+    "containers, /data is the host's folder that `MATHQUARRY_DATA_SOURCE` in `docker/.env` names; they see no other.",
     "does not fit": "Correct the field and start a new run: *Retry* would use the same value again.",
 }
 """Words in a cause -> what to do first. The first match is used."""

@@ -1,10 +1,11 @@
-"""Sampling one step ahead (`grpo.rollout.ahead = 1`): the next step's completions are sampled while the policy learns from this step's.
+"""Sampling one step ahead (`grpo.rollout.ahead = 1`): the next step's completions are sampled while the policy trains on this step's.
 
-The completions of step t come from the policy after step t - 2 (those of steps 1 and 2 from the policy as it came in). The update of step t
-begins with the policy after step t - 1, so it is one step off-policy, and truncated importance sampling corrects for it. The engine gets
-the weights of step t when both the update and the sampling for step t + 1 have ended.
+The completions of step t come from the policy after step t - 2; those of steps 1 and 2 come from the initial policy. The update of step t
+starts from the policy after step t - 1. It is therefore one step off-policy, which truncated importance sampling corrects. The engine gets
+the weights after step t when both the update of step t and the sampling for step t + 1 have ended.
 
-The completions of step t + 1 are not from the policy that a checkpoint after step t holds, so they are written before the checkpoint is.
+A checkpoint after step t cannot reproduce the completions of step t + 1, because an older policy sampled them. So they are written to a
+file before the checkpoint is.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from mathquarry.models.rl.sampling import Sampler
 
 @dataclass
 class _Kept:
-    """What is written of a step's completions, those of all ranks."""
+    """The completions of a step from all ranks, as they are written to a file."""
 
     rows: list[Rollout]
     group_size: int
@@ -35,17 +36,17 @@ class _Kept:
 
 
 class AheadSampler:
-    """Samples this rank's share of a step while the step before it is learned from. Call `close` before the engine is closed."""
+    """Samples this rank's part of a step during the step before. Call `close` before the engine is closed."""
 
     def __init__(self, sampler: Sampler, ranks: Ranks, last: int, folder: Path) -> None:
-        """Nothing is sampled for a step after `last`. `folder`, which all ranks see, is for what checkpoints belong with."""
+        """`last` is the last step to sample for. `folder` is for the files that belong to checkpoints; all ranks must see it."""
         self.sampler, self.ranks, self.last, self.folder = sampler, ranks, last, folder
         self._pool = ThreadPoolExecutor(1, "sample ahead", initializer=self._use_device)
         self._ready: tuple[int, Rollouts] | None = None
         self._begun: tuple[int, Future[Rollouts]] | None = None
 
     def take(self, step: int, version: str) -> Rollouts:
-        """The completions of a step. Those of the next one are begun, with the engine's present weights, which are named `version`."""
+        """Return the completions of a step, and start to sample the next step with the engine's current weights, named `version`."""
         ready, self._ready = self._ready, None
         rollouts = ready[1] if ready is not None and ready[0] == step else self._sample(step, version)
         if step < self.last:
@@ -53,14 +54,16 @@ class AheadSampler:
         return rollouts
 
     def wait(self) -> None:
-        """Return when what was begun is there, so that the engine may have other weights. Raises what sampling raised."""
+        """Wait until sampling has ended, so that the engine can get new weights. Raises the error that sampling raised."""
         if self._begun is not None:
             (step, begun), self._begun = self._begun, None
             self._ready = step, begun.result()
 
     def save(self, step: int, newest: int | None) -> None:
-        """Write the completions that were sampled ahead when `step` ended; every rank must call it. What belongs to checkpoints before
-        `newest`, the newest whole one, is deleted."""
+        """Write the completions that were sampled ahead during `step`. Every rank must call this.
+
+        Deletes the files of checkpoints before `newest`, the newest complete one.
+        """
         if self._ready is None:
             return
         whole = self._ready[1].gathered(self.ranks)
@@ -73,9 +76,9 @@ class AheadSampler:
                     file.unlink()
 
     def restore(self, step: int) -> None:
-        """Take what `save` wrote after `step`, if that step had anything sampled ahead; each rank takes its share.
+        """Read what `save` wrote after `step`, if it wrote anything. Each rank keeps its part.
 
-        Raises `MathQuarryError` when the file cannot be read.
+        Raises `MathQuarryError` if the file cannot be read.
         """
         file = self._file(step)
         if not file.exists():
@@ -90,7 +93,7 @@ class AheadSampler:
         self._ready = step + 1, Rollouts(rows, kept.group_size, self.sampler.own(kept.draws), seconds=kept.seconds)
 
     def close(self) -> None:
-        """Wait for what was begun and forget it."""
+        """Wait until sampling has ended, and discard the completions."""
         self._pool.shutdown(cancel_futures=True)
 
     def _sample(self, step: int, version: str) -> Rollouts:
@@ -105,6 +108,6 @@ class AheadSampler:
         return self.folder / f"after-{step:06d}.json"
 
     def _use_device(self) -> None:
-        """A new thread's device is the first one."""
+        """Select this rank's GPU in the new thread, which would otherwise use the first GPU."""
         if self.ranks.device.type == "cuda":
             torch.cuda.set_device(self.ranks.device)

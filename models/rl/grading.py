@@ -1,4 +1,4 @@
-"""What completions are given: their text, the checker's verdict, where their steps end, and their rewards."""
+"""Scores completions: sets their text, the checker's verdict, the ends of their steps, and their rewards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mathquarry.models.rl.tools import dialogue_ends
 
 @dataclass
 class Grader:
-    """Grades answers with the checker, and scores completions with the reward model and the other rewards of the config."""
+    """Grades answers with the checker. Scores completions with the reward model and the other rewards of the config."""
 
     config: GRPOConfig
     tokenizer: PreTrainedTokenizerBase
@@ -35,7 +35,7 @@ class Grader:
         self.marker = StepMarker(self.tokenizer)
 
     def grade(self, rows: Sequence[Rollout]) -> list[bool]:
-        """Whether each answer is right; one that was cut is wrong. Of a dialogue, what the model wrote is graded."""
+        """Return whether each answer is correct. A truncated completion is wrong. Of a dialogue, only what the model wrote is graded."""
         return self._verdicts(rows, decode_completions(self.tokenizer, [one.written for one in rows]))
 
     def _verdicts(self, rows: Sequence[Rollout], texts: Sequence[str]) -> list[bool]:
@@ -43,17 +43,17 @@ class Grader:
         return [verdict.correct and one.finished for verdict, one in zip(verdicts, rows, strict=True)]
 
     def score(self, rollouts: Rollouts) -> None:
-        """Fill in texts, verdicts, step ends and rewards. Verdicts are a reward only where the rule is one.
+        """Set texts, verdicts, step ends and rewards. Verdicts count as a reward only if the config has the rule as a reward.
 
-        Raises `MathQuarryError` when a reward of the config fails or returns what is none.
+        Raises `MathQuarryError` if a reward of the config fails, or returns something else than rewards.
         """
         rows = rollouts.rows
         for one, text in zip(rows, decode_completions(self.tokenizer, rollouts.completions), strict=True):
             one.text, one.step_ends = text, self._step_ends(one)
         written = decode_completions(self.tokenizer, [one.written for one in rows]) if rollouts.masks else rollouts.texts
-        with ThreadPoolExecutor(1) as aside:
-            # Other processes grade while the reward model scores.
-            graded = aside.submit(self._verdicts, rows, written)
+        with ThreadPoolExecutor(1) as executor:
+            # The checker's processes grade while the reward model scores.
+            graded = executor.submit(self._verdicts, rows, written)
             scores = self._reward_model_scores(rollouts)
             for one, correct in zip(rows, graded.result(), strict=True):
                 one.correct = correct
@@ -65,7 +65,7 @@ class Grader:
         return self.marker.ends(one.completion) if one.mask is None else dialogue_ends(self.marker, one.completion, one.mask)
 
     def _reward_model_scores(self, rollouts: Rollouts) -> list[list[float]]:
-        """The reward model's scores at each step end, or at the last alone; none without a reward model."""
+        """Return the reward model's scores at each step end, or only at the last one. Without a reward model, the list is empty."""
         if self.reward_model is None:
             return []
         ends = rollouts.step_ends if self.config.by_step else [row[-1:] for row in rollouts.step_ends]

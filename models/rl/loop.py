@@ -28,10 +28,11 @@ Metrics = dict[str, float | None]
 
 @dataclass
 class Loop:
-    """What all steps of an iteration share, and the step itself. `solutions` are those of the questions, where completions are not sampled.
+    """The training loop of one iteration: what all its steps share, and the step itself.
 
-    Ranks share the questions of a step: each samples and scores its own, and then all know all completions. `scratch` is a folder that all
-    ranks see. With `tools`, completions are dialogues in which programs are run.
+    `solutions` are the worked solutions of the questions; a method that learns from them does not sample. The ranks split the questions of
+    a step: each rank samples and scores its part, and then every rank gets all completions. All ranks can read and write the folder
+    `scratch`. With `tools`, completions are dialogues in which programs are run.
     """
 
     config: GRPOConfig
@@ -68,11 +69,11 @@ class Loop:
 
     @property
     def online(self) -> bool:
-        """Whether the policy as it is samples, so that the engine gets its weights after every step."""
+        """Whether the current policy samples. If so, the engine gets its weights after every step."""
         return self.config.paradigm.data == "online"
 
     def begin(self, done: int) -> None:
-        """After `done` steps, give the engine the weights to sample with, if it has others, and check that it has them."""
+        """Start or resume after `done` steps: give the engine the weights to sample with, and check that they arrived."""
         version, ranks = self.version(done), self.models.ranks
         if ranks.size > 1 or self.config.rollout.handover == "adapter" or self.ahead is not None:
             self.weights.hand_over(self.models.policy if self.online else self.models.reference, version)
@@ -82,7 +83,7 @@ class Loop:
             self.ahead.restore(done)
 
     def close(self) -> None:
-        """Wait until nothing is sampled any more."""
+        """Wait until sampling has ended."""
         if self.ahead is not None:
             self.ahead.close()
 
@@ -108,7 +109,7 @@ class Loop:
         return rollouts, metrics | self.measure(rollouts, seconds)
 
     def sample(self, step: int) -> Rollouts:
-        """This rank's completions of a step; the engine may rest afterwards, or goes on with those of the next step."""
+        """Return this rank's completions of a step. Afterwards the engine sleeps, or it samples the next step's completions."""
         if self.ahead is not None:
             return self.ahead.take(step, self.weights.version)
         rollouts = self.sampler.sample(step)
@@ -116,18 +117,18 @@ class Loop:
         return rollouts
 
     def score(self, rollouts: Rollouts) -> Rollouts:
-        """Fill in what this rank's completions are worth. Returns those of all ranks, in the order of the step's questions."""
+        """Grade and score this rank's completions. Returns those of all ranks, in the order of the step's questions."""
         self.grader.score(rollouts)
         return rollouts.gathered(self.models.ranks)
 
     def advantages(self, rollouts: Rollouts) -> Metrics:
-        """Fill in the gradient coefficient of every token. Returns metrics of the method's own."""
+        """Compute the gradient coefficient of every token. Returns metrics that only this method has."""
         models = self.models
         rollouts.advantages_BT, metrics = coefficients(rollouts, self.config, models.policy, models.reference, models.critic)
         return metrics
 
     def update(self, rollouts: Rollouts) -> Metrics:
-        """Let the policy learn from completions with advantages. Returns the update's metrics."""
+        """Train the policy on completions with advantages. Returns the update's metrics."""
         learned = learned_from(self.config.selection, rollouts.correct, rollouts.finished, rollouts.group_size)
         experience = Experience(
             rollouts.prompts,
@@ -141,7 +142,7 @@ class Loop:
         return metrics if learned is None else metrics | {"learned_share": sum(learned) / len(learned)}
 
     def sync(self, step: int) -> dict[str, float]:
-        """Give the engine the policy's new weights, where it samples with them. Returns how well the two agree."""
+        """Give the engine the policy's new weights, if it samples with them. Returns how well engine and trainer agree."""
         return self.weights.sync(self.models.policy, self.version(step)) if self.online else {}
 
     def is_evaluated(self, step: int) -> bool:
@@ -149,7 +150,7 @@ class Loop:
         return bool(self.held_out) and (step % (self.config.evaluate_steps or 1) == 0 or step == self.config.steps)
 
     def test_accuracy(self) -> float:
-        """Greedy accuracy of the policy on the held-out questions."""
+        """Return the policy's greedy accuracy on the held-out questions."""
         if not self.online:
             self.weights.hand_over(self.models.policy, "evaluated")
         rollouts = self.sampler.greedy(self.sampler.own(self.held_out))
@@ -159,7 +160,7 @@ class Loop:
         return sum(self.models.ranks.gather(right)) / len(self.held_out)
 
     def measure(self, rollouts: Rollouts, seconds: Seconds) -> Metrics:
-        """Metrics of the completions, and what the step took."""
+        """Return metrics of the completions, and the time and memory that the step took."""
         tokens = sum(map(len, rollouts.completions))
         return {
             **measure_rollouts(rollouts),
@@ -169,5 +170,5 @@ class Loop:
         }
 
     def version(self, step: int) -> str:
-        """The name of the weights after a step."""
+        """Return the name of the weights after a step."""
         return f"iteration {self.iteration}, step {step}"

@@ -1,12 +1,12 @@
-"""Training methods in one frame (paper section 5.2): data source x reward function x gradient coefficient.
+"""The unified paradigm of training methods (paper section 5.2): data source x reward function x gradient coefficient.
 
-A step takes completions from the data source, scores them, and turns the scores into a coefficient for each token; the update is the same
-for all. `mathquarry.models.rl.config.METHODS` names the paper's methods; any other combination of the three is a method too.
+A step takes completions from the data source, scores them, and computes a gradient coefficient for each token from the scores. The update
+is the same for all methods. `mathquarry.models.rl.config.METHODS` names the paper's methods; other combinations of the three are methods,
+too.
 
-What the paper leaves open, our choice:
-1. DPO pairs the k-th right completion of a question with its k-th wrong one, and its log-ratios are means over tokens, as Eq. 12 prints
-   them;
-2. PPO's reward at each token is -beta log(pi / pi_ref), plus the reward model's score at the last one (Eq. 2).
+The paper leaves two points open. Our choices:
+1. DPO pairs the k-th correct completion of a question with its k-th wrong one. Log-ratios are means over tokens, as in Eq. 12.
+2. PPO's reward at each token is -beta log(pi / pi_ref); the reward model's score is added at the last token (Eq. 2).
 
 Shape suffixes: B completions, T tokens.
 """
@@ -34,15 +34,15 @@ from mathquarry.models.rl.update import sequence_logprobs
 from mathquarry.models.train.sft import label_solutions
 
 Rewards = Sequence[Sequence[float]]
-"""Of each completion: at each step end (process), or at the last token alone."""
+"""The rewards of each completion: at each step end (process), or only at the last token (outcome)."""
 
 
 def coefficients(
     rollouts: Rollouts, config: GRPOConfig, policy: PolicyModel, reference: PolicyModel, critic: Critic | None
 ) -> tuple[torch.Tensor, dict[str, float | None]]:
-    """The gradient coefficient of each token (coefficients_BT, float32, 0 beyond a completion's end), and metrics of the method's own.
+    """Return the gradient coefficient of each token (coefficients_BT, float32, 0 after a completion's end) and metrics of the method.
 
-    `rollouts` are scored. PPO's value model, `critic`, is trained on the way.
+    `rollouts` must be scored. For PPO, this also trains `critic`, the value model.
     """
     kind, lengths_B = config.paradigm.advantage, rollouts.lengths_B
     rewards = less_for_length(rollouts, config)
@@ -66,7 +66,7 @@ def coefficients(
 def _group(
     rollouts: Rollouts, rewards: Rewards, config: GRPOConfig, policy: PolicyModel, reference: PolicyModel
 ) -> tuple[torch.Tensor, dict[str, float | None]]:
-    """GRPO (4.1.2, 4.1.3); the KL term is in the loss, unless the config puts it here."""
+    """GRPO's advantages (4.1.2, 4.1.3). The KL term is in the loss, or here if `kl = "reward"`."""
     metrics: dict[str, float | None] = {}
     if config.kl_place == "reward" and config.kl_coef > 0:
         own, frozen = (sequence_logprobs(model, rollouts.prompts, rollouts.completions, config) for model in (policy, reference))
@@ -83,10 +83,9 @@ def _group(
 def rewards_less_kl(
     step_ends: Sequence[Sequence[int]], rewards: Rewards, log_ratios: Sequence[torch.Tensor], kl_coef: float
 ) -> list[list[float]]:
-    """Each reward less beta times the sum of log(pi_old / pi_ref) over the tokens that it scores: those of its step, or
-    the whole completion.
+    """Subtract a KL penalty from each reward: beta times the sum of log(pi_old / pi_ref) over the tokens of its step or completion.
 
-    `log_ratios` has one vector a completion. It is PPO's penalty (Eq. 2), added up over what shares a reward.
+    `log_ratios` has one vector per completion. This is PPO's penalty per token (Eq. 2), summed over the tokens that share a reward.
     """
     penalised = []
     for ends, row, ratios_T in zip(step_ends, rewards, log_ratios, strict=True):
@@ -120,7 +119,10 @@ def _inside(lengths_B: torch.Tensor) -> torch.Tensor:
 
 
 def read_example_completions(folder: Path, prompter: Prompter, context_tokens: int | None) -> tuple[list[Question], list[list[int]]]:
-    """Chain-of-thought solutions of `folder / "examples.jsonl"` as questions and completions, one each; those too long are left out."""
+    """Read the chain-of-thought solutions in `folder / "examples.jsonl"` as questions with one completion each.
+
+    Solutions that are longer than the context are left out. Raises `MathQuarryError` if none is left.
+    """
     examples = [example for example in read_examples(folder / "examples.jsonl") if example.format == "cot"]
     questions, completions = [], []
     for example, (tokens, _) in zip(examples, label_solutions(prompter, examples), strict=True):

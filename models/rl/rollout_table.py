@@ -1,4 +1,4 @@
-"""The table of a run's completions: Parquet, one file a step, joined when the iteration ends."""
+"""The table of a run's completions in Parquet: one file per step, joined when the iteration ends."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ SCHEMA = pa.schema(
 
 
 VERSION = pa.field("version", pa.string())
-"""The weights that sampled the completion, where it may be another policy than the one that learned from it."""
+"""Name of the weights that sampled the completion, if completions are sampled ahead."""
 REWARDS = pa.field("rewards", pa.map_(pa.string(), pa.list_(pa.float32())))
 
 
 def _schema(columns: Iterable[str]) -> pa.Schema:
-    """The schema with those columns that not every run has."""
+    """Return the schema with the optional columns that are among `columns`."""
     names = set(columns)
     return pa.schema([*SCHEMA, *(column for column in (REWARDS, MASK, CALLS, VERSION) if column.name in names)])
 
 
 def write_rollouts(path: Path, rollouts: Rollouts, iteration: int, step: int) -> None:
-    """Write the completions of a step as Parquet, atomically. `advantage` is that of each reward's token.
+    """Write the completions of a step as Parquet, atomically. Column `advantage` has the advantages at the tokens with a reward.
 
-    What each of `grpo.rewards` said is a column `rewards`, which there is only where there are such; dialogues have `mask` and `calls`,
-    and completions that were sampled ahead `version`.
+    Some columns are optional: `rewards` has the values of each reward in `grpo.rewards`, `mask` and `calls` belong to dialogues with tools,
+    and `version` to completions that were sampled ahead.
     """
     size = rollouts.group_size
     rows = [
@@ -80,7 +80,7 @@ def write_rollouts(path: Path, rollouts: Rollouts, iteration: int, step: int) ->
 
 
 def join_rollouts(parts: Sequence[Path], path: Path) -> int:
-    """Join the files of all steps into one, a row group a step. Returns the number of completions."""
+    """Join the files of all steps into one file with a row group per step. Returns the number of completions."""
     count = 0
     schema = _schema(pq.read_schema(parts[0]).names)
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:

@@ -1,7 +1,7 @@
 """The completions of one step, from the moment they are sampled until the policy has learned from them.
 
-A completion that was cut before its end token is scored as it is, at its last token; the checker counts it as wrong. Its verdict is
-measured beside the reward and never used for the update.
+A completion that was truncated before its end token is scored at its last token, and counts as wrong. The checker's verdict is logged as a
+metric next to the reward; it is used for the update only if a reward of the config uses it.
 
 Shape suffixes: B completions, T tokens.
 """
@@ -25,44 +25,44 @@ from mathquarry.models.rollout.tools import Call, ToolCompletion
 
 @dataclass
 class Rollout:
-    """One completion: as it was sampled, and below what it was given when it was scored."""
+    """One completion. The first fields are set when it is sampled, the others when it is scored."""
 
     question: Question
     completion: list[int]
     finished: bool
-    logprobs: list[float] | None = None  # with which the engine drew the tokens; none for worked solutions
-    mask: list[int] | None = None  # of a dialogue with tools: 1 where the model drew the token; else none
-    calls: list[Call] = field(default_factory=list)  # and the programs that were run
-    version: str | None = None  # where completions are sampled ahead: the engine's weights that sampled it; else none
+    logprobs: list[float] | None = None  # the engine's, of each sampled token; None for worked solutions
+    mask: list[int] | None = None  # of a dialogue with tools: 1 where the model sampled the token; else None
+    calls: list[Call] = field(default_factory=list)  # of a dialogue with tools: the programs that were run
+    version: str | None = None  # if completions are sampled ahead: name of the weights that sampled it; else None
 
     text: str = ""
     correct: bool = False
     step_ends: list[int] = field(default_factory=list)
-    rewards: list[float] = field(default_factory=list)  # at each step end (process) or at the last token alone (outcome)
-    parts: dict[str, list[float]] = field(default_factory=dict)  # what each of `grpo.rewards` said; without such, nothing
+    rewards: list[float] = field(default_factory=list)  # at each step end (process) or only at the last token (outcome)
+    parts: dict[str, list[float]] = field(default_factory=dict)  # the values of each reward in `grpo.rewards`; empty without any
 
     @property
     def written(self) -> list[int]:
-        """The tokens that are graded: of a dialogue, what the model drew."""
+        """The tokens that are graded. Of a dialogue, these are the tokens that the model sampled."""
         return self.completion if self.mask is None else drawn_tokens(self.completion, self.mask)
 
 
 @dataclass
 class Rollouts:
-    """All completions of a step, or a rank's share of them; the G of a question are neighbours.
+    """All completions of a step, or one rank's part of them. The G completions of a question are adjacent.
 
-    They are filled in turn: sampled, then scored, then given `advantages_BT`. The columns below have one entry a completion.
+    The fields are filled in this order: sampling, scoring, `advantages_BT`. The properties below have one entry per completion.
     """
 
     rows: list[Rollout]
     group_size: int
-    draws: list[int] = field(default_factory=list)  # how often each group was drawn again; none where that is off
+    draws: list[int] = field(default_factory=list)  # how often each group was replaced; empty if dynamic sampling is off
     advantages_BT: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0))  # the gradient coefficient of each token
-    seconds: float = 0.0  # where completions are sampled ahead: how long that took on this rank
+    seconds: float = 0.0  # if completions are sampled ahead: how long that took on this rank
 
     @classmethod
     def sampled(cls, questions: Sequence[Question], groups: Sequence[Sequence[Completion]]) -> Rollouts:
-        """What an engine generated for each question."""
+        """Make rollouts from what an engine generated for each question."""
         rows = [
             Rollout(question, one.tokens, one.finished, one.logprobs, *((one.mask, one.calls) if isinstance(one, ToolCompletion) else ()))
             for question, group in zip(questions, groups, strict=True)
@@ -71,7 +71,7 @@ class Rollouts:
         return cls(rows, len(groups[0]) if groups else 0)
 
     def gathered(self, ranks: Ranks) -> Rollouts:
-        """The completions of all ranks, in the order of the step's questions. Every rank must call it, before there are advantages."""
+        """Return the completions of all ranks, in the order of the step's questions. Every rank calls this before advantages are set."""
         shares = ranks.gather((self.rows, self.draws))
         rows, draws = [one for rows, _ in shares for one in rows], [count for _, draws in shares for count in draws]
         return Rollouts(rows, self.group_size, draws, seconds=self.seconds)
@@ -88,38 +88,38 @@ class Rollouts:
 
     @property
     def completions(self) -> list[list[int]]:
-        """Token ids."""
+        """The token ids of each completion."""
         return [one.completion for one in self.rows]
 
     @property
     def logprobs(self) -> list[list[float]] | None:
-        """The engine's log-probability of each token; none for worked solutions."""
+        """The engine's log-probability of each token; None for worked solutions."""
         found = [one.logprobs for one in self.rows if one.logprobs is not None]
         return found if len(found) == len(self.rows) else None
 
     @property
     def finished(self) -> list[bool]:
-        """Whether the model ended each one itself."""
+        """Whether each completion ended with an end token."""
         return [one.finished for one in self.rows]
 
     @property
     def masks(self) -> list[list[int]]:
-        """Of dialogues with tools, 1 where the model drew the token; else no list at all."""
+        """For dialogues with tools: 1 where the model sampled the token. Without tools, the list is empty."""
         return [one.mask for one in self.rows if one.mask is not None]
 
     @property
     def calls(self) -> list[list[Call]]:
-        """The programs that were run."""
+        """The programs that were run in each completion."""
         return [one.calls for one in self.rows]
 
     @property
     def texts(self) -> list[str]:
-        """Text, without special tokens."""
+        """The text of each completion, without special tokens."""
         return [one.text for one in self.rows]
 
     @property
     def correct(self) -> list[bool]:
-        """The checker's verdicts."""
+        """Whether each completion is correct, according to the checker."""
         return [one.correct for one in self.rows]
 
     @property
@@ -129,23 +129,24 @@ class Rollouts:
 
     @property
     def rewards(self) -> list[list[float]]:
-        """At each step end, or at the last token alone."""
+        """The rewards of each completion: at each step end, or only at the last token."""
         return [one.rewards for one in self.rows]
 
     @property
     def lengths_B(self) -> torch.Tensor:
-        """Tokens of each completion."""
+        """Number of tokens of each completion."""
         return torch.tensor([len(one.completion) for one in self.rows])
 
 
 def measure_rollouts(rollouts: Rollouts) -> dict[str, float | None]:
-    """Metrics of a step: rewards beside the true accuracy, lengths, and what kinds of groups there were.
+    """Return metrics of a step: rewards, true accuracy, lengths, and kinds of groups.
 
-    `reward` is the last token's score, `step_reward` the mean over all step ends, `accuracy` the checker's verdict and `reward_auc` how
-    well the reward tells right completions from wrong ones (`None` when all are alike). Of the groups, `groups_all_right`,
-    `groups_all_wrong` and `groups_mixed` go by the verdict, `zero_advantage_groups` have no advantage at all. Of the tokens' advantages,
-    `advantage_size` is the mean |advantage|, `advantage_std` their spread; `measure_advantages` has two more. `entropy` is the mean of
-    -log p at the sampled tokens, which estimates the entropy of the distribution they were drawn from.
+    `reward` is the mean reward at the last token, `step_reward` the mean over all step ends, and `accuracy` the share of completions that
+    the checker counts as correct. `reward_auc` says how well the reward separates correct completions from wrong ones (`None` if all are
+    correct or all are wrong). `groups_all_right`, `groups_all_wrong` and `groups_mixed` are shares of groups by the checker's verdicts, and
+    `zero_advantage_groups` is the share of groups whose advantages are all 0. `advantage_size` is the mean |advantage| of the tokens, and
+    `advantage_std` their standard deviation; `measure_advantages` adds two more. `entropy` is the mean of -log p at the sampled tokens,
+    which estimates the entropy of the distribution they were sampled from.
     """
     last = [row[-1] for row in rollouts.rewards]
     steps = [reward for row in rollouts.rewards for reward in row]
@@ -182,13 +183,13 @@ def measure_rollouts(rollouts: Rollouts) -> dict[str, float | None]:
 
 
 def _mean_parts(parts: list[dict[str, list[float]]]) -> dict[str, float]:
-    """Of each reward, `rewards/NAME`: the mean of all values that it gave."""
+    """Return `rewards/NAME` for each reward of the config: the mean of all its values."""
     values = {name: [value for part in parts for value in part[name]] for name in (parts[0] if parts else ())}
     return {f"rewards/{name}": sum(found) / len(found) for name, found in values.items()}
 
 
 def measure_sampling(rollouts: Rollouts, max_calls: int) -> dict[str, float | None]:
-    """How much was drawn again, and what became of programs; `max_calls` is how many a dialogue may have."""
+    """Return metrics of dynamic sampling and of the programs that were run. `max_calls` is the limit of programs in a dialogue."""
     found: dict[str, float | None] = {}
     if rollouts.draws:
         found = {"extra_groups": float(sum(rollouts.draws)), "groups_replaced": sum(map(bool, rollouts.draws)) / len(rollouts.draws)}

@@ -1,4 +1,4 @@
-"""The completions of a step: which questions, with which seeds, and what the engine answers."""
+"""Samples the completions of a step: chooses its questions and seeds, and calls the engine."""
 
 from __future__ import annotations
 
@@ -26,8 +26,11 @@ Item = TypeVar("Item")
 
 @dataclass
 class Sampler:
-    """Samples this rank's share of a step. `solutions` are those of the questions, where completions are not sampled; with `tools`,
-    completions are dialogues in which programs are run."""
+    """Samples this rank's part of a step.
+
+    With `solutions`, one worked solution per question, nothing is sampled: the solutions are the completions. With `tools`, completions are
+    dialogues in which programs are run.
+    """
 
     config: GRPOConfig
     iteration: int
@@ -39,7 +42,7 @@ class Sampler:
     tools: ToolRollouts | None = None
 
     def sample(self, step: int) -> Rollouts:
-        """The completions of this rank's questions of a step."""
+        """Return the completions of this rank's questions in a step."""
         config = self.config
         if self.solutions is not None:
             pairs = list(zip(self.questions, self.solutions, strict=True))
@@ -59,40 +62,40 @@ class Sampler:
         return replace(Rollouts.sampled(questions, groups), draws=draws)
 
     def groups(self, questions: list[Question], seeds: list[int]) -> list[Sequence[Completion]]:
-        """A group of completions for each question."""
-        # An engine may generate with the policy's own module; where it is to answer for the start, adapters are off.
+        """Return a group of completions for each question."""
+        # An engine may generate with the policy's own module. Offline, the initial policy samples: the same module without its adapters.
         with adapters_off(self.models.policy.model) if self.config.paradigm.data == "offline" else nullcontext():
             return list(self.generate(questions, self.config.group_size, self.config.rollout.temperature, seeds))
 
     def greedy(self, questions: list[Question]) -> Rollouts:
-        """The most likely completion of each question."""
+        """Return the greedy completion of each question."""
         return Rollouts.sampled(questions, self.generate(questions, 1, 0.0, [0] * len(questions)))
 
     def generate(self, questions: list[Question], n: int, temperature: float, seeds: list[int]) -> Sequence[Sequence[Completion]]:
-        """`n` completions for each question, with tools where there are some."""
+        """Return `n` completions for each question, with tools if there are any."""
         prompts, room = [question.prompt for question in questions], self.config.rollout.max_tokens
         if self.tools is not None:
             return self.tools.generate(self.engine, prompts, n=n, temperature=temperature, max_tokens=room, seeds=seeds)
         return self.engine.generate(prompts, n=n, temperature=temperature, max_tokens=room, seeds=seeds)
 
     def verdicts(self, questions: list[Question], groups: Sequence[Sequence[Completion]]) -> list[list[bool]]:
-        """Whether each completion of each question is right."""
+        """Return whether each completion of each question is correct."""
         sampled = Rollouts.sampled(questions, groups)
         correct = iter(self.grader.grade(sampled.rows))
         return [[next(correct) for _ in group] for group in groups]
 
     def own(self, items: list[Item]) -> list[Item]:
-        """This rank's share of a list: neighbours, so that all shares in a row are the list."""
+        """Return this rank's part of a list. Parts are contiguous: the parts of all ranks, concatenated in order, are the list."""
         share = own_partition([1] * len(items), self.models.ranks)
         return items[share.start : share.stop]
 
 
 def choose_questions(questions: Sequence[Item], config: GRPOConfig, iteration: int, step: int, count: int | None = None) -> list[Item]:
-    """The questions of a step (iterations and steps count from 1): a function of the seed and these numbers alone.
+    """Choose the questions of a step. The choice depends only on the seed, the iteration and the step, which count from 1.
 
-    `count` is their number, `config.prompts_per_step` unless given. Things other than questions are chosen alike.
-
-    Steps walk through all questions in a random order before any comes again, over the iterations too.
+    All questions are used once, in a random order, before any is used again; this order continues across iterations. `count` is the number
+    of questions, by default `config.prompts_per_step`. Other items, such as pairs of a question and its solution, can be chosen in the same
+    way.
     """
     count = count or config.prompts_per_step
     first = ((iteration - 1) * config.steps + step - 1) * count
@@ -107,5 +110,5 @@ def choose_questions(questions: Sequence[Item], config: GRPOConfig, iteration: i
 
 
 def sampling_seeds(config: GRPOConfig, iteration: int, step: int) -> list[int]:
-    """One seed for each place of a step, so that a question that comes again, even in the same step, is sampled anew."""
+    """Return one seed for each place in a step. A question that is used again, even in the same step, gets another seed."""
     return [derive_seed(config.seed, "grpo", iteration, step, place) for place in range(config.prompts_per_step)]

@@ -1,4 +1,4 @@
-"""How long the phases of a step took, and how much memory they had."""
+"""Measures the time of each phase of a step, and the memory used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 class Seconds:
-    """How long each phase of a step took."""
+    """Seconds of each phase of a step."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = {}
@@ -24,14 +24,14 @@ class Seconds:
         self.spent[phase] = time.perf_counter() - start
 
     def sampled_beside(self, seconds: float) -> None:
-        """This step's completions took `seconds` beside the step before; what this step spent on them is part of its `wait`."""
+        """Note that this step's completions were sampled in `seconds` during the step before. This step only waited for them."""
         self.spent["wait"] += self.spent["sample"]
         self.spent["sample"] = seconds
 
     def metrics(self, tokens: int) -> dict[str, float]:
-        """Seconds of each phase, and completion tokens a second in each and in the whole step.
+        """Return the seconds of each phase, and the completion tokens per second of each phase and of the whole step.
 
-        Where there is a phase `wait`, sampling ran beside the other phases, and only the wait for it is part of the step.
+        If there is a phase `wait`, sampling ran at the same time as the other phases, and only the wait for it counts for the step.
         """
         speeds = {f"{phase}_tokens_per_second": round(tokens / max(self.spent[phase], 1e-9), 1) for phase in ("sample", "score", "update")}
         beside = {"evaluate", "sample"} if "wait" in self.spent else {"evaluate"}
@@ -44,7 +44,7 @@ class Seconds:
 
 
 def peak_gib() -> float:
-    """Most memory held so far: on the GPU if there is one, else by this process."""
+    """Return the peak memory so far in GiB: of the GPU if there is one, else of this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,4 +1,4 @@
-"""Everything with weights in an iteration, loaded and sharded over ranks."""
+"""Loads the models of an iteration, and shards them over ranks."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from mathquarry.models.rl.update import make_optimizer
 
 @dataclass
 class Models:
-    """Everything with weights: what is trained (policy and, for PPO, the critic) and what is not. With adapters the reference is the policy
-    without them, and no copy.
+    """The models of an iteration. The policy and PPO's critic are trained; the reference and the reward model are frozen.
 
-    Policy, reference, reward model and critic are sharded over ranks; what is not trained is kept in the precision of its passes.
+    All models are sharded over ranks. Frozen weights are stored in the precision of their forward passes. With LoRA adapters, the reference
+    is the policy with its adapters off, not a copy.
     """
 
     policy: ShardedModel
@@ -37,7 +37,7 @@ class Models:
 
     @classmethod
     def load(cls, config: GRPOConfig, policy: Path, reward: Path | None) -> Models:
-        """Load and place what the method needs."""
+        """Load the models that the method needs."""
         ranks = Ranks.current()
 
         def attending(model: PreTrainedModel) -> PreTrainedModel:
@@ -49,7 +49,7 @@ class Models:
         shard(trained, ranks, config.precision)
         reference: ShardedModel = Unadapted(trained)
         if not config.lora.rank:
-            # A reference that generates does so without autocast, so it stays float32.
+            # An offline reference also generates. Generation has no autocast, so its weights stay float32.
             frozen = freeze(attending(load_policy(policy)), config.precision if config.paradigm.data == "online" else "float32")
             reference = ShardedModel(frozen, completion_logprobs)
             shard(reference, ranks, config.precision)
@@ -67,6 +67,8 @@ class Models:
 
     @property
     def others(self) -> dict[str, tuple[PreTrainedModel, torch.optim.Optimizer]]:
-        """What a checkpoint keeps beside policy and optimizer: PPO's value model. No generator state, since every random number is derived
-        from (seed, iteration, step)."""
+        """Other models in a checkpoint, with their optimizers: PPO's value model.
+
+        A checkpoint needs no generator state, because all random numbers are derived from seed, iteration and step.
+        """
         return {} if self.critic is None else {"critic": (self.critic.model, self.critic.optimizer)}

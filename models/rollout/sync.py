@@ -1,4 +1,4 @@
-"""New weights for the engine after each step, and the checks that they arrived."""
+"""Gives the engine new weights after each step, and checks that they arrived."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROBE_PROMPTS = 4
 
 
 class WeightSync:
-    """Hands a policy's weights to each rank's engine and compares the two. Every rank calls every method."""
+    """Hands a policy's weights to each rank's engine, and compares engine and trainer. All ranks must call each method together."""
 
     def __init__(
         self,
@@ -34,13 +34,13 @@ class WeightSync:
         tolerance: float,
         precision: Precision,
     ) -> None:
-        """`scratch` is a folder that all ranks see. The first of `prompts` are those of the check; `tolerance` is the largest mean
-        difference of log-probabilities in it, and `precision` that of the trainer's passes."""
+        """All ranks must see the folder `scratch`. The check uses the first of `prompts`. It fails if the mean difference of
+        log-probabilities is above `tolerance`. `precision` is that of the trainer's forward passes."""
         self.engine, self.ranks, self.tolerance, self.precision = engine, ranks, tolerance, precision
         self.temperature, self.prompts = config.temperature, prompts[:PROBE_PROMPTS]
         self._handover = make_handover(config, engine, ranks, scratch)
         self.version = "start"
-        """The weights that the engine holds."""
+        """Name of the engine's current weights."""
 
     def sync(self, policy: ShardedModel, version: str) -> dict[str, float]:
         """Hand over, then `check`."""
@@ -48,16 +48,16 @@ class WeightSync:
         return self.check(policy, version)
 
     def hand_over(self, policy: ShardedModel, version: str) -> None:
-        """Give the engine the weights of `policy`, which are named `version`."""
+        """Give the engine the weights of `policy`, under the name `version`."""
         with adapters_off(policy.model) if isinstance(policy, Unadapted) else nullcontext():
             self._handover.hand_over(policy.model, version)
         self.version = version
 
     def check(self, policy: ShardedModel, version: str) -> dict[str, float]:
-        """Compare trainer and engine: their weights, then their log-probabilities on the same prompts every time.
+        """Compare the weights of trainer and engine, then their log-probabilities on a fixed set of prompts.
 
-        Returns `probe_mean` and `probe_largest` (|log-probability difference|, in nats) and `weights_compared` (tensors). Raises
-        `MathQuarryError` when they differ.
+        Returns `probe_mean` and `probe_largest` (|log-probability difference|, in nats) and `weights_compared` (number of tensors). Raises
+        `MathQuarryError` if they differ.
         """
         compared = check_weights(self.engine, policy.model, self.ranks, version)
         with torch.autocast(policy.model.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):

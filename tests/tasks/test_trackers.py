@@ -89,7 +89,7 @@ def test_trackio_keeps_a_run_on_this_machine(tmp_path: Path, monkeypatch: pytest
 
 def test_a_tracker_whose_package_is_not_here_is_said_before_the_work_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trackers.util, "find_spec", lambda name: None)
-    assert lacking(["mlflow"]) == ["trackers has mlflow, whose package is not here: pip install mlflow-skinny"]
+    assert lacking(["mlflow"]) == ["trackers has mlflow, whose package is not installed: pip install mlflow-skinny"]
     config = GRPOConfig(trackers=["wandb", "mlflow"])
     with pytest.raises(MathQuarryError, match=r"pip install wandb\. .* pip install mlflow-skinny\. Or take it out of the recipe\."):
         produce(str(tmp_path), "grpo", 1, {"grpo": config}, {}, lambda workspace, inputs: pytest.fail("the work began"))

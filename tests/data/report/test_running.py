@@ -24,7 +24,7 @@ def page(store: Store, run: dict[str, Any]) -> str:
 def test_the_stage_at_work_is_shown_with_its_curves_its_newest_metrics_and_completions(tmp_path: Path) -> None:
     with running(tmp_path) as (store, made, grpo):
         text = page(store, record(store, made, "grpo-1"))
-        assert "At work: grpo-1" in text
+        assert "Running: grpo-1" in text
         assert "logged 2 steps" in text
         assert '"y":[0.125,0.25]' in text
         assert "The answer of step 1" in text
@@ -54,14 +54,14 @@ def test_a_page_asks_for_a_newer_version_only_while_the_run_goes_on(tmp_path: Pa
     for text in (ended, failed):
         assert "data-version" not in text
         assert "connect-src" not in text
-    assert "No stage is at work" in between
+    assert "No stage is running" in between
     assert "The run has ended" in ended
     assert "The run has failed" in failed
 
 
 def test_a_run_of_which_nothing_is_made_has_a_page(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    assert "Stage problems is at work" in page(store, record(store, {}, "problems"))
+    assert "Stage problems is running" in page(store, record(store, {}, "problems"))
 
 
 def test_metrics_that_are_not_finite_are_left_out(tmp_path: Path) -> None:

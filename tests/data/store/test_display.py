@@ -126,7 +126,7 @@ def test_a_terminal_shows_live_lines_with_what_is_printed_above_them_and_keeps_i
     shown = in_terminal(SHOW)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
     assert re.search(r"grpo \[bold\]1\[/bold\] \S+ step 1 of 9, reward 0.25, \S+( s| min) left", text)
-    assert re.search(r"stage \S+ at work", text)
+    assert re.search(r"stage \S+ running", text)
     assert "a warning from the library\r\n" in text
     assert "a result\r\n" in text
     assert "\x1b[?25l" not in shown

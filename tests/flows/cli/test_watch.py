@@ -53,7 +53,7 @@ def test_the_newest_page_is_served_and_its_version_changes_when_there_is_somethi
         made["grpo-1"] = grpo.end()
         record(store, made, None)
         versions.append(get(port, "/version")[1])
-        assert "No stage is at work" in get(port)[1]
+        assert "No stage is running" in get(port)[1]
         record(store, made, None, "completed")
         versions.append(get(port, "/version")[1])
         assert "data-version" not in get(port)[1]

@@ -55,17 +55,17 @@ def problems(train: str = "HERE/train.jsonl", test: str = "HERE/held.jsonl") -> 
 
 WRONG: list[tuple[list[str], str]] = [
     # paths and packages
-    ([problems(train="HERE/nowhere.jsonl")], "problems.source.train: HERE/nowhere.jsonl is not here"),
-    ([problems(test="HERE/nowhere.jsonl")], "problems.source.test: HERE/nowhere.jsonl is not here"),
-    (['problems.benchmarks=["HERE/nowhere"]'], "problems.benchmarks: HERE/nowhere is not here"),
-    (['crawl.source={kind="files", warcs=["HERE/*.warc.gz"]}'], "crawl.source.warcs: HERE/*.warc.gz is not here"),
-    (['curate.files=[{path="HERE/solutions.jsonl"}]'], "curate.files.path: HERE/solutions.jsonl is not here"),
-    (["mine.annotations=HERE/domains.toml"], "mine.annotations: HERE/domains.toml is not here"),
-    (["mine.seed_pages.path=HERE/seed.parquet"], "mine.seed_pages.path: HERE/seed.parquet is not here"),
-    (["mine.tokenizer=HERE/tokenizer.json"], "mine.tokenizer: HERE/tokenizer.json is not here"),
-    (['pretrain.mix=[{name="a", weight=1.0, path="HERE/a.jsonl"}]'], "pretrain.mix: HERE/a.jsonl is not here"),
+    ([problems(train="HERE/nowhere.jsonl")], "problems.source.train: HERE/nowhere.jsonl is missing"),
+    ([problems(test="HERE/nowhere.jsonl")], "problems.source.test: HERE/nowhere.jsonl is missing"),
+    (['problems.benchmarks=["HERE/nowhere"]'], "problems.benchmarks: HERE/nowhere is missing"),
+    (['crawl.source={kind="files", warcs=["HERE/*.warc.gz"]}'], "crawl.source.warcs: HERE/*.warc.gz is missing"),
+    (['curate.files=[{path="HERE/solutions.jsonl"}]'], "curate.files.path: HERE/solutions.jsonl is missing"),
+    (["mine.annotations=HERE/domains.toml"], "mine.annotations: HERE/domains.toml is missing"),
+    (["mine.seed_pages.path=HERE/seed.parquet"], "mine.seed_pages.path: HERE/seed.parquet is missing"),
+    (["mine.tokenizer=HERE/tokenizer.json"], "mine.tokenizer: HERE/tokenizer.json is missing"),
+    (['pretrain.mix=[{name="a", weight=1.0, path="HERE/a.jsonl"}]'], "pretrain.mix: HERE/a.jsonl is missing"),
     (['model={kind="pretrained", path="package:no_such_model"}'], "model.path: the package no_such_model is not installed"),
-    (['model={kind="pretrained", path="HERE/model.gguf"}'], "model.path: HERE/model.gguf is not here"),
+    (['model={kind="pretrained", path="HERE/model.gguf"}'], "model.path: HERE/model.gguf is missing"),
     # columns and contents
     ([problems(train="HERE/other.jsonl")], "problems.source.train: HERE/other.jsonl, line 1"),
     ([problems(train="HERE/empty.jsonl")], "problems.source.train: HERE/empty.jsonl has no problems"),
@@ -119,7 +119,7 @@ def test_all_wrong_inputs_are_counted_in_one_refusal(here: Path, capsys: pytest.
 
 
 KINDS: dict[str, tuple[list[str], str]] = {
-    "a path": ([problems(train="HERE/nowhere.jsonl")], "HERE/nowhere.jsonl is not here"),
+    "a path": ([problems(train="HERE/nowhere.jsonl")], "HERE/nowhere.jsonl is missing"),
     "a package": (['model={kind="pretrained", path="package:no_such_model"}'], "the package no_such_model is not installed"),
     "a model of the hub": (["start.policy=owner/unknown"], "start.policy: owner/unknown is not on the hub"),
     "a set of the hub": ([problems(train="hf://owner/unknown:main:train")], "problems.source.train: owner/unknown is not on the hub"),

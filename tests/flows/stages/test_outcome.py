@@ -17,7 +17,7 @@ from mathquarry.flows.stages.outcome import StageFailed, advice, said_plainly
         ("Crashed: Image mathquarry-cpu:1 is not on the host. Run `make images` there, then retry.", "make images"),
         ("Crashed: No heartbeat: the process or its host is gone.", "docker/up ps"),
         ("Failed: No space left on device. Free some space, then run again.", "Free some space"),
-        ("recipe smollm needs what is not here:\n  crawl.source.warcs: /data/web/sample.warc.gz", "Put the data"),
+        ("recipe smollm: crawl.source.warcs: /data/web/sample.warc.gz is missing. Provide it, or correct the field.", "Put the data"),
         ("anything else", "Fix the cause"),
     ],
 )
