@@ -1,5 +1,5 @@
 "use strict";
-// Loads the page of a running run again when there is something new, and puts back what was open and where one was reading.
+// Reloads the page of a running run when there is a new version. Restores open folds and the scroll position.
 (() => {
   const version = document.documentElement.dataset.version, seconds = 5, kept = "mathquarry-watch";
   const folds = () => [...document.querySelectorAll("details")];
@@ -12,7 +12,7 @@
     scrollTo(0, before.top);
   }
 
-  // A fold goes by its section and its first line, since others may come in before it.
+  // A fold is identified by its section and summary, because new folds may appear before it.
   function name(fold) {
     return (fold.closest("section") || document.body).id + ": " + fold.querySelector("summary").textContent;
   }
@@ -26,7 +26,7 @@
         return;
       }
     } catch {
-      // Nobody answers: the command was stopped, or the machine sleeps. The page stays as it is.
+      // No answer: the command was stopped, or the machine is asleep. Keep the page, and try again.
     }
     setTimeout(look, 1000 * seconds);
   };

@@ -22,7 +22,7 @@ def main() -> None:
     print("outcome rewards:", rewards.tolist())
     print("advantage of every token:", [round(float(row[0]), 3) for row in outcome])
 
-    # Two steps an answer; a step's index is that of its last token. The third answer begins well and goes wrong.
+    # Two steps per answer; a step's index is that of its last token. The third answer begins well and goes wrong.
     step_rewards = torch.tensor([[0.9, 0.9], [0.3, 0.2], [0.9, 0.1], [0.7, 0.8]])
     step_ends = torch.tensor([[1, 3], [1, 2], [2, 4], [1, 3]])
     process = process_advantages(step_rewards, step_ends, lengths, group_size=4)

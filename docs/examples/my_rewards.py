@@ -12,7 +12,7 @@ def length_penalty(completion_ids: list[list[int]], longest: int = 100, **column
 
 
 def right_sums(completions: list[str], steps: list[list[str]], **columns: Any) -> list[list[float]]:
-    """One number a step: 1 if the sums in it are right, -1 if one is wrong, 0 if it has none."""
+    """One number per step: 1 if the sums in it are right, -1 if one is wrong, 0 if it has none."""
     return [[_verdict(step) for step in lines] for lines in steps]
 
 

@@ -1,4 +1,4 @@
-"""`mathquarry watch`: the page of a run that is still going on, served on this machine alone."""
+"""`mathquarry watch`: serves the page of a running run, on this machine only."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mathquarry.flows.cli.pages import find_run, stages_of
 from mathquarry.tasks.report import report_artifacts
 
 RECORDED = {"recipe", "started", "status", "stages"}
-"""What the page needs of a run's record."""
+"""Fields of a run's record that the page needs."""
 ATTEMPTS = 5
-"""Attempts at a page while stages end."""
+"""Attempts to make a page while stages end."""
 
 
 class RunPage:
-    """The page of one run as it is now. It is made again when somebody asks and there is something new."""
+    """The current page of one run. On a request, it is made again if the run has changed."""
 
     def __init__(self, store: Store, run: str) -> None:
         self._store, self._run = store, run
@@ -30,12 +30,12 @@ class RunPage:
         self._made: tuple[str, str] | None = None
 
     def version(self) -> str:
-        """Another one when there is something new."""
+        """Return a version that changes when there is something new."""
         run = self._record()
         return _version(run, making_of(self._store, run))
 
     def text(self) -> str:
-        """The page. Raises `MathQuarryError` for a file of the store that cannot be read."""
+        """Return the page as HTML. Raises `MathQuarryError` if a file of the store cannot be read."""
         with self._lock:
             for _ in range(ATTEMPTS):
                 run = self._record()
@@ -65,7 +65,7 @@ class RunPage:
 
 
 def _version(run: dict[str, Any], making: Making | None) -> str:
-    """Of the run's record, and of how many metrics there are."""
+    """Hash what the page depends on: the run's record, and the size of the metrics."""
     metrics = making.scratch / "metrics.jsonl" if making else None
     size = metrics.stat().st_size if metrics and metrics.exists() else 0
     told = f"{run['status']} {run.get('at_work')} {[stage['key'] for stage in run['stages']]} {making.key if making else ''} {size}"
@@ -73,9 +73,10 @@ def _version(run: dict[str, Any], making: Making | None) -> str:
 
 
 def server_of(store_url: str, name: str | None, port: int) -> tuple[ThreadingHTTPServer, str]:
-    """A server for the page of a run (its id or the beginning of it; none: the newest) on this machine's own address, and the run's id.
+    """Return a server for the page of a run, on this machine's own address, and the run's id.
 
-    Raises `MathQuarryError` when there is no such run, or when the port is taken.
+    `name` is the id or the beginning of it; `None` selects the latest run. Raises `MathQuarryError` if there is no such run, or if the port
+    is taken.
     """
     store = Store(store_url)
     run = find_run(store, name) if name else next(reversed(store.runs([])), None)
@@ -95,10 +96,10 @@ def server_of(store_url: str, name: str | None, port: int) -> tuple[ThreadingHTT
 
 
 def watch(store_url: str, name: str | None, port: int) -> None:
-    """Serve the page until somebody interrupts it."""
+    """Serve the page until the command is interrupted."""
     server, run = server_of(store_url, name, port)
     with server:
-        print(f"run {run}: http://127.0.0.1:{server.server_port}/ (Ctrl-C ends this; the run goes on)")
+        print(f"run {run}: http://127.0.0.1:{server.server_port}/ (Ctrl-C stops the server, not the run)")
         try:
             server.serve_forever()
         except KeyboardInterrupt:
@@ -106,8 +107,10 @@ def watch(store_url: str, name: str | None, port: int) -> None:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """`/` is the page, `/version` says whether there is a newer one. Only requests to this machine by its own names are answered: a page
-    from elsewhere could otherwise have its name point here and read what is served."""
+    """Serves the page at `/`, and its version at `/version`.
+
+    The host in a request must be this machine's own name. Otherwise a web page from elsewhere could read these pages (DNS rebinding).
+    """
 
     shown: RunPage
     protocol_version = "HTTP/1.1"
@@ -115,11 +118,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer with the page, its version, or an error."""
         if self.headers.get("Host", "").rsplit(":", 1)[0] not in ("127.0.0.1", "localhost"):
-            self._answer(403, "text/plain", "This page is for this machine alone: http://127.0.0.1\n")
+            self._answer(403, "text/plain", "This page is only served to this machine, at http://127.0.0.1\n")
             return
         pages = {"/": ("text/html", self.shown.text), "/version": ("text/plain", self.shown.version)}
         if self.path not in pages:
-            self._answer(404, "text/plain", "There is only / here.\n")
+            self._answer(404, "text/plain", "Not found. The page is at /\n")
             return
         kind, make = pages[self.path]
         try:
@@ -140,4 +143,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Requests are nothing to report."""
+        """Do not log requests."""
