@@ -41,7 +41,7 @@ def fetch_model(name: str) -> Path:
 
     repository, _, revision = name.partition("@")
     try:
-        folder = Path(patiently(lambda: snapshot_download(repository, revision=revision or None, allow_patterns=_MODEL_FILES)))
+        folder = Path(with_retries(lambda: snapshot_download(repository, revision=revision or None, allow_patterns=_MODEL_FILES)))
     except Exception as error:  # the hub client's own, its HTTP library's, and the disk's
         raise hub_error(f"the model {name} cannot be fetched", error) from error
     if not any(folder.glob("*.safetensors")):
@@ -49,7 +49,7 @@ def fetch_model(name: str) -> Path:
     return folder
 
 
-def patiently(call: Callable[[], Result]) -> Result:
+def with_retries(call: Callable[[], Result]) -> Result:
     """The result of `call`, repeated after the requested delay when the hub has had too many requests.
 
     The client itself waits during transfers, but gives up at once on metadata requests.
@@ -87,8 +87,8 @@ def push_folder(folder: Path, name: str, kind: RepositoryKind, private: bool) ->
         raise MathQuarryError(f"--push {name}: write OWNER/NAME, with letters, digits, - _ and . only.")
     api = HfApi()
     try:
-        url = patiently(lambda: api.create_repo(name, repo_type=kind, private=private, exist_ok=True))
-        patiently(lambda: api.upload_folder(repo_id=name, folder_path=folder, repo_type=kind, commit_message="Exported by MathQuarry"))
+        url = with_retries(lambda: api.create_repo(name, repo_type=kind, private=private, exist_ok=True))
+        with_retries(lambda: api.upload_folder(repo_id=name, folder_path=folder, repo_type=kind, commit_message="Exported by MathQuarry"))
     except Exception as error:
         raise hub_error(f"{folder} is exported and could not be pushed to {name}", error) from error
     return str(url)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mathquarry.data.errors import MathQuarryError
-from mathquarry.data.fetch.hub import hub_error, patiently
+from mathquarry.data.fetch.hub import hub_error, with_retries
 from mathquarry.data.fetch.hub_rows import HUB, first_row
 from mathquarry.data.problems.json_records import json_document, json_lines
 from mathquarry.data.problems.record import Record, fault_of
@@ -103,7 +103,7 @@ def _hub_records(path: str) -> Iterator[Record]:
     import datasets
 
     try:
-        rows = patiently(lambda: datasets.load_dataset(name, config or None, split=split, revision=revision or None))
+        rows = with_retries(lambda: datasets.load_dataset(name, config or None, split=split, revision=revision or None))
     except Exception as error:  # the library raises errors of its own, of the hub client and of the network
         raise hub_error(f"cannot load {path}", error) from error
     for row, fields in enumerate(rows):

@@ -45,13 +45,13 @@ def record(folder: Path) -> dict[str, str]:
     }
 
 
-def space(folder: Path) -> Workspace:
+def workspace(folder: Path) -> Workspace:
     made = Workspace.at(folder)
     return Workspace(made.out, made.scratch, Progress(quiet=True), made.metrics)
 
 
 def problems(folder: Path, config: ProblemsConfig) -> Path:
-    build_problems(config, space(folder))
+    build_problems(config, workspace(folder))
     return folder / "out"
 
 
@@ -89,7 +89,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_field_of_the_mini_web_shows_in_its_pages(change: Fields, asked: Path, tmp_path: Path) -> None:
     def built(name: str, fields: Fields) -> dict[str, str]:
         source = GeneratedCrawl(**{field: value for field, value in fields.items() if field != "seed"})
-        build_crawl(CrawlConfig(source=source, seed=fields.get("seed", 0)), asked, space(tmp_path / name))
+        build_crawl(CrawlConfig(source=source, seed=fields.get("seed", 0)), asked, workspace(tmp_path / name))
         return record(tmp_path / name / "out")
 
     usual, other = built("usual", CRAWL), built("other", {**CRAWL, **change})
@@ -105,7 +105,7 @@ def test_a_field_of_curation_shows_in_the_examples(change: Fields, asked: Path, 
     base: dict[str, Any] = {"formats": {"cot": 1.0, "pot": 0.5}, "wrong_step_share": 0.2}
     records = []
     for name, fields in (("usual", base), ("same", base), ("other", {**base, **change})):
-        curate(CurateConfig(**fields), asked, space(tmp_path / name))
+        curate(CurateConfig(**fields), asked, workspace(tmp_path / name))
         records.append(record(tmp_path / name / "out"))
     assert records[0] == records[1]
     assert records[0]["examples.jsonl"] != records[2]["examples.jsonl"]

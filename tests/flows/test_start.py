@@ -22,7 +22,7 @@ RULE = {"grpo": {"supervision": "outcome", "paradigm": {"reward": "rule"}}}
 
 
 def artifact(store: Path, stage: str, **config: Any) -> str:
-    made = Store(store).build(Identity(stage, 1, config, {}), lambda space: {})
+    made = Store(store).build(Identity(stage, 1, config, {}), lambda workspace: {})
     return f"{stage}/{made.key}"
 
 

@@ -32,12 +32,12 @@ class MiniWeb:
     """A generated crawl, its truth, and its pages as extraction sees them."""
 
     def __init__(self, folder: Path) -> None:
-        self.problems, self.space = folder / "problems" / "out", Workspace.at(folder / "crawl")
+        self.problems, self.workspace = folder / "problems" / "out", Workspace.at(folder / "crawl")
         build_problems(ProblemsConfig(source=GeneratedProblems(train=600, test=400)), Workspace.at(folder / "problems"))
-        self.summary = build_crawl(CrawlConfig(source=WEB), self.problems, self.space)
-        self.truth = {row["url"]: row for row in map(json.loads, (self.space.out / "truth.jsonl").open())}
-        files = json.loads((self.space.out / "warcs.json").read_text())["files"]
-        records = [record for file in files for record in read_pages(str(self.space.out / file["path"]), 5_000_000)]
+        self.summary = build_crawl(CrawlConfig(source=WEB), self.problems, self.workspace)
+        self.truth = {row["url"]: row for row in map(json.loads, (self.workspace.out / "truth.jsonl").open())}
+        files = json.loads((self.workspace.out / "warcs.json").read_text())["files"]
+        records = [record for file in files for record in read_pages(str(self.workspace.out / file["path"]), 5_000_000)]
         self.pages = {record.url: record for record in records if isinstance(record, Page)}
         self.texts: dict[str, Extracted] = {url: extract(page.html) for url, page in self.pages.items()}
 
@@ -178,9 +178,9 @@ def test_equal_seeds_give_equal_bytes_and_others_do_not(web: MiniWeb, tmp_path: 
     assert build_crawl(CrawlConfig(source=WEB), web.problems, again) == web.summary
     names = sorted(path.relative_to(again.out) for path in again.out.rglob("*") if path.is_file())
     assert len(names) == WEB.warc_files + 2
-    assert all((again.out / name).read_bytes() == (web.space.out / name).read_bytes() for name in names)
+    assert all((again.out / name).read_bytes() == (web.workspace.out / name).read_bytes() for name in names)
     build_crawl(CrawlConfig(source=WEB, seed=1), web.problems, other)
-    assert (other.out / "truth.jsonl").read_bytes() != (web.space.out / "truth.jsonl").read_bytes()
+    assert (other.out / "truth.jsonl").read_bytes() != (web.workspace.out / "truth.jsonl").read_bytes()
 
 
 def problems(count: int, name: str) -> list[Problem]:

@@ -23,16 +23,16 @@ MATH = Problem("m-1", "Value?", "4", r"The degree is $\boxed{4}$ here.", "en", "
 def run(tmp_path, problems, name="run", **config):
     folder = tmp_path / f"{name}-problems"
     write_problems(folder / "train.jsonl", problems)
-    space = Workspace.at(tmp_path / name)
-    summary = curate(CurateConfig(**config), folder, space)
-    dropped = [json.loads(line) for line in (space.out / "dropped.jsonl").read_text().splitlines()]
-    return read_examples(space.out / "examples.jsonl"), dropped, summary
+    workspace = Workspace.at(tmp_path / name)
+    summary = curate(CurateConfig(**config), folder, workspace)
+    dropped = [json.loads(line) for line in (workspace.out / "dropped.jsonl").read_text().splitlines()]
+    return read_examples(workspace.out / "examples.jsonl"), dropped, summary
 
 
 def generated(tmp_path, count=400):
-    space = Workspace.at(tmp_path / "generated")
-    build_problems(ProblemsConfig(source=GeneratedProblems(train=count, test=10)), space)
-    return space.out
+    workspace = Workspace.at(tmp_path / "generated")
+    build_problems(ProblemsConfig(source=GeneratedProblems(train=count, test=10)), workspace)
+    return workspace.out
 
 
 def test_a_generated_problem_gives_its_solution_in_three_short_formats(tmp_path):
@@ -90,9 +90,9 @@ def test_every_solution_left_out_has_a_reason(tmp_path):
 
 
 def test_programs_print_the_gold_answer_and_the_output_segment_is_what_they_print(tmp_path):
-    space = Workspace.at(tmp_path / "w")
-    curate(CurateConfig(), generated(tmp_path), space)
-    for example in read_examples(space.out / "examples.jsonl"):
+    workspace = Workspace.at(tmp_path / "w")
+    curate(CurateConfig(), generated(tmp_path), workspace)
+    for example in read_examples(workspace.out / "examples.jsonl"):
         if example.format == "cot":
             assert extract_answer(example.text) == example.answer
             continue
@@ -116,13 +116,13 @@ def test_shares_choose_by_problem_and_not_by_order(tmp_path):
 
 
 def test_wrong_steps_take_the_other_operation_and_carry_it_through_in_the_asked_share(tmp_path):
-    space = Workspace.at(tmp_path / "w")
+    workspace = Workspace.at(tmp_path / "w")
     folder = generated(tmp_path, 1000)
-    summary = curate(CurateConfig(wrong_step_share=0.35), folder, space)
+    summary = curate(CurateConfig(wrong_step_share=0.35), folder, workspace)
     clean = Workspace.at(tmp_path / "clean")
     curate(CurateConfig(), folder, clean)
     wrong = 0
-    for planted, right in zip(read_examples(space.out / "examples.jsonl"), read_examples(clean.out / "examples.jsonl"), strict=True):
+    for planted, right in zip(read_examples(workspace.out / "examples.jsonl"), read_examples(clean.out / "examples.jsonl"), strict=True):
         if planted == right:
             continue
         wrong += 1
@@ -149,8 +149,8 @@ def test_planted_errors_leave_real_solutions_alone(tmp_path):
 def test_the_same_inputs_give_the_same_bytes(tmp_path):
     folder = generated(tmp_path)
     spaces = [Workspace.at(tmp_path / name) for name in "ab"]
-    for space in spaces:
-        curate(CurateConfig(wrong_step_share=0.5, formats={"cot": 0.5, "pot": 0.5}), folder, space)
+    for workspace in spaces:
+        curate(CurateConfig(wrong_step_share=0.5, formats={"cot": 0.5, "pot": 0.5}), folder, workspace)
     for name in ("examples.jsonl", "dropped.jsonl"):
         assert (spaces[0].out / name).read_bytes() == (spaces[1].out / name).read_bytes()
 
@@ -167,11 +167,11 @@ def test_gsm8k_and_math_curate_with_nearly_every_chain_of_thought(shared_data, t
         paths = {split: [str(shared_data / "problems" / f"{dataset}-{split}.jsonl.gz")] for split in ("train", "test")}
         problems = Workspace.at(tmp_path / dataset)
         build_problems(ProblemsConfig(source=ProblemFiles(dataset=dataset, **paths, train_limit=500, test_limit=1)), problems)
-        space = Workspace.at(tmp_path / f"{dataset}-solutions")
-        summary = curate(CurateConfig(), problems.out, space)
+        workspace = Workspace.at(tmp_path / f"{dataset}-solutions")
+        summary = curate(CurateConfig(), problems.out, workspace)
         assert summary["examples_cot"] >= 498
         assert summary["examples_pot"] == summary["examples_tool"]
-        for example in read_examples(space.out / "examples.jsonl"):
+        for example in read_examples(workspace.out / "examples.jsonl"):
             assert "<<" not in example.text
             assert "####" not in example.text
 

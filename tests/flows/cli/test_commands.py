@@ -44,7 +44,7 @@ def test_help_imports_none_of_the_large_libraries(arguments: list[str]) -> None:
 
 def test_listing_a_ledger_imports_the_database_and_none_of_the_others(tmp_path: Path) -> None:
     store = str(tmp_path / "store")
-    made = Store(store).build(Identity("sft", 1, {}, {}), lambda space: {})
+    made = Store(store).build(Identity("sft", 1, {}, {}), lambda workspace: {})
     Ledger(Store(store)).record(made)
     assert imported("ledger", "ls", "--store", store) & set(HEAVY) == {"duckdb"}
 

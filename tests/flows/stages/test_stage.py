@@ -26,9 +26,10 @@ from mathquarry.flows.recipe import load_recipe
 from mathquarry.flows.stages.stage import _TASKS, find_artifact
 
 store, recipe = Store(sys.argv[1]), load_recipe("tiny", [])
-inputs = {stage: f"{stage}/{store.build(Identity(stage, 1, {}, {}, ()), lambda space: {}).key}" for stage in ("problems", "mine", "curate")}
+made = {stage: store.build(Identity(stage, 1, {}, {}, ()), lambda workspace: {}) for stage in ("problems", "mine", "curate")}
+inputs = {stage: f"{stage}/{artifact.key}" for stage, artifact in made.items()}
 build = Store.build
-Store.build = lambda self, identity, work, **options: build(self, identity, lambda space: {}, **options)
+Store.build = lambda self, identity, work, **options: build(self, identity, lambda workspace: {}, **options)
 
 def made_then_found(flow, **arguments):
     arguments = {"store": sys.argv[1], **arguments}
@@ -59,13 +60,13 @@ def test_every_stage_with_a_model_is_looked_up_without_its_libraries(tmp_path: P
 def test_a_stage_whose_inputs_are_not_there_is_left_to_its_own_run(tmp_path: Path) -> None:
     arguments = {"store": str(tmp_path), "config": CurateConfig(), "problems": f"problems/{'0' * 20}"}
     assert find_artifact(curate_flow, arguments) is None
-    problems = Store(tmp_path).build(Identity("problems", 1, {}, {}, ()), lambda space: {})
+    problems = Store(tmp_path).build(Identity("problems", 1, {}, {}, ()), lambda workspace: {})
     assert find_artifact(curate_flow, {**arguments, "problems": f"problems/{problems.key}"}) is None
 
 
 def test_a_stage_is_seen_to_be_made_by_the_lock_of_its_process(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    problems = store.build(Identity("problems", 1, {}, {}, ()), lambda space: {})
+    problems = store.build(Identity("problems", 1, {}, {}, ()), lambda workspace: {})
     arguments = {"store": str(tmp_path), "config": CurateConfig(), "problems": f"problems/{problems.key}"}
     assert not is_being_made(curate_flow, arguments)
     with pytest.raises(NotMade) as missing:
