@@ -32,9 +32,9 @@ create index if not exists inputs_by_input on inputs (input);
 """Lineage follows edges in both directions. Without these indexes, each generation of ancestors costs a scan of all edges."""
 
 BATCH = 2000
-"""Manifests or run files whose rows are held in memory before they are written."""
+"""Number of manifests or run files whose rows are collected before they are written."""
 FEW = 200
-"""Rows of a table up to which they are written one by one."""
+"""Up to this number, the rows of a table are written one by one."""
 
 _TEXT, _WHOLE, _REAL, _TIME = "string", "int64", "float64", "timestamp[us]"
 _TYPES = {
@@ -97,7 +97,7 @@ class Rows:
                 places = ", ".join("?" * len(rows[0]))
                 connection.executemany(f"insert into {table} values ({places})", rows)
             elif rows:
-                import pyarrow as pa  # here, since it imports pandas, and who writes few rows need not wait for that
+                import pyarrow as pa  # pyarrow imports pandas, which is slow and not needed for few rows
 
                 columns = zip(zip(*rows, strict=True), _TYPES[table], strict=True)
                 arrays = [pa.array(column, pa.type_for_alias(kind)) for column, kind in columns]
@@ -108,7 +108,7 @@ class Rows:
 
 
 def rows_of_artifacts(manifests: Iterable[tuple[Path, dict[str, Any]]], damaged: list[Damaged]) -> Iterator[Rows]:
-    """The rows of published artifacts, `BATCH` artifacts at a time. Damaged ones are added to `damaged`."""
+    """Yield the rows of published artifacts, `BATCH` artifacts at a time. Damaged artifacts are added to `damaged`."""
     waiting = iter(manifests)
     while batch := list(islice(waiting, BATCH)):
         rows = Rows()
@@ -121,7 +121,7 @@ def rows_of_artifacts(manifests: Iterable[tuple[Path, dict[str, Any]]], damaged:
 
 
 def rows_of_runs(runs: Iterable[tuple[Path, dict[str, Any]]], damaged: list[Damaged]) -> Iterator[Rows]:
-    """The rows of recorded runs, `BATCH` runs at a time. Damaged ones are added to `damaged`."""
+    """Yield the rows of recorded runs, `BATCH` runs at a time. Damaged run files are added to `damaged`."""
     waiting = iter(runs)
     while batch := list(islice(waiting, BATCH)):
         rows = Rows()
