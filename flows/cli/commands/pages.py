@@ -26,8 +26,8 @@ def register(commands: Commands) -> None:
     )
     report.add_argument("-o", "--output", default="report.html", help="file to write (default: %(default)s)")
     report.set_defaults(run=_report)
-    watch = command(commands, "watch", "Serve the page of a run that is still going on, on this machine alone; it loads itself again.")
-    watch.add_argument("of", nargs="?", metavar="RUN", help="id of a run or the beginning of it (default: the newest run)")
+    watch = command(commands, "watch", "Serve the page of a running run, on this machine only. The page reloads by itself.")
+    watch.add_argument("of", nargs="?", metavar="RUN", help="id of a run or the beginning of it (default: the latest run)")
     watch.add_argument("--port", type=count, default=8600, help="port of 127.0.0.1; 0 takes a free one (default: %(default)s)")
     watch.set_defaults(run=_watch)
 

@@ -1,4 +1,4 @@
-"""The page about a run that is still going on."""
+"""The page about a run that has not ended."""
 
 from __future__ import annotations
 
