@@ -30,6 +30,8 @@ logger = logging.getLogger("mathquarry")
 
 LOOK_SECONDS = 5.0
 """Time between two reads of the metrics."""
+LAST_SECONDS = 600.0
+"""Longest wait at the end of a stage for its trackers: they may still start, or upload what they have."""
 PROJECT = "mathquarry"
 """Name of the project (in MLflow: experiment) of all runs."""
 PACKAGES: dict[Tracker, str] = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio", "mlflow": "mlflow-skinny"}
@@ -62,7 +64,7 @@ def tracked(names: Sequence[Tracker], run: str, config: Mapping[str, Any], metri
         for follower in followers:
             follower.look(last)
 
-    with every(LOOK_SECONDS, look, "the trackers"):
+    with every(LOOK_SECONDS, look, "the trackers", LAST_SECONDS):
         yield
 
 
