@@ -17,7 +17,9 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python $(TORCH)
 unexport PYTHONDONTWRITEBYTECODE
 # Tests share the cores as processes of one thread each, a file of tests in each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=12
-SPREAD := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Their folders are in memory where there is enough: the tests of the store sync tens of thousands of small files.
+SPREAD := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -o tmp_path_retention_policy=failed
+ROOMY := $(shell [ "$$(df --output=avail --block-size=1G /dev/shm 2>/dev/null | tail -1)" -ge 8 ] 2>/dev/null && echo TMPDIR=/dev/shm)
 
 .PHONY: demo test test-vllm test-serve serve-ready unit check docs vllm smollm lock sandbox images up down clean
 
@@ -25,8 +27,8 @@ demo: $(READY)
 	$(BIN)/mathquarry run tiny --store $(STORE) --set seed=$(SEED)
 
 test: $(READY)
-	$(PYTEST) $(SPREAD) -m "not slow and not vllm"
-	$(PYTEST) $(SPREAD) -m "slow and not vllm and not serve and not browser"
+	$(ROOMY) $(PYTEST) $(SPREAD) -m "not slow and not vllm"
+	$(ROOMY) $(PYTEST) $(SPREAD) -m "slow and not vllm and not serve and not browser"
 
 # Needs `make vllm`.
 test-vllm: $(READY)
@@ -48,7 +50,7 @@ serve-ready: $(READY)
 	tests/serve/prepare
 
 unit: $(READY)
-	$(PYTEST) $(SPREAD) -m "not slow and not vllm"
+	$(ROOMY) $(PYTEST) $(SPREAD) -m "not slow and not vllm"
 
 # Speed and formula recall of mining beside its peers: about twenty minutes on a machine that does nothing else.
 .PHONY: bench-mining
