@@ -40,7 +40,7 @@ def main() -> int:
     with clone_of(ROOT) as clone:
         for module in asked.modules or targets:
             failed |= not try_module(clone, module, targets[module], asked.sample)
-    write_report(RESULTS, ROOT / "tests" / "MUTANTS.md")
+            write_report(RESULTS, ROOT / "tests" / "MUTANTS.md")
     return int(failed)
 
 

@@ -18,7 +18,20 @@ from typing import Literal
 
 import pytest
 
-LIBRARIES = ("torch", "transformers", "peft", "numpy", "pyarrow", "pyarrow.parquet", "duckdb", "pydantic", "hypothesis", "fsspec", "sympy")
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "peft",
+    "numpy",
+    "pyarrow",
+    "pyarrow.parquet",
+    "duckdb",
+    "pydantic",
+    "hypothesis",
+    "fsspec",
+    "sympy",
+    "prefect",
+)
 """Imported once: a mutant's tests run in a fork. Nothing of this project is among them."""
 
 ROOT = Path(__file__).parents[2]

@@ -26,8 +26,7 @@ CARD = 80e9
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [1, 8])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("ranks", "precision"), [(1, "float32"), (8, "bfloat16")])
 @pytest.mark.parametrize(("recompute", "rank"), [(True, 0), (False, 0), (True, 16)])
 def test_the_formula_is_that_of_the_code_with_and_without_ranks_recompute_and_adapters(
     ranks: int, precision: str, recompute: bool, rank: int

@@ -215,6 +215,30 @@ def test_with_cispo_a_token_out_of_range_keeps_its_gradient_at_the_bounds_weight
     assert (inside["clip_fraction"], outside["clip_fraction"]) == (0.0, 1.0)
 
 
+def test_nothing_is_corrected_for_an_engine_whose_log_probabilities_are_unknown() -> None:
+    policies = [tiny_policy(0), tiny_policy(0)]
+    for policy, cap in zip(policies, (None, 0.5), strict=True):
+        config = CONFIG.model_copy(update={"tis_cap": cap})
+        update_policy(policy, tiny_policy(1), make_optimizer(policy, config), EXPERIENCE, config)
+    assert all(torch.equal(a, b) for a, b in zip(policies[0].parameters(), policies[1].parameters(), strict=True))
+
+
+@pytest.mark.parametrize("ratio", ["token", "sequence"])
+def test_the_second_update_weighs_by_the_ratio_of_each_token_or_of_its_sequence(ratio: str) -> None:
+    changes = {"kl_coef": 0.0, "ratio": ratio, "clip_low": 1.0, "clip_high": 9.0}
+    config = CONFIG.model_copy(update=changes)
+    policy = tiny_policy(0)
+    old = sequence_logprobs(policy, PROMPTS, COMPLETIONS, config)
+    update_policy(policy, policy, torch.optim.SGD(policy.parameters(), lr=0.1), EXPERIENCE, config)
+    logs = [after_T - before_T for after_T, before_T in zip(sequence_logprobs(policy, PROMPTS, COMPLETIONS, config), old, strict=True)]
+    ratios = [log_T.exp() if ratio == "token" else log_T.mean().exp().expand(len(log_T)) for log_T in logs]
+    rows = zip(ratios, EXPERIENCE.advantages, strict=True)
+    expected = -torch.stack([(ratio_T * torch.from_numpy(advantages_T)).mean() for ratio_T, advantages_T in rows]).mean()
+    fresh, twice = tiny_policy(0), config.model_copy(update={"num_updates": 2})
+    metrics = update_policy(fresh, fresh, torch.optim.SGD(fresh.parameters(), lr=0.1), EXPERIENCE, twice)
+    assert metrics["loss"] == pytest.approx(float(expected), rel=1e-4)
+
+
 def test_each_update_follows_its_own_gradient_and_not_those_before_it() -> None:
     """With a negligible rate, the second update's gradient is the first's; added up it would be twice that."""
     norms = []
