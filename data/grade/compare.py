@@ -26,7 +26,8 @@ from mathquarry.data.grade.forms import (
     squeezed,
     without_unit,
 )
-from mathquarry.data.grade.matrices import components, matrix_of, square
+from mathquarry.data.grade.matrices import components, matrix_of, square, with_identity
+from mathquarry.data.grade.named import in_first_parts, is_time, one_parameter, with_argument_of
 from mathquarry.data.grade.outcome import Outcome
 from mathquarry.data.grade.reading.readings import Reading, readings
 from mathquarry.data.grade.reading.tokens import Number
@@ -49,7 +50,7 @@ def compare(gold: str, given: str, tolerance: float = 0.0) -> Outcome | None:
         if a.key == b.key or _spelled_the_same(a, b):
             return Outcome(True, "same text")
         if a.tree is None or b.tree is None:
-            algebra |= (a.needs_algebra or (a.tree is None and b.tree is None)) and not _wordy(a) and not _wordy(b)
+            algebra |= (a.needs_algebra or (a.tree is None and b.tree is None)) and not a.is_words and not b.is_words
             algebra |= b.needs_algebra and a.tree is not None and a.tree.op != "text"
             outcome = Outcome(False, "unreadable")
         else:
@@ -65,15 +66,11 @@ def compare(gold: str, given: str, tolerance: float = 0.0) -> Outcome | None:
 
 def _spelled_the_same(a: Reading, b: Reading) -> bool:
     """Whether text and letters, such as `\\text{May}` and `May`, are the same letters in the same order."""
-    return (_wordy(a) or _wordy(b)) and squeezed("".join(a.key)).lower() == squeezed("".join(b.key)).lower()
+    return (a.is_words or b.is_words) and squeezed("".join(a.key)).lower() == squeezed("".join(b.key)).lower()
 
 
 def _decimal_comma(found: Sequence[Reading], reading: Reading) -> bool:
     return len(found) > 1 and reading is found[-1]
-
-
-def _wordy(reading: Reading) -> bool:
-    return reading.tree is not None and reading.tree.op == "text"
 
 
 class _Comparison:
@@ -90,6 +87,7 @@ class _Comparison:
             return self.with_units(gold, given)
         if "text" in (gold.op, given.op):
             return self.texts(gold, given)
+        gold, given = one_parameter(gold, given)
         if any(part.op == "±" for tree in (gold, given) for part in tree.walk()):
             return self.compare(*(both_signs(membership(tree)) for tree in (gold, given)))
         gold, given = shared_relation(gold), shared_relation(given)
@@ -139,8 +137,9 @@ class _Comparison:
             return Outcome(True, "both are empty")
         if words.text in REALS:
             return self.compare(*(Tree("reals") if tree is words else tree for tree in (gold, given)))
-        if words.text in NUMBER_WORDS:
-            return self.compare(*(number(NUMBER_WORDS[tree.text]) if tree is words else tree for tree in (gold, given)))
+        count, *counted = words.text.split() or [""]
+        if count in NUMBER_WORDS and (not counted or (len(counted) == 1 and other.op == "number")):
+            return self.compare(*(number(NUMBER_WORDS[count]) if tree is words else tree for tree in (gold, given)))
         if other.op == "symbol" and squeezed(words.text) in (other.text.lower(), squeezed(SYNONYMS.get(other.text.lower(), ""))):
             return Outcome(True, "same text")
         if other.op == "list" and all(part.op == "text" for part in other.parts):
@@ -225,7 +224,7 @@ class _Comparison:
             return None
         size = len(a or b or ())
         pair = [
-            found if found is not None else column(tree) or square(tree) or components(tree, size)
+            found if found is not None else column(tree) or square(tree) or components(tree, size) or with_identity(tree, size)
             for found, tree in ((a, gold), (b, given))
         ]
         if pair[0] is None or pair[1] is None:
@@ -243,7 +242,8 @@ class _Comparison:
             if len(ratio.parts) == 2 and other.op == "/":
                 return self.compare(*(Tree("/", tree.parts) if tree is ratio else tree for tree in (gold, given)))
             return Outcome(False, "a ratio is no number")
-        same = len(gold.parts) == len(given.parts) and all(map(self.same, gold.parts, given.parts))
+        scaled = [tree.parts if is_time(gold) and is_time(given) else in_first_parts(tree) for tree in (gold, given)]
+        same = len(gold.parts) == len(given.parts) and all(map(self.same, *scaled))
         return Outcome(same, "equal" if same else "different")
 
     def assignments(self, gold: Tree, given: Tree) -> Outcome | None:
@@ -282,7 +282,7 @@ class _Comparison:
         if value is not None and found is not None:
             if gold.op == given.op == "relation" and name != other and not names_same(name, other):
                 return Outcome(proportional(gold, given), "different letters")
-            outcome = self.compare(value, found)
+            outcome = self.compare(value, with_argument_of(gold, given, found))
             if not outcome.equal and gold.op == given.op == "relation" and proportional(gold, given):
                 return Outcome(True, "the same equation")
             return outcome

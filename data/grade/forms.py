@@ -70,8 +70,12 @@ def simplified(tree: Tree) -> Tree:
         and tree.parts[0].op in ("symbol", "call", "union", "cut", "without")
     ):
         return tree.parts[1]
+    if tree.op == "*" and tree.parts[0].op == "symbol" and tree.parts[0].text.isupper() and len(tree.parts) == 2:
+        return tree.parts[1] if tree.parts[1].op == "tuple" else tree  # the name of a point
     if tree.op != "list":
         return tree
+    if groups := _alternatives(tree):
+        return groups
     if chain := _chain(tree):
         return chain
     names = [part.parts[0].text if _is_assignment(part) else None for part in tree.parts]
@@ -80,6 +84,22 @@ def simplified(tree: Tree) -> Tree:
         parts = tuple(part.parts[-1] if name else part for name, part in zip(names, tree.parts, strict=True))
         return Tree("list", parts, tree.text)
     return tree
+
+
+def _alternatives(tree: Tree) -> Tree | None:
+    """`x=0, y=1 or x=2, y=3` as a list of lists of assignments; None for every other list."""
+    joints = tree.text.split()
+    if "or" not in joints or len(joints) + 1 != len(tree.parts) or not all(map(_is_assignment, tree.parts)):
+        return None
+    groups: list[list[Tree]] = [[tree.parts[0]]]
+    for joint, part in zip(joints, tree.parts[1:], strict=True):
+        if joint == "or":
+            groups.append([])
+        groups[-1].append(part)
+    if any(len(group) < 2 for group in groups):
+        return None
+    lists = tuple(Tree("list", tuple(group), " ".join([","] * (len(group) - 1))) for group in groups)
+    return Tree("list", lists, " ".join(["or"] * (len(groups) - 1)))
 
 
 def _chain(tree: Tree) -> Tree | None:
@@ -149,7 +169,7 @@ def defined(tree: Tree) -> tuple[str, Tree | None]:
         return left.text, right
     if left.op == "call" and left.text not in ("log", "ln", "sin", "cos", "tan") and left not in right.walk():
         return f"{left.text}()", right
-    if not symbols(*tree.parts):
+    if not symbols(*tree.parts) or (left.op == "abs" and not symbols(right) and not symbols(left) & {"x", "y", "t"}):
         return "", right
     return "", None
 
@@ -184,7 +204,9 @@ def ascending(tree: Tree) -> tuple[list[str], tuple[Tree, ...]]:
 
 
 def column(tree: Tree) -> list[list[Tree]] | None:
-    """A tuple as a column; None for a tuple of tuples."""
+    r"""A tuple, or `\\binom{1}{2}`, as a column; None for a tuple of tuples."""
+    if tree.op == "call" and tree.text == "binom":
+        return [[part] for part in tree.parts]
     flat = tree.op == "tuple" and tree.text in ("()", "[]") and not any(part.op == "tuple" for part in tree.parts)
     return [[part] for part in tree.parts] if flat else None
 

@@ -74,6 +74,13 @@ def _product(parts: tuple[Tree, ...]) -> Rows | None:
     return [[Tree("*", (*scale, cell)) for cell in row] for row in result]
 
 
+def with_identity(tree: Tree, size: int) -> Rows | None:
+    """The rows of an expression with the identity matrix, `I` or `I_2`, of a size; None for every other tree."""
+    rows = tuple(Tree("row", tuple(number(int(row == column)) for column in range(size))) for row in range(size))
+    names = ("I", f"I_{size}", "I_n")
+    return matrix_of(tree.map(lambda part: Tree("matrix", rows) if part.op == "symbol" and part.text in names else None))
+
+
 def square(tree: Tree) -> Rows | None:
     """`[[1, 2], [3, 4]]` as rows; None for every other tree."""
     if tree.op != "tuple" or len({(part.op, part.text, len(part.parts)) for part in tree.parts}) != 1 or tree.parts[0].op != "tuple":

@@ -11,6 +11,9 @@ _CHOICES = re.compile(r"\(?([A-J])\)?(?:[\s,、和与]*\(?([A-J])\)?)*")
 _CHOICE_FIRST = re.compile(r"(?:\(([A-J])\)|([A-J])(?=$|[.:)、]))")
 _ANOTHER = re.compile(r"[\s,]*(?:or\b|and\b|或|和|[,、/]).|.*\([A-J]\)", re.DOTALL)
 """Text after a letter that is not the only choice: `(B) or 24`, `(B) 24 (C) 25`."""
+_ANNOUNCED = re.compile(
+    r"(?:the )?(?:correct )?(?:(?:answer|option|choice) (?:is )?|答案[是为选]|选项?|故选|应选)\s?:?\s?(?=\(?[A-J])", re.IGNORECASE
+)
 _WRAPPER = re.compile(r"\\(?:text|textrm|textbf|mathrm|mathbf|mbox|boxed)\s?\{([^{}]*)\}")
 
 
@@ -28,6 +31,8 @@ def read_choices(text: str, alone: bool) -> frozenset[str] | None:
         return frozenset(letters) if in_order or (len(letters) < len(text) and not re.search("[A-J][A-J]", text)) else None
     if alone:
         return None
+    if announced := _ANNOUNCED.match(text):
+        return read_choices(text[announced.end() :], alone=False)
     match = _CHOICE_FIRST.match(text)
     if match is None or _ANOTHER.match(text, match.end()):
         return None

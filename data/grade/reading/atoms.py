@@ -77,10 +77,10 @@ class Atoms(Environments):
         if token.kind == "number":
             return Tree("number", number=token.number)
         if token.kind == "name":
-            if self.at("(") and token.text in ("P", "E"):
-                return self.call(token.text)
             return Tree("symbol", text=token.text)
         if token.kind == "letter":
+            if self.place == self.head + 1 and (defined := self.defined_call(token.text)):
+                return defined
             if token.text == "C" and self.at("(") and self.peek().kind == self.peek(3).kind == "number" and self.peek(2).text == ",":
                 return replace(self.call("binom"), text="binom")
             if token.text in "fgh" and self.at("(", "'", "^") and self.is_call():

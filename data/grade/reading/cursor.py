@@ -22,6 +22,8 @@ class Cursor(ABC):
         self.tokens, self.place = tokens, 0
         self.depth = self.bars = self.angles = self.builders = 0
         self.unit = ""
+        self.head = 0
+        """The place of the first token of the current item, after its label."""
 
     @property
     def token(self) -> Token:
@@ -60,6 +62,34 @@ class Cursor(ABC):
                 raise Unreadable("a brace is not closed")
             depth += (token.text == "{" and token.kind == "symbol") - (token.text == "}" and token.kind == "symbol")
         return self.tokens[start : self.place - 1]
+
+    def defined_call(self, name: str) -> Tree | None:
+        r"""A letter applied to something and followed by an equals sign: `V(t) = ...`, `P(X = 2) = ...`; None for a product."""
+        end, depth = self.place, 0
+        while self.tokens[end].kind != "end":
+            depth += (self.tokens[end].text == "(") - (self.tokens[end].text == ")")
+            end += 1
+            if not depth:
+                break
+        inner = self.tokens[self.place + 1 : end - 1]
+        if not self.at("(") or not inner or name in "xyzie" or self.tokens[end].text not in ("=", "approx"):
+            return None
+        if len(inner) == 1 and inner[0].kind in ("letter", "number"):
+            argument = Tree("number", number=inner[0].number) if inner[0].number else Tree("symbol", text=inner[0].text)
+            self.place = end
+            return Tree("call", (argument,), name)
+        if name not in "PED":  # a probability, a mean or a variance
+            return None
+        self.place = end
+        return Tree("call", (), f"{name}({' '.join(token.text for token in inner)})")
+
+    def words_in_brackets(self) -> list[str] | None:
+        """The words if a bracket with nothing but words begins here; None otherwise."""
+        end = self.place + 1
+        while self.peek(end - self.place).kind == "text":
+            end += 1
+        words = [token.text for token in self.tokens[self.place + 1 : end]]
+        return words if self.at("(") and words and self.tokens[end].text == ")" else None
 
     def argument_tokens(self, several: bool = False) -> list[Token]:
         """The tokens of a group, or the single token in its place."""

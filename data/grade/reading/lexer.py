@@ -29,8 +29,12 @@ _LETTERS = re.compile(r"[A-Za-z]+")
 
 _TEXT_WORD = re.compile(r"[^\W\d_]+(?:['’.-](?=[^\W\d_])[^\W\d_]+)*\.?")
 
-_UPRIGHT_UNIT = re.compile(r"(?:[\s~]|\\[,;: ]){0,4}([A-Za-z]{1,20})(?:\^\{?\d\}?)?(?:/[A-Za-z]{1,20}(?:\^\{?\d\}?)?)?\s{0,3}\}")
-"""The content of `\\mathrm{` if it is a unit: ~cm, m/s^2."""
+_UPRIGHT_UNIT = re.compile(
+    r"(?:[\s~]|\\[,;: ]){0,4}([A-Za-z]{1,20})(?:\^\{?-?\d\}?)?"
+    r"(?:(?:/|\\cdot\s?|\\[,;: ]|[\s~])[A-Za-z]{1,20}(?:\^\{?-?\d\}?)?){0,3}\s{0,3}\}"
+)
+"""The content of `\\mathrm{` if it is a unit: ~cm, m/s^2, m\\,s^{-1}."""
+_SCALE = re.compile("百万|千万|万|亿")
 _CJK = re.compile(r"[\u3400-\u9fff]+")
 
 
@@ -121,12 +125,12 @@ class _Lexer:
             self.place += 1
             return
         name, self.place = match[1], match.end()
-        name = SAME_COMMANDS.get(name, name)
-        if name in SKIPPED:
+        if name in SKIPPED:  # by the name as written: `\\/` and `\\>` are spacing, `\\div` and `\\gt` are not
             self.spaced = True
             if name in ("left", "right", "middle") and self.text.startswith(".", self.place):
                 self.place += 1
             return
+        name = SAME_COMMANDS.get(name, name)
         if name in TEXT_COMMANDS and self._opens_text(name):
             return
         if name in STYLES or name in TEXT_COMMANDS:
@@ -174,7 +178,10 @@ class _Lexer:
                 if part in ("或者", "或", "和", "与", "及", "且"):
                     self.add("separator", "or" if part.startswith("或") else "and")
                 elif part:
-                    self.add("text", part)
+                    scale = _SCALE.match(part) if self._after_number() else None
+                    for word in (scale[0], part[scale.end() :]) if scale else (part,):
+                        if word:
+                            self.add("text", word)
             return
         if self.in_text:
             match = _TEXT_WORD.match(self.text, self.place)
@@ -228,7 +235,9 @@ class _Lexer:
 
     def _after_number(self) -> bool:
         return bool(self.found) and (
-            self.found[-1].kind in ("number", "text") or self.found[-1].text in (")", "}", "]", "pi", "/", "%", "circ")
+            self.found[-1].kind in ("number", "text")
+            or self.found[-1].text in (")", "}", "]", "pi", "/", "%", "circ")
+            or (self.found[-1].text == "*" and len(self.found) > 1 and self.found[-2].kind == "text")
         )
 
     def _symbol(self, character: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from mathquarry.data.grade.reading.rewrites import rewritten
 from mathquarry.data.grade.reading.spoken import fractions_in_digits
 
 MAX_CHARACTERS = 1000
@@ -17,6 +18,7 @@ _UNICODE = {
     "—": "-",
     "‐": "-",
     "﹣": "-",
+    "∶": ":",
     "∞": r"\infty ",
     "¢": r"\text{ cents}",
     "π": r"\pi ",
@@ -69,6 +71,7 @@ _UNICODE = {
     "⟨": r"\langle ",
     "⟩": r"\rangle ",
     "￥": "¥",
+    "₹": "Rs ",
     "∧": r"\land ",
     "∨": r"\lor ",
     "、": ",",
@@ -104,41 +107,14 @@ _SCRIPTS = {
 
 _SCRIPT_RUNS = [(mark, re.compile(f"[{''.join(table)}]+"), str.maketrans(table)) for mark, table in _SCRIPTS.items()]
 
-# Rewrites of whole notations. Each examines a bounded stretch, so that no input takes quadratic time.
-_REWRITES: list[tuple[re.Pattern[str], str]] = [
-    (re.compile(r"(\d) {0,3}又 {0,3}(\d{1,20}) {0,3}分之 {0,3}(\d{1,20})"), r"\1 \3/\2"),
-    (re.compile(r"(\d) {0,3}又"), r"\1 "),
-    (re.compile(r"百分之 {0,3}(\d{1,20}(?:\.\d{1,20})?)"), r"\1\\%"),
-    (re.compile(r"(\d{1,20}) {0,3}分之 {0,3}(\d{1,20})"), r"\2/\1"),
-    (re.compile(r"^每\s?([\u4e00-\u9fff]{1,3}?)\s?(\d{1,20}(?:\.\d{1,20})?)\s?([\u4e00-\u9fff]{1,4})$"), r"\2\3/\1"),
-    # open intervals with brackets turned outwards
-    (re.compile(r"(?:^|(?<=cup)|(?<=in))(\s{0,3})\]([^][(){}]{1,40},[^][(){}]{1,40})\["), r"\1(\2)"),
-    (re.compile(r"(?:^|(?<=cup)|(?<=in))(\s{0,3})\]([^][(){}]{1,40},[^][(){}]{1,40})\]"), r"\1(\2]"),
-    (re.compile(r"(?:^|(?<=cup)|(?<=in))(\s{0,3})\[([^][(){}]{1,40},[^][(){}]{1,40})\["), r"\1[\2)"),
-    (re.compile(r"(?<=\d)\s?x\s?(?=10\s?(?:\^|\*\*))"), r"\\times "),
-    (re.compile(r"(?<![\d'.])(\d{1,3})'(\d{3})(?=(?:'\d{3})*(?![\d'])(?:[^']|$))"), "\\1\u2060\\2"),
-    (re.compile(r"(?<=\u2060)(\d{3})'(?=\d{3}(?!\d))"), "\\1\u2060"),
-    (re.compile(r"(?<![\d.,])(\d{1,3})\.(\d{3})\.(\d{3})(?![\d.])"), r"\1\2\3"),
-    # the code of a currency before the number
-    (re.compile(r"(?<![A-Za-z])(?:USD(?=\s{0,3}[\d.\\$])|US\s?(?=\\\$))"), r"\\$"),
-    (re.compile(r"(?<![A-Za-z])EUR(?=\s{0,3}[\d.])"), "€"),
-    (re.compile(r"(?<![A-Za-z])GBP(?=\s{0,3}[\d.])"), "£"),
-    (re.compile(r"(?<![A-Za-z])(?:RMB|CNY)(?=\s{0,3}[\d.])"), "¥"),
-    (re.compile(r"\\\$\s{0,3}(?=\\\$)"), ""),
-    # thousands: a comma or a thin space with extra spacing, and plain spaces between groups of three
-    (re.compile(r"(?<=\d)(?:\s?\{\s?,\s?\}|,\s?\\!|\\!,|\\,|\\;|\\:|\\ |~)\s{0,3}(?=\d{3}(?!\d))"), "\u2060"),
-    (re.compile(r"(?<![\d.,^_/}])(\d{1,3}) (?=\d{3}(?: \d{3})*(?![\d,/]|\.(?!\d)|\\d?t?frac)(?=[^\d]|$))"), "\\1\u2060"),
-    (re.compile(r"(?<=\u2060)(\d{3}) (?=\d{3}(?!\d))"), "\\1\u2060"),
-    (re.compile(r"(?<=\d)\{\s?\.\s?\}(?=\d)"), "."),
-]
-
 _CIRCLED = re.compile(r"\\(?:text)?circled\s?\{?([1-9])\}?")
-
-_JOINER = re.compile("\u2060")
 
 _PHANTOM = re.compile(r"\\[hv]?phantom\s{0,3}(?:\{[^{}]{0,40}\}|\\[a-zA-Z]+|[^\\{}])")
 
-_ANNOUNCED = re.compile(r"^(?:所以|因此|故)?(?:最终)?(?:答案|结果)\s?(?:应?[是为]|:)[:\s]{0,3}")
+_ANNOUNCED = re.compile(
+    r"^(?:(?:所以|因此|故)?(?:最终)?(?:答案|结果)\s?(?:应?[是为]|:)[:\s]{0,3}|(?:一共|总共|共|大约|约)?[有是为]?\s?(?=-?[\d\\]))"
+)
+_CLOSING_WORDS = re.compile(r"\s{0,3}(?:\\text\s?\{\s{0,3})?\bis (?:the|our|my) (?:final |correct )?answer\.?\}?$")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s{0,3}\{")
 
 
@@ -147,6 +123,9 @@ def tidy(text: str) -> str:
     text = _ANNOUNCED.sub("", text.translate(FULL_WIDTH).strip())
     while len(text) > 4 and text.startswith("**") and text.endswith("**"):
         text = text[2:-2].strip()
+    if len(text) > 2 and text[0] == text[-1] and text[0] in "`\"'" and text.count(text[0]) == 2:
+        text = text[1:-1].strip()
+    text = _CLOSING_WORDS.sub("", text)
     while (inner := _unboxed(text)) != text:
         text = inner.strip()
     for opening, closing in ((r"\(", r"\)"), (r"\[", r"\]"), ("$$", "$$"), ("$", "$")):
@@ -173,9 +152,7 @@ def as_latex(text: str) -> str:
     for mark, run, table in _SCRIPT_RUNS:
         text = run.sub(rf"{mark}{{\g<0>}}", text).translate(table)
     text = fractions_in_digits(_PHANTOM.sub(" ", text))
-    for pattern, replacement in _REWRITES:
-        text = pattern.sub(replacement, text)
-    return _JOINER.sub("", text)
+    return rewritten(text)
 
 
 def _unboxed(text: str) -> str:

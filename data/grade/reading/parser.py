@@ -6,7 +6,19 @@ from mathquarry.data.grade.reading.cursor import MAX_DEPTH
 from mathquarry.data.grade.reading.terms import Terms
 from mathquarry.data.grade.reading.tokens import Token, Unreadable
 from mathquarry.data.grade.reading.tree import RELATIONS, Tree, number
-from mathquarry.data.grade.reading.words import NUMBER_WORDS, phrase, unit_phrase
+from mathquarry.data.grade.reading.words import CUBES, NUMBER_WORDS, SQUARES, UNITS, phrase, unit_phrase
+
+_NEGATED = {"=": "!=", "in": "notin", "<": ">=", ">": "<=", "<=": ">", ">=": "<"}
+_NAMES = """
+point points vertex center centre focus interval set vector matrix line equation number value values pair pairs solution solutions
+root roots function circle coordinates polynomial expression ratio angle length area volume probability sum product
+of exactly only nearly roughly around
+"""
+_NAMING = frozenset(_NAMES.split())
+"""Words that can stand before the value that they name: `the point (1, 2)`, `a total of 5`."""
+_LIMITS = "not no never none except without neither nor least most less more fewer greater than other"
+_REFUSING = frozenset(_LIMITS.split())
+"""Words that say that a value is not the answer, or only a limit of it."""
 
 
 def parse(tokens: list[Token]) -> Tree:
@@ -51,6 +63,7 @@ class Parser(Terms):
         outer, self.unit = self.unit, ""
         start = self.place
         self.label()
+        self.head = self.place
         if self.token.kind == "text" and not self.at_number_word():
             tree = self.words(start)
         else:
@@ -66,10 +79,17 @@ class Parser(Terms):
             place += 1
         if place > self.place and self.tokens[place].text in ("=", "approx", ":"):
             self.place = place + 1
-        elif place > self.place and self.tokens[place - 1].text.lower() in ("is", "are", "about", "approximately", "equals"):
+        elif self.announces(self.tokens[self.place : place]) and self.tokens[place].kind != "end":
             self.place = place
         elif self.at("approx", "therefore", "because", ":", "="):
             self.next()
+
+    def announces(self, words: list[Token]) -> bool:
+        """Whether words only introduce or name the value after them, and do not refuse or limit it."""
+        found = [word.text.lower() for word in words]
+        if not found:
+            return False
+        return found[-1] in ("is", "are", "about", "approximately", "equals") or (found[-1] in _NAMING and not _REFUSING & set(found))
 
     def at_number_word(self) -> bool:
         """Whether the current word is `four` or `half`, say, and does not start a phrase."""
@@ -100,8 +120,10 @@ class Parser(Terms):
             operator = RELATIONS[self.next().text]
             if self.unit == "%":  # belongs to this side only
                 operands[-1], self.unit = Tree("/", (operands[-1], number(100))), ""
-            operators.append({"=": "!=", "in": "notin"}.get(operator, "!" + operator) if negated else operator)
+            operators.append(_NEGATED.get(operator, "!" + operator) if negated else operator)
             operands.append(self.union())
+        if self.unit == "%" and len(operators) > 1:
+            operands[-1], self.unit = Tree("/", (operands[-1], number(100))), ""
         if self.at("pmod", "bmod", "mod") and operators:
             self.next()
             operators.append("mod")
@@ -121,7 +143,9 @@ class Parser(Terms):
     def ratio(self) -> Tree:
         """Parts of a ratio, and the unit after them."""
         parts = [self.sum()]
-        while self.at(":") and not self.bars and not self.builders:
+        while (self.at(":") and not self.bars and not self.builders) or (
+            self.token.kind == "text" and self.token.text in ("to", "比") and self.peek().kind == "number"
+        ):
             self.next()
             parts.append(self.sum())
         self.units()
@@ -163,10 +187,11 @@ class Parser(Terms):
             self.unit = name or self.unit
 
     def unit_in_brackets(self) -> bool:
-        """Read a unit in brackets after a number: `5 (cm)`."""
-        if self.peek().kind == "text" and self.peek(2).text == ")":
-            self.place += 1
-            self.unit = unit_phrase([self.next().text])
-            self.place += 1
-            return True
-        return False
+        """Read a unit in brackets after a number, `5 (cm)`, or skip a remark: `5 (choose the chairs first)`."""
+        words = self.words_in_brackets()
+        if not words or _REFUSING & {word.lower() for word in words}:
+            return False
+        self.place += len(words) + 2
+        if len(words) == 1 or words[0].lower() in UNITS or words[0].lower() in SQUARES | CUBES:
+            self.unit = unit_phrase(words)
+        return True

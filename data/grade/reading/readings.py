@@ -9,6 +9,7 @@ from functools import lru_cache
 from mathquarry.data.grade.reading.lexer import tokens
 from mathquarry.data.grade.reading.notation import tidy
 from mathquarry.data.grade.reading.parser import parse
+from mathquarry.data.grade.reading.quantities import in_two_units
 from mathquarry.data.grade.reading.spoken import spoken
 from mathquarry.data.grade.reading.tokens import Unreadable
 from mathquarry.data.grade.reading.tree import NeedsAlgebra, Tree, number
@@ -30,6 +31,11 @@ class Reading:
     tree: Tree | None
     fault: str = ""
     needs_algebra: bool = False
+
+    @property
+    def is_words(self) -> bool:
+        """Whether it is read as words."""
+        return self.tree is not None and self.tree.op == "text"
 
 
 @lru_cache(maxsize=50_000)
@@ -56,6 +62,8 @@ def _read(text: str, grouped: bool) -> Reading:
     try:
         if (value := spoken(_WRAPPER.sub(r"\1", text))) is not None:
             return Reading((text.lower(),), number(value))
+        if (amount := in_two_units(text)) is not None:
+            return Reading((text.lower(),), Tree("unit", (number(amount[0]),), amount[1]))
         found = tokens(text, grouped)
         key = tuple(token.text.lower() if token.kind == "text" else token.text for token in found)
         if based := _BASED.fullmatch(text):

@@ -36,8 +36,9 @@ def spoken(text: str) -> Fraction | None:
     """The value of a number written entirely in words; None for everything else."""
     if not 0 < len(text) <= MOST:
         return None
-    if re.fullmatch(f"{_CHINESE}+", text):
-        return _fraction(_chinese(text))
+    if re.fullmatch(f"负?{_CHINESE}+", text):
+        value = _fraction(_chinese(text.removeprefix("负")))
+        return -value if value and text[0] == "负" else value
     words = re.sub(r"[-,]", " ", text.lower()).split()
     sign = -1 if words[:1] in (["negative"], ["minus"]) else 1
     found = _english(words[1:] if sign < 0 else words)

@@ -9,7 +9,7 @@ from fractions import Fraction
 from mathquarry.data.grade.reading.atoms import Atoms
 from mathquarry.data.grade.reading.tokens import Number, Unreadable
 from mathquarry.data.grade.reading.tree import RELATIONS, Tree, number, product
-from mathquarry.data.grade.reading.words import FACTORS
+from mathquarry.data.grade.reading.words import FACTORS, NUMBER_WORDS
 
 
 class Terms(Atoms):
@@ -94,7 +94,7 @@ class Terms(Atoms):
         if token.kind == "symbol":
             if token.text == "|":
                 return not self.bars and not self.builders
-            if token.text == "(" and self.peek().kind == "text" and self.peek(2).text == ")":
+            if self.words_in_brackets():
                 return False
             return token.text in ("(", "[", "{", "\\{")
         return token.kind == "command" and token.text not in RELATIONS and token.text not in (
@@ -180,6 +180,7 @@ class Terms(Atoms):
     def subscript(self, tree: Tree) -> Tree:
         """The index of a letter, which is part of its name, or the base of a number."""
         name = " ".join(token.text for token in self.argument_tokens())
+        name = str(NUMBER_WORDS.get(name.lower(), name))
         if (tree.op == "number" and name.isdigit()) or (
             tree.op == "symbol" and tree.text.isupper() and len(tree.text) > 1 and name.isdigit()
         ):

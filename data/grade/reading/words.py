@@ -213,6 +213,18 @@ _WORDS = frozenset(
 )
 
 
+_MONTHS = "january february march april may june july august september october november december"
+_DAYS = "monday tuesday wednesday thursday friday saturday sunday"
+_CALENDAR = {name[:3]: name for name in f"{_MONTHS} {_DAYS}".split()} | {
+    "sept": "september",
+    "tues": "tuesday",
+    "thur": "thursday",
+    "thurs": "thursday",
+}
+"""Short names of days and months."""
+_WEEKDAY = re.compile("(?:星期|礼拜|周)([一二三四五六日天])")
+
+
 def is_product(run: str) -> bool:
     """Whether a bare run of letters is a product of variables: short, and in the usual order of variables in a product."""
     if run.lower() in _WORDS:
@@ -245,9 +257,12 @@ def unit_name(words: str) -> str:
 
 
 def phrase(text: str) -> str:
-    """Normalize words for comparison: lower case, and no punctuation except between joined words."""
+    """Normalize words for comparison: lower case, no article, days and months in full, no punctuation except between joined words."""
     text = re.sub(r"(?<=\b[a-z])\.(?=[a-z]\b|\s|$)", "", text.lower())
     words = " ".join(re.sub(r"[^\w\s:+/-]", " ", text).split()).removeprefix("the ").removeprefix("an ")
+    words = words.removeprefix("a ") if len(words) > 3 else words
+    words = _WEEKDAY.sub(r"星期\1", words).replace("星期天", "星期日")
+    words = " ".join(_CALENDAR.get(word, word) for word in words.split())
     return SYNONYMS.get(words, words)
 
 
@@ -262,6 +277,9 @@ def unit_phrase(words: list[str]) -> str:
         elif word.startswith("每"):
             names.append(unit_name(" ".join(current)) if current else "")
             current = [word[1:]]
+        elif inverse := re.fullmatch(r"(\w+)\^-(\d)", word):
+            names.append(unit_name(" ".join(current)) if current else "")
+            current = [inverse[1] if inverse[2] == "1" else _with_power(f"{inverse[1]}^{inverse[2]}")]
         else:
             current.append(word if word in UNITS else _with_power(word))
     return " per ".join(name for name in names if name) if names[0] else "per " + " per ".join(names[1:])
