@@ -6,11 +6,11 @@ docs/grading.md states the policies. Only answers with an integral, a sum, a lim
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 
 from mathquarry.data.grade.expressions import expressions, literal, proportional, with_exact_ends
 from mathquarry.data.grade.forms import (
     approximated,
+    as_union,
     ascending,
     assigned,
     both_signs,
@@ -45,7 +45,7 @@ def compare(gold: str, given: str, tolerance: float = 0.0) -> Outcome | None:
     first: Outcome | None = None
     algebra = False
     for place, (a, b) in enumerate(itertools.product(golds, answers)):
-        if place and _decimal_comma(golds, a) and _decimal_comma(answers, b) and a.tree != b.tree:
+        if place and a.is_last and b.is_last and a.tree != b.tree:
             continue
         if a.key == b.key or _spelled_the_same(a, b):
             return Outcome(True, "same text")
@@ -67,10 +67,6 @@ def compare(gold: str, given: str, tolerance: float = 0.0) -> Outcome | None:
 def _spelled_the_same(a: Reading, b: Reading) -> bool:
     """Whether text and letters, such as `\\text{May}` and `May`, are the same letters in the same order."""
     return (a.is_words or b.is_words) and squeezed("".join(a.key)).lower() == squeezed("".join(b.key)).lower()
-
-
-def _decimal_comma(found: Sequence[Reading], reading: Reading) -> bool:
-    return len(found) > 1 and reading is found[-1]
 
 
 class _Comparison:
@@ -130,7 +126,7 @@ class _Comparison:
 
     def texts(self, gold: Tree, given: Tree) -> Outcome:
         if {gold.op, given.op} == {"text"}:
-            same = squeezed(gold.text) == squeezed(given.text)
+            same = squeezed(gold.text) == squeezed(given.text) or {gold.text, given.text} <= EMPTY
             return Outcome(same, "same text" if same else "different text")
         words, other = (gold, given) if gold.op == "text" else (given, gold)
         if other == Tree("set") and words.text in EMPTY:
@@ -138,7 +134,9 @@ class _Comparison:
         if words.text in REALS:
             return self.compare(*(Tree("reals") if tree is words else tree for tree in (gold, given)))
         count, *counted = words.text.split() or [""]
-        if count in NUMBER_WORDS and (not counted or (len(counted) == 1 and other.op == "number")):
+        if count in NUMBER_WORDS and (
+            not counted or (len(counted) == 1 and counted[0][-1] == "s" and words is given and other.op == "number")
+        ):
             return self.compare(*(number(NUMBER_WORDS[count]) if tree is words else tree for tree in (gold, given)))
         if other.op == "symbol" and squeezed(words.text) in (other.text.lower(), squeezed(SYNONYMS.get(other.text.lower(), ""))):
             return Outcome(True, "same text")
@@ -147,6 +145,8 @@ class _Comparison:
         return Outcome(False, "different text")
 
     def regions(self, gold: Tree, given: Tree) -> Outcome | None:
+        if (gold.op == "list") != (given.op == "list"):
+            gold, given = as_union(gold), as_union(given)
         kinds = [kind_of_region(tree) for tree in (gold, given)]
         if "region" not in kinds or None in kinds:
             return None
@@ -169,6 +169,8 @@ class _Comparison:
             same = all(map(self.same, gold.parts, given.parts))
             return Outcome(same, "equal" if same else "different")
         kinds = {gold.op, given.op}
+        if given.op == "list" != gold.op and set(given.text.split()) == {"or"} and len(single := self.distinct(given.parts)) == 1:
+            return self.compare(gold, single[0])  # `1/2 or 0.5`
         if gold.op == given.op == "union":
             return self.unordered(gold.parts, given.parts)
         if not kinds & {"list", "set"}:
@@ -242,7 +244,7 @@ class _Comparison:
             if len(ratio.parts) == 2 and other.op == "/":
                 return self.compare(*(Tree("/", tree.parts) if tree is ratio else tree for tree in (gold, given)))
             return Outcome(False, "a ratio is no number")
-        scaled = [tree.parts if is_time(gold) and is_time(given) else in_first_parts(tree) for tree in (gold, given)]
+        scaled = [tree.parts if is_time(gold) else in_first_parts(tree) for tree in (gold, given)]
         same = len(gold.parts) == len(given.parts) and all(map(self.same, *scaled))
         return Outcome(same, "equal" if same else "different")
 

@@ -53,6 +53,14 @@ def kind_of_region(tree: Tree) -> str | None:
     return "maybe" if tree.op == "set" else None
 
 
+def as_union(tree: Tree) -> Tree:
+    """A list of intervals, one of them with an infinite or an unequal end, as their union; every other tree unchanged."""
+    if tree.op != "list" or len(tree.parts) < 2 or any(part.op != "tuple" or len(part.parts) != 2 for part in tree.parts):
+        return tree
+    sure = any(part.text not in ("()", "[]") or "infinity" in {inner.op for inner in part.walk()} for part in tree.parts)
+    return Tree("union", tree.parts) if sure else tree
+
+
 def membership(tree: Tree) -> Tree:
     """`x in {1, 2}` is the set."""
     if tree.op == "relation" and tree.text == "in" and tree.parts[0].op in ("symbol", "tuple") and tree.parts[1].op in ("set", "tuple"):
@@ -80,7 +88,13 @@ def simplified(tree: Tree) -> Tree:
         return chain
     names = [part.parts[0].text if _is_assignment(part) else None for part in tree.parts]
     stems = {re.split("_", name)[0] for name in names if name}
-    if len(stems) == 1 and names[0] and all(name or part.op != "relation" for name, part in zip(names, tree.parts, strict=True)):
+    lines = len(set(names)) == 1 and symbols(*(part.parts[-1] for part in tree.parts if part.op == "relation"))
+    if (
+        len(stems) == 1
+        and not lines
+        and names[0]
+        and all(name or part.op != "relation" for name, part in zip(names, tree.parts, strict=True))
+    ):
         parts = tuple(part.parts[-1] if name else part for name, part in zip(names, tree.parts, strict=True))
         return Tree("list", parts, tree.text)
     return tree
@@ -169,9 +183,18 @@ def defined(tree: Tree) -> tuple[str, Tree | None]:
         return left.text, right
     if left.op == "call" and left.text not in ("log", "ln", "sin", "cos", "tan") and left not in right.walk():
         return f"{left.text}()", right
-    if not symbols(*tree.parts) or (left.op == "abs" and not symbols(right) and not symbols(left) & {"x", "y", "t"}):
+    if not symbols(*tree.parts):
         return "", right
+    if _is_quantity(left) and not symbols(right):
+        return repr(left), right
     return "", None
+
+
+def _is_quantity(tree: Tree) -> bool:
+    """Whether an expression can be what a problem asks for, `a + b`, `|AB|`, `\\cos A`, and not one side of an equation to solve."""
+    parts = list(tree.walk())
+    letters = {"x", "y"} if tree.op == "abs" else {"x", "y", "z"}
+    return not symbols(tree) & letters and not any(part.op == "number" and tree.op != "call" for part in parts)
 
 
 def approximated(tree: Tree) -> tuple[Tree, Tree] | None:

@@ -7,16 +7,19 @@ no difference.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cmp_to_key
+from math import ceil, floor
 
 from mathquarry.data.grade.reading.tokens import Unreadable
-from mathquarry.data.grade.reading.tree import Tree
+from mathquarry.data.grade.reading.tree import Tree, number
 from mathquarry.data.grade.values.arithmetic import Undefined, Value, between, difference, equal, is_real, less, quotient
 from mathquarry.data.grade.values.evaluation import number_at
 
 _CONSTANTS = frozenset(["pi", "e"])
+_MOST_INTEGERS = 1000
+"""Most integers of a set that are listed."""
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!="}
 INEQUALITIES = frozenset(_FLIPPED)
 
@@ -84,7 +87,7 @@ def _region(tree: Tree) -> Region:
     if tree.op in ("union", "cut", "without"):
         return _combined(tree.op, [_region(part) for part in tree.parts])
     if tree.op == "builder":
-        return _region(tree.parts[1])
+        return _built(tree)
     if tree.op == "list":
         found = [_region(part) for part in tree.parts]
         joints = set(tree.text.split())
@@ -97,6 +100,23 @@ def _region(tree: Tree) -> Region:
     if tree.op == "relation":
         return _solved(tree)
     raise Unreadable("no set of numbers")
+
+
+def _built(tree: Tree) -> Region:
+    """The set of a builder; its letter is bound. Of the integers only those of a bounded set can be listed."""
+    element, condition = tree.parts
+    inner = replace(_region(condition), variable="")
+    domain = element.parts[1].text if element.op == "relation" and element.text == "in" else ""
+    if not domain.startswith("mathbb"):
+        return inner
+    if domain not in ("mathbb Z", "mathbb N") or not inner.ends or not all(isinstance(end, Fraction) for end in inner.ends):
+        raise Unreadable("a set of numbers that are not real")
+    ends = [end for end in inner.ends if isinstance(end, Fraction)]
+    low, high = floor(min(ends)) - 1, ceil(max(ends)) + 1
+    if high - low > _MOST_INTEGERS or inner.contains(Fraction(high)) or (domain == "mathbb Z" and inner.contains(Fraction(low))):
+        raise Unreadable("too many integers")
+    first = 0 if domain == "mathbb N" else low
+    return _region(Tree("set", tuple(number(whole) for whole in range(first, high) if inner.contains(Fraction(whole)))))
 
 
 def _meet(found: list[Region]) -> bool:

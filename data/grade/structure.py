@@ -12,7 +12,7 @@ _CHOICE_FIRST = re.compile(r"(?:\(([A-J])\)|([A-J])(?=$|[.:)、]))")
 _ANOTHER = re.compile(r"[\s,]*(?:or\b|and\b|或|和|[,、/]).|.*\([A-J]\)", re.DOTALL)
 """Text after a letter that is not the only choice: `(B) or 24`, `(B) 24 (C) 25`."""
 _ANNOUNCED = re.compile(
-    r"(?:the )?(?:correct )?(?:(?:answer|option|choice) (?:is )?|答案[是为选]|选项?|故选|应选)\s?:?\s?(?=\(?[A-J])", re.IGNORECASE
+    r"(?:the )?(?:correct )?(?:(?:answer|option|choice)(?:\s?:| is)?|答案[是为选]|选项?|故选|应选)\s?:?\s?(?=\(?[A-J])", re.IGNORECASE
 )
 _WRAPPER = re.compile(r"\\(?:text|textrm|textbf|mathrm|mathbf|mbox|boxed)\s?\{([^{}]*)\}")
 

@@ -68,13 +68,13 @@ def extract_answer(text: str) -> str | None:
 
 _MARKER = re.compile(
     r"(?:final answer|answer|result|solution|choice|option)\s{0,3}(?:is|are|was|equals|=|:|\*\*:|：)"
-    r"|答案\s{0,3}(?:应?[是为选]|：|:)|结果\s{0,3}[是为]|[故应因此所以，。]\s{0,3}选|选择|####",
+    r"|答案\s{0,3}(?:应?[是为选]|：|:)|【答案】|(?:^|[\s。）)])答\s?[:：]|结果\s{0,3}[是为]|[故应因此所以，。]\s{0,3}选择?|选择|####",
     re.IGNORECASE,
 )
 _MATH = re.compile(r"(?<!\\)\$\$?([^$]{1,1000}?)\$\$?|\\\(([^\n]{1,1000}?)\\\)|\\\[(.{1,1000}?)\\\]", re.DOTALL)
 _NUMBER = re.compile(
     r"\d{1,2}:\d\d(?:\s?[AaPp]\.?[Mm]\b\.?)?|"
-    r"[-−+]?(?:[$￥¥€£]\s?)?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s?/\s?\d+|\s\d+/\d+)?(?:[eE][-+]?\d+)?\s?(?:\\?%)?|[-−+]?\.\d+"
+    r"[-−+]?(?:[$￥¥€£]\s?)?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s?/\s?\d+|\s\d+/\d+)?(?:[eE][-+]?\d+)?(?:√\d+)?(?:\s?π(?:\s?/\s?\d+)?)?\s?(?:\\?%)?|[-−+]?\.\d+"
 )
 _CHOICE = re.compile(r"(?:(?i:option|choice)\s{0,3}|选项?\s{0,3})?\(?([A-J])\)?(?![A-Za-z])")
 _WORDS = re.compile(r"[A-Za-z]{2,}|[\u4e00-\u9fff]")
@@ -102,7 +102,9 @@ def lenient_answer(text: str) -> str | None:
         found = _after_mark(text[marks[-1].end() :])
         if found:
             return found
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("```")]
+    if lines and lines[-1].strip(" .。") in (r"\]", "$$"):  # a formula of several lines
+        return next(iter(_formulas(text)[::-1]), None)
     return _ending(lines[-1]) if lines else None
 
 

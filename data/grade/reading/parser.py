@@ -81,7 +81,7 @@ class Parser(Terms):
             self.place = place + 1
         elif self.announces(self.tokens[self.place : place]) and self.tokens[place].kind != "end":
             self.place = place
-        elif self.at("approx", "therefore", "because", ":", "="):
+        elif self.at("approx", "therefore", "because", ":", "=", "implies", "Rightarrow", "rightarrow", "Longrightarrow"):
             self.next()
 
     def announces(self, words: list[Token]) -> bool:
@@ -163,7 +163,7 @@ class Parser(Terms):
                 self.next()
                 exponent = "".join(token.text for token in self.braced()) if self.at("{") else self.next().text
                 found[-1] += f"^{exponent}"
-            elif self.at("/") and (found or self.unit) and self.peek().kind in ("text", "letter"):
+            elif self.at("/") and (self.peek().kind == "text" or ((found or self.unit) and self.peek().kind == "letter")):
                 self.next()
                 found += ["per", self.next().text]
             elif found and self.at("*") and self.peek().kind == "text":

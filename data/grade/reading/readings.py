@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from mathquarry.data.grade.reading.lexer import tokens
@@ -31,6 +31,8 @@ class Reading:
     tree: Tree | None
     fault: str = ""
     needs_algebra: bool = False
+    is_last: bool = False
+    """Whether it is the last of several readings."""
 
     @property
     def is_words(self) -> bool:
@@ -54,6 +56,8 @@ def readings(text: str) -> tuple[Reading, ...]:
         found.append(_read(rf"{text[: unit.start()]}\text{{{name}}}", True))
     elif _PARTS.fullmatch(text):
         found.append(_read(text.replace(" and ", " "), True))
+    if len(found) > 1:
+        found[-1] = replace(found[-1], is_last=True)
     return tuple(found)
 
 

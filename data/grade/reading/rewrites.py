@@ -14,6 +14,13 @@ _MONTH = (
 )
 
 
+_INTEGER = (
+    r"(?:,|\\q?quad|\(|\s){0,3}(?:\\text\s?\{\s{0,3}(?:,\s?)?(?:where|for|with)?\s{0,3}\})?\s{0,3}"
+    r"(?:([a-z])\s{0,3}\\text\s?\{\s{0,3}(?:is |are )?(?:an|any)\s{1,3}integer\s{0,3}\}"
+    r"|\\text\s?\{\s{0,3}(?:where |for )?(?:any |all |every |an )?integers?\s{0,3}\}\s{0,3}([a-z]))\)?$"
+)
+
+
 def _rows(matrix: re.Match[str]) -> str:
     rows = r" \\ ".join(" & ".join(row.split()) for row in matrix[1].split(";"))
     return rf"\begin{{pmatrix}} {rows} \end{{pmatrix}}"
@@ -22,6 +29,26 @@ def _rows(matrix: re.Match[str]) -> str:
 _REWRITES: list[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     ("color", re.compile(r"\\(?:text|page)?color(?:box)?\s{0,3}\{[A-Za-z!0-9]{1,30}\}"), " "),
     ("space", re.compile(r"\\[hv]space\*?\s{0,3}\{[^{}]{1,20}\}"), " "),
+    ("tag", re.compile(r"\\tag\*?\s?\{[^{}]{1,20}\}"), " "),
+    # lines of a system: alignment marks beside relations, and a brace that is drawn on one side
+    ("&", re.compile(r"^\s?&|&\s{0,3}(?=[=<>]|\\(?:le|ge|ne|approx)(?:q|qslant)?(?![a-zA-Z]))|(?<=[=<>])\s{0,3}&"), " "),
+    (
+        "begin",
+        re.compile(r"\\left\s?\\\{\s{0,3}\\begin\s?\{(?:array|aligned|align|matrix|split|gathered)\}\s?(?:\{[lcr|\s]{1,9}\})?"),
+        r"\\begin{cases}",
+    ),
+    ("right", re.compile(r"\\end\s?\{(?:array|aligned|align|matrix|split|gathered)\}\s{0,3}\\right\s?\."), r"\\end{cases}"),
+    ("over", re.compile(r"^([^{}\\&]{1,30})\\over\s?([^{}\\&]{1,30})$"), r"\\frac{\1}{\2}"),
+    ("E", re.compile(r"(?<![A-Za-z\\])E\s?\[([^][]{1,20})\](?=\s?(?:=|\\approx))"), r"E(\1)"),
+    ("integer", re.compile(_INTEGER), r", \1\2 \\in \\mathbb{Z}"),
+    ("整数", re.compile(r"(?:,|\(|\s){0,3}(?:其中)?\s?([a-z])\s?[为是]整数\)?$"), r", \1 \\in \\mathbb{Z}"),
+    (":", re.compile(r"(?<=:\d\d)\s?([AaPp])\.?\s?[Mm]\b\.?"), r"\\text{ \1m}"),
+    ("", re.compile(r"(?<=[①-⑨])[\s,和]{1,3}(?=[①-⑨])"), ""),
+    # units in signs of their own
+    ("Omega", re.compile(r"(?<=\d)(?:\s|\\[,;: ]|~){0,4}\\Omega\s{0,3}$"), r"\\text{ ohm}"),
+    ("mu", re.compile(r"\\mu\s?\\(?:text|mathrm)\s?\{\s?([A-Za-z]{1,2})\s?\}"), r"\\text{ micro\1}"),
+    ("cent", re.compile(r"\\(?:text)?cent(?![a-zA-Z])"), r"\\text{ cents}"),
+    ("$", re.compile(r"(?<![A-Za-z\\])(?:HK|NT|[ACS])\s?(?=\\\$\s?\d)"), ""),
     ("负", re.compile(r"负\s?(?=[\d\\])"), "-"),
     ("根号", re.compile(r"根号\s?"), r"\\sqrt "),
     ("mathbb", re.compile(r"\\mathbb\s?\{?\s?([PE])\s?\}?(?=\s?\()"), r"\1"),

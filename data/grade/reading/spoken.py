@@ -29,6 +29,7 @@ _PARTS = {
 _CHINESE_ONES = {sign: value for value, sign in enumerate("零一二三四五六七八九")} | {"两": 2, "〇": 0}
 _CHINESE_SCALES = {"十": 10, "百": 100, "千": 1000, "万": 10**4, "亿": 10**8}
 _CHINESE = "[零一二三四五六七八九十百千万亿两〇]"
+_COUNTED = re.compile(f"(?<={_CHINESE})(?:个|人|名|只|条|种|元|岁|棵|本|支|张|天)$")
 _CHINESE_FRACTION = re.compile(f"({_CHINESE}{{1,12}})分之({_CHINESE}{{1,12}})")
 
 
@@ -36,6 +37,7 @@ def spoken(text: str) -> Fraction | None:
     """The value of a number written entirely in words; None for everything else."""
     if not 0 < len(text) <= MOST:
         return None
+    text = _COUNTED.sub("", text)
     if re.fullmatch(f"负?{_CHINESE}+", text):
         value = _fraction(_chinese(text.removeprefix("负")))
         return -value if value and text[0] == "负" else value

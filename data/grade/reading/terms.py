@@ -89,6 +89,8 @@ class Terms(Atoms):
     def starts_factor(self) -> bool:
         """Whether a factor begins here."""
         token = self.token
+        if token.kind == "letter" and token.text in "CF" and self.unit == "degree":
+            return False  # Celsius, Fahrenheit
         if token.kind in ("number", "letter", "name"):
             return True
         if token.kind == "symbol":

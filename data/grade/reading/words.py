@@ -117,6 +117,9 @@ acre acres
 times time 倍
 newton newtons
 joule joules J
+kilojoule kilojoules kJ
+mole moles mol
+kilowatt kilowatts kW
 watt watts W
 volt volts
 hertz Hz
@@ -259,7 +262,8 @@ def unit_name(words: str) -> str:
 def phrase(text: str) -> str:
     """Normalize words for comparison: lower case, no article, days and months in full, no punctuation except between joined words."""
     text = re.sub(r"(?<=\b[a-z])\.(?=[a-z]\b|\s|$)", "", text.lower())
-    words = " ".join(re.sub(r"[^\w\s:+/-]", " ", text).split()).removeprefix("the ").removeprefix("an ")
+    words = " ".join(re.sub(r"[^\w\s:+/-]", " ", text).split())
+    words = re.sub("^there (?:is|are) ", "", words).removeprefix("the ").removeprefix("an ")
     words = words.removeprefix("a ") if len(words) > 3 else words
     words = _WEEKDAY.sub(r"星期\1", words).replace("星期天", "星期日")
     words = " ".join(_CALENDAR.get(word, word) for word in words.split())
