@@ -169,8 +169,8 @@ class _Comparison:
             same = all(map(self.same, gold.parts, given.parts))
             return Outcome(same, "equal" if same else "different")
         kinds = {gold.op, given.op}
-        if given.op == "list" != gold.op and set(given.text.split()) == {"or"} and len(single := self.distinct(given.parts)) == 1:
-            return self.compare(gold, single[0])  # `1/2 or 0.5`
+        if given.op == "list" != gold.op and set(given.text.split()) == {"or"} and len(apart := self.distinct(given.parts)) == 1:
+            return self.compare(gold, apart[0])  # `1/2 or 0.5`
         if gold.op == given.op == "union":
             return self.unordered(gold.parts, given.parts)
         if not kinds & {"list", "set"}:
