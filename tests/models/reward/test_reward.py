@@ -39,6 +39,19 @@ def test_an_outcome_score_reads_the_last_token_alone() -> None:
     assert outcome == [row[-1:] for row in scorer.score(PROMPTS, COMPLETIONS, ENDS)]
 
 
+def test_in_bfloat16_solutions_of_a_question_that_is_clearly_right_keep_scores_of_their_own() -> None:
+    model = tiny_reward_model()
+    with torch.no_grad():
+        model.score.weight.normal_(std=0.02)
+        model.score.bias.fill_(5.0)  # bfloat16 has only 64 values between 4 and 8
+    completions = [[token, 1] for token in range(20, 52)]
+    ends = [[1]] * len(completions)
+    scorers = (RewardModel(model, 1000), RewardModel(model, 1000, "bfloat16"))
+    exact, scores = (scorer.score([[5, 6, 7]] * len(completions), completions, ends) for scorer in scorers)
+    assert len({score for (score,) in scores}) == len(completions)
+    assert [score for (score,) in scores] == pytest.approx([score for (score,) in exact], abs=1e-4)
+
+
 def test_loss_is_the_cross_entropy_of_labelled_tokens_over_their_number() -> None:
     model = tiny_reward_model()
     nan = math.nan
