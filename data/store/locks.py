@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -38,6 +39,22 @@ def exclusive(room: Path) -> Iterator[None]:
             if same:
                 yield
                 return
+
+
+def clear(room: Path) -> None:
+    """Delete a work folder whose lock the caller holds.
+
+    The lock goes last: once it is gone, another process can hold a new one and work in the folder, which then stays.
+    """
+    lock = room / "lock"
+    for entry in room.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry != lock:
+            entry.unlink(missing_ok=True)
+    lock.unlink(missing_ok=True)
+    with suppress(OSError):  # another process has made it its own
+        room.rmdir()
 
 
 def is_locked(room: Path) -> bool:

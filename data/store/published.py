@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import uuid
 from collections.abc import Iterator, Set
 from contextlib import suppress
@@ -19,7 +18,7 @@ from mathquarry.data.errors import MathQuarryError
 from mathquarry.data.files import atomic_path, exchange, read_json
 from mathquarry.data.store.artifacts import Artifact, dated
 from mathquarry.data.store.leases import Leases
-from mathquarry.data.store.locks import exclusive
+from mathquarry.data.store.locks import clear, exclusive
 from mathquarry.data.store.manifests import MANIFEST, check_name, is_name, read_manifest
 from mathquarry.data.store.mirror import Remote
 
@@ -169,7 +168,7 @@ class Published:
                 exchange(incoming, folder)
                 return True
             finally:
-                shutil.rmtree(room, ignore_errors=True)
+                clear(room)
 
     def _mark_used(self, key: str) -> None:
         with suppress(OSError):  # a read-only store, which is never garbage-collected either

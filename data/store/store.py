@@ -27,7 +27,7 @@ from mathquarry.data.files import disk_error, exchange, sync_path, write_json
 from mathquarry.data.store.artifacts import Artifact, Identity, dated, describe
 from mathquarry.data.store.environment import Meter, Usage
 from mathquarry.data.store.leases import COLLECT, Hold
-from mathquarry.data.store.locks import Held, exclusive, is_locked
+from mathquarry.data.store.locks import Held, clear, exclusive, is_locked
 from mathquarry.data.store.making import write_making
 from mathquarry.data.store.manifests import MANIFEST, check_name, read_manifest, verify_files
 from mathquarry.data.store.published import Published
@@ -133,7 +133,7 @@ class Store(Published):
                 yield free
                 if free:
                     (self.root / "used" / key).unlink(missing_ok=True)
-                    shutil.rmtree(room, ignore_errors=True)
+                    clear(room)
         except Held:
             yield False
 
@@ -207,7 +207,7 @@ class Store(Published):
                         raise MathQuarryError(f"the {role} {key} of {identity.stage} is being deleted by `ledger gc`. Run again.")
                 yield hold
                 # Only a finished stage gets here; after an error or a kill the scratch folder stays for the next attempt.
-                shutil.rmtree(room, ignore_errors=True)
+                clear(room)
         except Held as other:
             raise BeingMade(
                 f"{other} is making {identity.stage} {identity.key} in {self.url}. Wait for it, or stop it, and run again."

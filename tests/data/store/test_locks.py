@@ -6,12 +6,13 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mathquarry.data.store.locks import Held, exclusive, is_locked
+from mathquarry.data.store.locks import Held, clear, exclusive, is_locked
 
 
 def test_one_holder_at_a_time(tmp_path: Path) -> None:
@@ -70,6 +71,27 @@ def test_a_folder_that_comes_and_goes_while_it_is_made_is_made_again(tmp_path: P
     noted = once(monkeypatch, Path, "mkdir", there, after=False)
     with exclusive(room):
         assert len(noted) == 2
+
+
+def test_what_the_next_holder_puts_into_a_folder_survives_its_deletion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = tmp_path / "k"
+    usual, held = os.unlink, ExitStack()
+
+    def unlink(path: Any, **more: Any) -> None:
+        usual(path, **more)
+        if Path(path).name == "lock":
+            held.enter_context(exclusive(room))
+            (room / "scratch").mkdir(exist_ok=True)
+            (room / "scratch" / "theirs").touch()
+
+    with exclusive(room):
+        (room / "scratch").mkdir()
+        (room / "scratch" / "mine").touch()
+        monkeypatch.setattr(os, "unlink", unlink)
+        clear(room)
+    with held:
+        assert [path.name for path in (room / "scratch").iterdir()] == ["theirs"]
+        assert is_locked(room)
 
 
 def test_a_file_in_the_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
