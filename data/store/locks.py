@@ -47,13 +47,13 @@ def clear(room: Path) -> None:
     The lock goes last: once it is gone, another process can hold a new one and work in the folder, which then stays.
     """
     lock = room / "lock"
-    for entry in room.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
-        elif entry != lock:
-            entry.unlink(missing_ok=True)
-    lock.unlink(missing_ok=True)
-    with suppress(OSError):  # another process has made it its own
+    with suppress(OSError):  # what cannot be deleted, and what another process has made its own, stays for `ledger gc`
+        for entry in room.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry != lock:
+                entry.unlink()
+        lock.unlink()
         room.rmdir()
 
 
