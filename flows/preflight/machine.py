@@ -1,4 +1,4 @@
-"""Checks a run against this machine: libraries, GPUs, memory, disk."""
+"""Checks a run against this machine: libraries, reward functions, GPUs, memory, disk."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import replace
 from importlib import util
 from pathlib import Path
 
+from mathquarry.data.errors import MathQuarryError
 from mathquarry.data.store.store import Store
 from mathquarry.flows.preflight.costs import readable_bytes, sized_recipe
 from mathquarry.flows.preflight.planned import PlannedRun
@@ -19,6 +20,8 @@ from mathquarry.models.memory import MOMENT_BYTES, WEIGHT_BYTES, Shape
 from mathquarry.models.plan.plan import MEMORY_SHARE
 from mathquarry.models.reward.config import RewardConfig
 from mathquarry.models.rl.config import GRPOConfig
+from mathquarry.models.rl.rewards.config import FunctionReward
+from mathquarry.models.rl.rewards.function import function_source
 from mathquarry.tasks.trackers import lacking, trackers_of
 
 TRAINED = ("pretrain", "sft", "reward", "grpo")
@@ -58,16 +61,30 @@ def machine_faults(run: PlannedRun) -> Iterator[str]:
 
 
 def _lacking_libraries(run: PlannedRun) -> Iterator[str]:
+    without_trackers: dict[str, list[str]] = {}  # a recipe usually names a tracker once, for all its sections
     for name, arguments in run.calls.items():
         stage = run.produced[name].stage
         for config in arguments:
             sampling = isinstance(config, (GRPOConfig, RewardConfig, RejectionConfig, EvaluateConfig))
             if sampling and config.rollout.engine == "vllm" and util.find_spec("vllm") is None:
                 yield f"{stage}.rollout.engine is vllm, which is not installed. Run `make vllm`, or set it to transformers."
-            for fault in lacking(trackers_of([config])):
-                yield f"{stage}.{fault}, or take it out."
             if isinstance(config, HarnessConfig) and config.tasks and util.find_spec("lm_eval") is None:
                 yield "harness.tasks needs lm-evaluation-harness, which is not installed. Install the extra `lm-eval`."
+            if isinstance(config, GRPOConfig):
+                yield from _lacking_functions(config)
+        for fault in lacking(trackers_of(arguments)):
+            without_trackers.setdefault(fault, []).append(stage)
+    for fault, stages in without_trackers.items():
+        yield f"{', '.join(dict.fromkeys(stages))}: {fault}, or take it out."
+
+
+def _lacking_functions(config: GRPOConfig) -> Iterator[str]:
+    for reward in config.rewards:
+        if isinstance(reward, FunctionReward):
+            try:
+                function_source(reward.function)
+            except MathQuarryError as error:
+                yield str(error)
 
 
 def _several_machines(run: PlannedRun) -> bool:

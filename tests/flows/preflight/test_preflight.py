@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,8 @@ KINDS: dict[str, tuple[list[str], str]] = {
         "there are only 30 training questions",
     ),
     "far too many passes": (["pretrain.total_tokens=10000000"], "pretrain would go over a corpus of 350,000 tokens 29 times"),
+    "a reward function": (['grpo.rewards=[{kind="function", function="no_such:f"}]'], "function no_such:f: there is no module `no_such`"),
+    "a tracker that is not installed": (['trackers=["trackio"]'], "pretrain, sft, reward, grpo: trackers has trackio, whose package"),
     "too little memory": ([], "the model needs more than"),
     "too little disk": ([], "1.0 MB are free"),
 }
@@ -150,6 +153,9 @@ def test_each_kind_of_wrong_input_stops_a_run_with_one_line_before_its_first_sta
         return f"{name} is not on the hub." if name == "owner/unknown" else None
 
     monkeypatch.setattr("mathquarry.data.fetch.hub_names.fault_of", fault)
+    # What the tests' environment has or lacks must not decide this: trackio is not installed here, whatever else is.
+    find_spec = util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: None if name == "trackio" else find_spec(name, *more))
     monkeypatch.setattr("mathquarry.flows.preflight.machine.gpu_memories", list)
     monkeypatch.setattr("mathquarry.flows.preflight.machine.main_memory", lambda: 1e6 if kind == "too little memory" else 1e12)
     monkeypatch.setattr("mathquarry.flows.preflight.machine.free_disk", lambda folder: 1e6 if kind == "too little disk" else 1e12)
