@@ -274,13 +274,14 @@ def supervised_memory(config: TrainConfig, shape: Shape, card: float) -> float:
 
 
 def grpo_step(config: GRPOConfig, shape: Shape, card: float) -> tuple[float, float]:
-    """Bytes per GPU of the trainer of a GRPO stage: while the engine samples, and at the peak of a step."""
+    """Bytes per GPU of the trainer of a GRPO stage: while the engine samples, and at the peak of a step. Both include `engine_copy`."""
     ranks, recompute = config.ranks.size, config.gradient_checkpointing
     beside = config.precision_beside_adapters
     trained = Trained(shape, ranks, config.precision, recompute, config.optimizer.offload, True, config.lora, beside)
     frozen = 0.0 if config.lora.rank else frozen_bytes(shape, config.precision, ranks, head=True)
     if config.scored_by_model:
         frozen += frozen_bytes(shape, config.precision, ranks, head=False)
+    frozen += engine_copy(config, shape)
     tokens = config.micro_batch_tokens or default_pass_tokens(config, shape, card)
     return trained.rest + frozen, trained.step(tokens, card) + frozen
 
@@ -293,6 +294,12 @@ def grpo_card(config: GRPOConfig, shape: Shape, card: float) -> float:
     return max(step, rest + share) if config.rollout.sleep else step + share
 
 
+def engine_copy(config: GRPOConfig, shape: Shape) -> float:
+    """Bytes per GPU of the transformers engine's own weights. On one rank it generates with the trainer's, unless it samples ahead."""
+    own = config.rollout.engine == "transformers" and not config.trainer_generates
+    return HALF_BYTES * shape.weights if own else 0.0
+
+
 def engine_share(config: RolloutConfig, card: float) -> float:
-    """Bytes of a GPU that the engine takes besides the trainer. The transformers engine has no share of its own."""
+    """Bytes of a GPU that vLLM takes besides the trainer. The transformers engine has no such share, but maybe an `engine_copy`."""
     return config.gpu_memory_share * card if config.engine == "vllm" else 0.0

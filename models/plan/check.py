@@ -27,7 +27,7 @@ from mathquarry.data.store.workspace import Progress, Workspace
 from mathquarry.models.card import planned_card
 from mathquarry.models.config import Precision
 from mathquarry.models.logprobs.logprobs import completion_logprobs
-from mathquarry.models.memory import Engine, Shape, engine_share, grpo_step, pass_tokens, supervised_memory
+from mathquarry.models.memory import Engine, Shape, engine_copy, engine_share, grpo_step, pass_tokens, supervised_memory
 from mathquarry.models.plan.plan import SOLUTION_TOKENS_SHARE
 from mathquarry.models.plan.tracker import MemoryTracker, fake_ranks, fake_tensors
 from mathquarry.models.policy.adapters import Unadapted, add_adapters
@@ -163,6 +163,7 @@ def check_grpo(config: GRPOConfig, model: LlamaConfig, prompt_tokens: int, compl
         kept = [copy, reward_model] if copy else [reward_model]
         for one in (policy_module, *kept):
             use_attention(one.model, config.attn_implementation)
+        engine = [torch.nn.Module.to(_empty(model), torch.bfloat16)] if engine_copy(config, Shape.of(model)) else []
         tokens = pass_tokens(config, policy)
         completions = min(config.prompts_per_step * config.group_size, size * (PASSES * tokens // completion_tokens + 1))
         experience = _experience(completions, config.group_size, prompt_tokens, completion_tokens)
@@ -174,6 +175,8 @@ def check_grpo(config: GRPOConfig, model: LlamaConfig, prompt_tokens: int, compl
             scorer = RewardModel(reward_model, tokens, config.precision)
             _make_moments(optimizer)
             with _tracked(policy_module, optimizer, config.optimizer.offload, *kept) as tracker:
+                for loaded in engine:
+                    tracker.count("engine", [*loaded.parameters(), *loaded.buffers()])
                 rest = tracker.peak
                 ends = [[completion_tokens - 1]] * own
                 if config.scored_by_model:

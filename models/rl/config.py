@@ -267,10 +267,14 @@ class GRPOConfig(Config):
         return self
 
     @property
+    def trainer_generates(self) -> bool:
+        """Whether completions come from the trainer's own module, and not from an engine with weights of its own."""
+        return self.rollout.engine == "transformers" and self.ranks.size == 1 and not self.rollout.ahead
+
+    @property
     def precision_beside_adapters(self) -> Precision:
         """Precision of the weights beside adapters. If the trainer's own module generates, float32, since generation has no autocast."""
-        shared = self.rollout.engine == "transformers" and self.ranks.size == 1 and not self.rollout.ahead
-        return "float32" if shared else self.precision
+        return "float32" if self.trainer_generates else self.precision
 
     @model_validator(mode="after")
     def _adapters_as_sampled(self) -> GRPOConfig:

@@ -10,7 +10,7 @@ from torch.distributed._tools.fsdp2_mem_tracker import FSDPMemTracker
 from mathquarry.data.errors import MathQuarryError
 from mathquarry.flows.recipe import load_recipe
 from mathquarry.models.card import planned_card
-from mathquarry.models.memory import Shape, grpo_step, supervised_memory
+from mathquarry.models.memory import Shape, grpo_card, grpo_step, supervised_memory
 from mathquarry.models.plan.check import _empty, architecture, check_grpo, check_recipe, check_supervised
 from mathquarry.models.plan.tracker import MemoryTracker, fake_ranks, fake_tensors
 from mathquarry.models.policy.config import LoRAConfig, ModelShape, PretrainedModel
@@ -59,6 +59,21 @@ def test_adapters_need_no_moments_of_other_weights_and_no_copy_of_the_policy() -
         full, adapted = (check_grpo(config.model_copy(update={"lora": one}), model, 128, 256) for one in (LoRAConfig(), lora))
     assert adapted.kinds["moments"] == pytest.approx(8 * added, rel=0.01)
     assert full.kinds["frozen"] - adapted.kinds["frozen"] == pytest.approx(2 * shape.weights + 2 * 8000 * 512, rel=0.01)
+
+
+def test_an_engine_that_samples_ahead_has_a_second_copy_of_the_policy() -> None:
+    model, shape = architecture(SMALL), Shape.planned(SMALL)
+    config = GRPOConfig(micro_batch_tokens=2048, tis_cap=2.0)
+    ahead = config.model_copy(update={"rollout": RolloutConfig(ahead=1)})
+    with planned_card(CARD):
+        alone, beside = (check_grpo(one, model, 128, 256) for one in (config, ahead))
+    copy = pytest.approx(2 * shape.weights, rel=1e-5)  # the engine has a small buffer too
+    assert beside.kinds["engine"] == copy
+    assert beside.peak - alone.peak == beside.rest - alone.rest == copy
+    assert grpo_card(ahead, shape, CARD) - grpo_card(config, shape, CARD) == copy
+    # vLLM has its copy in its share of the GPU already.
+    vllm, vllm_ahead = (config.model_copy(update={"rollout": RolloutConfig(engine="vllm", ahead=ahead)}) for ahead in (0, 1))
+    assert grpo_card(vllm, shape, CARD) == grpo_card(vllm_ahead, shape, CARD)
 
 
 def test_offloaded_moments_are_not_on_the_card() -> None:
