@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from pydantic import ValidationError
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mathquarry.data.errors import MathQuarryError
 from mathquarry.data.grade.checker import Checker
-from mathquarry.data.problems.problem import Problem, write_problems
+from mathquarry.data.problems.problem import Problem
 from mathquarry.data.programs.sandbox import make_sandbox
 from mathquarry.data.store.workspace import Workspace
 from mathquarry.flows.recipe import load_recipe
-from mathquarry.models.policy.checkpoint import save
-from mathquarry.models.policy.prompts import Prompter
+from mathquarry.models.policy.checkpoint import load_policy
 from mathquarry.models.policy.questions import Question
 from mathquarry.models.policy.steps import StepMarker
-from mathquarry.models.policy.tokenizer import encode, train_tokenizer
+from mathquarry.models.policy.tokenizer import encode
 from mathquarry.models.rl.config import METHODS, GRPOConfig
 from mathquarry.models.rl.grpo import grpo_iteration
 from mathquarry.models.rl.loop import Loop
@@ -36,15 +33,9 @@ from mathquarry.models.rl.update import Experience, make_optimizer, update_polic
 from mathquarry.models.rl.weights import Models
 from mathquarry.models.rollout.engine import Completion, Stop
 from mathquarry.models.rollout.tools import ToolRollouts
+from tests.models.rl.guesser import TOOL, save_guesser
 from tests.models.rl.tiny import save_policy, save_problems, tiny_policy, tiny_tokenizer
 
-TOOL: dict[str, Any] = {
-    "format": "tool",
-    "supervision": "outcome",
-    "paradigm": {"reward": "rule"},
-    "tools": {"programs": {"sandbox": "arithmetic"}},
-    "precision": "float32",
-}
 TOKENIZER = tiny_tokenizer()
 EOS = TOKENIZER.eos_token_id
 
@@ -301,54 +292,9 @@ def test_a_missing_sandbox_is_told_before_anything_is_sampled(tmp_path: Path) ->
         grpo_iteration(config, save_policy(tmp_path / "policy"), None, save_problems(tmp_path / "problems", 4), 1, Workspace.at(tmp_path))
 
 
-PAIRS = [(a, b) for a in range(1, 5) for b in range(1, 5)]
-
-
-def _dialogue(a: int, b: int) -> list[str]:
-    return [f"```python\nx={a}+{b}\nprint(x)\n```\n", f"```output\n{a + b}\n```\n", f"\\boxed{{{a + b}}}"]
-
-
 @pytest.fixture(scope="module")
 def guesser(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A policy that was shown sums: three in ten with a program, the others with a guess."""
-    tokenizer: PreTrainedTokenizerFast = train_tokenizer([f"{a}+{b}?\n{''.join(_dialogue(a, b))}" for a, b in PAIRS] * 3, 300)
-    prompter, random_ = Prompter(tokenizer, "short"), random.Random(0)
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=4,
-            max_position_embeddings=256,
-            bos_token_id=0,
-            eos_token_id=1,
-            pad_token_id=2,
-            tie_word_embeddings=False,
-        )
-    )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    for _ in range(200):
-        rows = []
-        for a, b in random_.choices(PAIRS, k=32):
-            parts = _dialogue(a, b) if random_.random() < 0.3 else [f"\\boxed{{{random_.randrange(1, 10)}}}"]
-            prompt = prompter.encode(f"{a}+{b}?", "tool")
-            answer = [token for part in parts for token in encode(tokenizer, part)]
-            rows.append((prompt, [*prompt, *answer, tokenizer.eos_token_id]))
-        longest = max(len(row) for _, row in rows)
-        ids = torch.tensor([row + [2] * (longest - len(row)) for _, row in rows])
-        labels = torch.tensor([[-100] * len(prompt) + row[len(prompt) :] + [-100] * (longest - len(row)) for prompt, row in rows])
-        model(ids, labels=labels).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    folder = tmp_path_factory.mktemp("guesser")
-    save(model.eval(), tokenizer, folder / "policy", "short")
-    problems = [Problem(f"{a}-{b}", f"{a}+{b}?", str(a + b)) for a, b in PAIRS]
-    for part in ("train", "test"):
-        write_problems(folder / f"{part}.jsonl", problems)
-    return folder
+    return save_guesser(tmp_path_factory.mktemp("guesser"))
 
 
 LEARNING: dict[str, Any] = {
@@ -399,3 +345,23 @@ def test_a_policy_learns_to_call_the_calculator_and_a_resumed_run_ends_with_the_
     grpo_iteration(config, guesser / "policy", None, guesser, 1, resumed)
     for file in ("model/model.safetensors", "rollouts.parquet"):
         assert (whole.out / file).read_bytes() == (resumed.out / file).read_bytes()
+
+
+@pytest.mark.slow
+def test_dialogues_of_two_ranks_are_those_of_one(guesser: Path, tmp_path: Path) -> None:
+    """Each rank has a sandbox of its own and draws its share of the dialogues. Masks and calls are those of all."""
+    fields = {**LEARNING, "steps": 2, "group_size": 4, "checkpoint_steps": 2, "evaluate_steps": None}
+    rows, weights = [], []
+    for processes in (1, 2):
+        workspace = Workspace.at(tmp_path / str(processes))
+        config = GRPOConfig.model_validate({**fields, "ranks": {"processes": processes}})
+        grpo_iteration(config, guesser / "policy", None, guesser, 1, workspace)
+        table = pq.read_table(workspace.out / "rollouts.parquet", columns=["completion", "mask", "calls", "correct", "reward"])
+        rows.append(table.to_pylist())
+        weights.append(load_policy(workspace.out / "model").state_dict())
+    assert rows[0] == rows[1]
+    # Of the 32 dialogues of a step, each rank draws 16.
+    assert any(row["calls"] for row in rows[1][:16])
+    assert any(row["calls"] for row in rows[1][16:32])
+    for name, ours in weights[0].items():
+        torch.testing.assert_close(weights[1][name], ours, rtol=1e-4, atol=1e-4)
