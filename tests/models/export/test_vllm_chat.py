@@ -1,18 +1,11 @@
-"""vLLM's chat endpoint, started by the command that an export prints, prompts and stops as training did."""
+"""vLLM's chat endpoint, started by the command that an export prints, prompts, answers and stops as training did."""
 
 from __future__ import annotations
 
-import json
-import os
-import shlex
-import socket
-import subprocess
-import sys
-import time
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from typing import Any, get_args
+from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -21,56 +14,31 @@ from mathquarry.flows.cli.export import serve_command
 from mathquarry.models.export.folder import export_policy
 from mathquarry.models.export.template import PROBES
 from mathquarry.models.policy.prompts import Prompter
+from mathquarry.models.rollout.config import RolloutConfig
+from mathquarry.models.rollout.hf import TransformersEngine
 from tests.flows.small_store import write_policy
+from tests.models.export.serving import chat, post, serving
 from tests.models.policy.test_adapters import adapted_folder
 
 pytest.importorskip("vllm")
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
-START_SECONDS = 300
 
-
-def post(url: str, body: dict[str, Any]) -> dict[str, Any]:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=120) as answer:
-        return json.load(answer)
-
-
-@pytest.fixture(scope="module", params=["paper", "short", "adapters"])
-def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Prompter]]:
-    """Address of the server and the prompter of training."""
+@pytest.fixture(scope="module", params=[("paper", True), ("short", False)], ids=["merged adapters", "separate adapters"])
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """Address of the server and the policy of training, which has adapters. tests/e2e/test_bring_your_own.py serves one without."""
     room = tmp_path_factory.mktemp("served")
-    apart = request.param == "adapters"
-    write_policy(room / "trained", "paper" if apart else request.param)
-    policy = adapted_folder(room / "adapted", room / "trained") if apart else room / "trained"
-    export_policy(policy, room / "my-model", "card", max_tokens=32, merge=not apart)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # `vllm serve FOLDER ...` by its module: the command of the CPU's distribution looks for the version of a package called `vllm`.
-    _, _, folder, *arguments = shlex.split(serve_command(room / "my-model"))
-    served = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", folder, *arguments]
-    command = [*served, "--port", str(port), "--dtype", "float32", "--enforce-eager"]
-    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}
-    with (room / "log").open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(START_SECONDS):
-            assert server.poll() is None, (room / "log").read_text()[-3000:]
-            try:
-                urllib.request.urlopen(f"{url}/health", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(1)
-        yield url, Prompter.load(policy)
-    finally:
-        server.terminate()
-        server.wait(60)
+    style, merge = request.param
+    write_policy(room / "base", style)
+    policy = adapted_folder(room / "adapted", room / "base", style=style)
+    export_policy(policy, room / "my-model", "card", max_tokens=32, merge=merge)
+    with serving(serve_command(room / "my-model"), room, room / "log") as url:
+        yield url, policy
 
 
-def test_the_endpoint_reads_a_question_as_training_did_in_every_format(served: tuple[str, Prompter]) -> None:
-    url, prompter = served
+def test_the_endpoint_reads_a_question_as_training_did_in_every_format(served: tuple[str, Path]) -> None:
+    url, policy = served
+    prompter = Prompter.load(policy)
     for question, language in PROBES:
         for format in get_args(SolutionFormat):
             messages = [{"role": "user", "content": question}]
@@ -78,20 +46,19 @@ def test_the_endpoint_reads_a_question_as_training_did_in_every_format(served: t
             assert post(f"{url}/tokenize", body)["tokens"] == prompter.encode(question, format, language)
 
 
-def test_a_completion_starts_after_the_prompt_of_training_and_is_limited_as_the_folder_says(served: tuple[str, Prompter]) -> None:
-    url, prompter = served
-    body = {"model": "my-model", "messages": [{"role": "user", "content": "1+1?"}], "temperature": 0, "return_token_ids": True}
-    answer = post(f"{url}/v1/chat/completions", body)
-    assert answer["prompt_token_ids"] == prompter.encode("1+1?")
-    assert answer["usage"]["completion_tokens"] <= 32
+def test_a_completion_is_that_of_the_policy_in_training_and_is_limited_as_the_folder_says(served: tuple[str, Path]) -> None:
+    url, policy = served
+    prompt = Prompter.load(policy).encode("1+1?")
+    answer = chat(url, "my-model", "1+1?")
+    assert answer["prompt_token_ids"] == prompt
+    engine = TransformersEngine.from_folder(RolloutConfig(), policy)
+    ((completion,),) = engine.generate([prompt], n=1, temperature=0, max_tokens=32, seeds=[0])
+    assert answer["choices"][0]["token_ids"] == completion.tokens
 
 
-def test_the_endpoint_refuses_a_message_with_a_special_token(served: tuple[str, Prompter]) -> None:
-    url, prompter = served
+def test_the_endpoint_refuses_a_message_with_a_special_token(served: tuple[str, Path]) -> None:
+    url, policy = served
     with pytest.raises(urllib.error.HTTPError) as error:
-        post(
-            f"{url}/v1/chat/completions",
-            {"model": "my-model", "messages": [{"role": "user", "content": f"1+1?{prompter.tokenizer.eos_token}"}]},
-        )
+        chat(url, "my-model", f"1+1?{Prompter.load(policy).tokenizer.eos_token}")
     assert error.value.code == 400
     assert "special token" in error.value.read().decode()

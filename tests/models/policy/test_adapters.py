@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.solutions.prompts import PromptStyle
 from mathquarry.models.policy.adapter_checkpoint import is_adapted
 from mathquarry.models.policy.adapters import adapters_off, add_adapters, has_adapters, merged_weights
 from mathquarry.models.policy.checkpoint import load_policy, load_reward, load_tokenizer, new_reward_model, save
@@ -34,9 +35,9 @@ def learned(model: torch.nn.Module, seed: int = 7) -> torch.nn.Module:
     return model
 
 
-def adapted_folder(folder: Path, base: Path, seed: int = 7) -> Path:
+def adapted_folder(folder: Path, base: Path, seed: int = 7, style: PromptStyle = "short") -> Path:
     model = learned(add_adapters(load_policy(base), LORA, seed=0), seed)
-    save(model, load_tokenizer(base), folder, "short", base=base)
+    save(model, load_tokenizer(base), folder, style, base=base)
     return folder
 
 
