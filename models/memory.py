@@ -260,16 +260,9 @@ class Engine:
 
 def supervised_memory(config: TrainConfig, shape: Shape, card: float) -> float:
     """Peak bytes per GPU of a stage that trains with `fit`."""
-    trained = Trained(
-        shape,
-        config.ranks.size,
-        config.precision,
-        config.gradient_checkpointing,
-        config.optimizer.offload,
-        not isinstance(config, RewardConfig),
-        config.lora,
-        config.precision,
-    )
+    ranks, recompute, precision = config.ranks.size, config.gradient_checkpointing, config.precision
+    head = not isinstance(config, RewardConfig)
+    trained = Trained(shape, ranks, precision, recompute, config.optimizer.offload, head, config.lora, precision)
     return trained.step(config.micro_batch_rows * config.context_tokens, card)
 
 
