@@ -18,8 +18,6 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import Abort, ObjectNotFound, PrefectHTTPStatusError, TerminationSignal
 from prefect.states import Cancelled
 
-from mathquarry.tasks.ui import server_may_be_away
-
 logger = logging.getLogger("mathquarry")
 
 LOOK_SECONDS = 5.0
@@ -54,12 +52,18 @@ def until_lost(run_id: UUID, ended: threading.Event, look: float = LOOK_SECONDS,
                 since = None
                 continue
             since = time.monotonic() if since is None else since
-            if time.monotonic() - since >= grace:
-                if not state.is_final():
-                    with server_may_be_away():
-                        client.set_flow_run_state(run_id, Cancelled(message=parent or "Cancelled."), force=True)
+            if time.monotonic() - since >= grace and (state.is_final() or _cancelled(client, run_id, parent or "Cancelled.")):
                 return parent or f"it is {state.name}"
     return None
+
+
+def _cancelled(client: SyncPrefectClient, run_id: UUID, message: str) -> bool:
+    """Set the run to cancelled. Return whether the server has confirmed it: without that, the stopped engine would report a crash."""
+    try:
+        client.set_flow_run_state(run_id, Cancelled(message=message), force=True)
+    except (httpx.TransportError, PrefectHTTPStatusError):
+        return False
+    return True
 
 
 def stopped_parent(client: SyncPrefectClient, run: FlowRun) -> str | None:
