@@ -40,7 +40,7 @@ def test_a_function_and_a_server_of_ones_own_are_values_in_the_recipe(
     rows = pq.read_table(Store(store).get("grpo", made["grpo-1"]).path / "rollouts.parquet").to_pylist()
     for row in rows:
         (penalty,), (digits,) = (dict(row["rewards"])[name] for name in ("length_penalty", "http"))
-        assert digits == sum(map(str.isdigit, row["completion"]))
+        assert digits == sum(map(str.isdigit, row["text"]))
         assert row["reward"] == pytest.approx(row["correct"] + 0.5 * penalty + 0.1 * digits)
     ledger = Ledger(Store(store))
     recorded = ledger.query("select name from metrics where key = ? and name like 'rewards/%' order by all", [made["grpo-1"]])
