@@ -60,8 +60,9 @@ def test_each_stage_shows_progress_a_summary_metrics_and_a_chart(stack: Stack, s
 
 def test_the_run_shows_its_artifacts_and_links_to_the_report(stack: Stack, served_run: ServedRun) -> None:
     shown = stack.api("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [served_run.id]}}})
-    # A link is a page of its own.
-    page = next(artifact["data"] for artifact in shown if artifact["type"] == "markdown" and artifact["key"].startswith("run-"))
+    # In no order. A link is a page of its own, `run-ID-report`.
+    pages = {artifact["key"]: artifact["data"] for artifact in shown if artifact["key"].startswith("run-")}
+    page = next(data for key, data in pages.items() if not key.endswith("-report"))
     assert all(key in page for key in served_run.keys.values())
     address = re.search(r"\[Open the report\]\((.+?)\)", page)
     assert address is not None
