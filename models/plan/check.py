@@ -1,12 +1,11 @@
 """Checks the memory of a plan by running the training code at its true size, on its number of ranks, with fake tensors (see
 `mathquarry.models.plan.tracker`).
 
-For each training stage of a recipe, the real code runs one step of a training that is under way. Its peak memory on rank 0 is the result.
-Stages are only simplified where that cannot change the result:
-1. the optimizer's moments come from one optimizer step with gradients of zero;
-2. a training step has two forward passes on each rank, however large the batch: the second pass already meets everything that the first
+For each training stage of a recipe, the real code runs one optimizer step, which creates the optimizer's moments, and then a second one,
+whose peak memory on rank 0 is the result. Stages are only simplified where that cannot change the result:
+1. an optimizer step has two forward passes on each rank, however large the batch: the second pass already meets everything that the first
    one left in memory;
-3. all rows are full, and all answers and prompts have the length that the plan assumes.
+2. all rows are full, and all answers and prompts have the length that the plan assumes.
 """
 
 from __future__ import annotations
@@ -142,10 +141,11 @@ def check_supervised(config: TrainConfig, model: LlamaConfig) -> Found:
     trained = _empty(model, config.lora, config.precision, classifier=rows.numbers)
     with tempfile.TemporaryDirectory() as folder, fake_ranks(config.ranks.size), fake_tensors():
         workspace = Workspace.at(Path(folder), Progress(quiet=True))
-        training = Training(trained, rows, cut, 1, workspace, "check", reward_loss if rows.numbers else language_model_loss)
-        _make_moments(training.optimizer)
+        training = Training(trained, rows, cut, 2, workspace, "check", reward_loss if rows.numbers else language_model_loss)
+        training.gradients(1)
+        training.apply()
         with _tracked(training.module, training.optimizer, config.optimizer.offload) as tracker:
-            training.gradients(1)
+            training.gradients(2)
             training.apply()
     return Found(tracker.peak, dict(tracker.kinds))
 
@@ -173,7 +173,7 @@ def check_grpo(config: GRPOConfig, model: LlamaConfig, prompt_tokens: int, compl
                 shard(module, ranks, config.precision)
             optimizer = make_optimizer(policy_module, config)
             scorer = RewardModel(reward_model, tokens, config.precision)
-            _make_moments(optimizer)
+            update_policy(policy_module, reference, optimizer, experience, config)
             with _tracked(policy_module, optimizer, config.optimizer.offload, *kept) as tracker:
                 for loaded in engine:
                     tracker.count("engine", [*loaded.parameters(), *loaded.buffers()])
@@ -183,14 +183,6 @@ def check_grpo(config: GRPOConfig, model: LlamaConfig, prompt_tokens: int, compl
                     scorer.score(experience.prompts[:own], experience.completions[:own], ends)
                 update_policy(policy_module, reference, optimizer, experience, config)
     return Found(tracker.peak, dict(tracker.kinds), rest)
-
-
-def _make_moments(optimizer: torch.optim.Optimizer) -> None:
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
 
 
 @contextmanager

@@ -302,7 +302,7 @@ def test_a_hub_set_that_cannot_be_read_as_the_recipe_says_is_refused_before_the_
 
 def test_texts_of_the_hub_without_the_column_are_refused_before_the_first_stage(public: HubServer, client: Client, tmp_path: Path) -> None:
     error = client.refused(*dry('mine.seed_pages.text_column="body"', until="mine"), "--store", str(tmp_path))
-    assert "mine.seed_pages: hf://open-web-math/open-web-math has no column body, only text, url. Name the column" in error
+    assert "mine.seed_pages: hf://open-web-math/open-web-math has no column body, only text, url. Correct the column's name" in error
 
 
 def test_a_hub_that_stays_busy_or_is_away_refuses_nothing(public: HubServer, client: Client, tmp_path: Path) -> None:
