@@ -17,7 +17,7 @@ from mathquarry.models.rl.reward_terms import RewardTerms
 from mathquarry.models.rl.rewards.config import HTTPReward
 from tests.conftest import REPOSITORY
 from tests.models.rl.rewards.cases import FOUR, TOKENIZER, completions
-from tests.models.rl.rewards.test_served import served_by_a_script
+from tests.models.rl.rewards.servers import served_by_a_script
 from tests.models.rl.tiny import save_policy, save_problems
 
 BLOCKS = re.findall(r"^```toml\n(.+?)^```", (REPOSITORY / "docs" / "rewards.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
