@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 
 from mathquarry.data.errors import MathQuarryError
+from mathquarry.data.store.manifests import MANIFEST
 from mathquarry.data.store.published import Damaged
 from mathquarry.data.store.workspace import MetricLog
 
@@ -57,12 +58,19 @@ class Rows:
     def add_artifact(self, folder: Path, manifest: dict[str, Any]) -> None:
         """Add the rows of a published artifact, whose manifest `read_manifest` has checked.
 
-        Raises `MathQuarryError` naming the file of metrics if it is damaged. The other rows have been added then.
+        Raises `MathQuarryError` naming the manifest if the database cannot hold its values; then no row is added. Raises it naming the file
+        of metrics if that is damaged; then the other rows have been added.
         """
         key = manifest["key"]
-        self.tables["artifacts"].append(_artifact(folder, manifest))
-        self.tables["inputs"] += [(key, role, other) for role, other in manifest["inputs"].items()]
-        self.tables["sources"] += [(key, str(source["path"]), source["sha256"], source["bytes"]) for source in manifest["sources"]]
+        try:
+            artifacts = _storable([_artifact(folder, manifest)])
+            inputs = _storable([(key, role, other) for role, other in manifest["inputs"].items()])
+            sources = _storable([(key, str(source["path"]), source["sha256"], source["bytes"]) for source in manifest["sources"]])
+        except (ValueError, OverflowError) as error:
+            raise _damaged(folder / MANIFEST, error) from error
+        self.tables["artifacts"] += artifacts
+        self.tables["inputs"] += inputs
+        self.tables["sources"] += sources
         self.tables["metrics"] += _metrics(key, folder / "metrics.jsonl")
 
     def add_run(self, path: Path, run: dict[str, Any]) -> None:
@@ -72,11 +80,13 @@ class Rows:
             if key != path.stem:
                 raise ValueError(f"it records run {key}")
             ended = None if run["ended"] is None else utc(run["ended"])
-            row = (key, str(run["recipe"]), utc(run["started"]), ended, str(run["status"]), json.dumps(run["config"]))
-            stages = [(key, i, str(s["name"]), str(s["stage"]), str(s["key"]), bool(s["reused"])) for i, s in enumerate(run["stages"])]
-        except (KeyError, TypeError, ValueError) as error:
+            runs = _storable([(key, str(run["recipe"]), utc(run["started"]), ended, str(run["status"]), _json(run["config"]))])
+            stages = _storable(
+                [(key, i, str(s["name"]), str(s["stage"]), str(s["key"]), bool(s["reused"])) for i, s in enumerate(run["stages"])]
+            )
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _damaged(path, error) from error
-        self.tables["runs"].append(row)
+        self.tables["runs"] += runs
         self.tables["run_stages"] += stages
 
     def replace(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -142,8 +152,8 @@ def _artifact(folder: Path, manifest: dict[str, Any]) -> tuple[Any, ...]:
         float(manifest["seconds"]),
         sum(file["bytes"] for file in manifest["files"]),
         len(manifest["files"]),
-        json.dumps(manifest["config"]),
-        json.dumps(manifest["summary"]),
+        _json(manifest["config"]),
+        _json(manifest["summary"]),
         str(manifest["code"]["version"]),
         str(manifest["code"]["revision"]),
         str(folder),
@@ -152,13 +162,32 @@ def _artifact(folder: Path, manifest: dict[str, Any]) -> tuple[Any, ...]:
 
 def _metrics(key: str, path: Path) -> list[tuple[Any, ...]]:
     try:
-        return [
-            (key, str(name), int(record["step"]), round(record["time"] * 1_000_000), float(value))
-            for record in MetricLog(path).read()
-            for name, value in record["values"].items()
-        ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return _storable(
+            [
+                (key, str(name), int(record["step"]), round(record["time"] * 1_000_000), float(value))
+                for record in MetricLog(path).read()
+                for name, value in record["values"].items()
+            ]
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _damaged(path, error) from error
+
+
+def _storable(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return the rows. Raises `ValueError` for text that is not Unicode and for integers beyond 64 bits: one such value of one artifact
+    would keep the database from taking any other."""
+    for row in rows:
+        for cell in row:
+            if isinstance(cell, str):
+                cell.encode()
+            elif isinstance(cell, int) and not -(2**63) <= cell < 2**63:
+                raise ValueError("one of its integers has more than 64 bits")
+    return rows
+
+
+def _json(value: Any) -> str:
+    # Without escapes, so that lone surrogates, which are no JSON to DuckDB, are found as text that is not Unicode.
+    return json.dumps(value, ensure_ascii=False)
 
 
 def utc(text: str) -> datetime:

@@ -61,7 +61,7 @@ def _cancelled(client: SyncPrefectClient, run_id: UUID, message: str) -> bool:
     """Set the run to cancelled. Return whether the server has confirmed it: without that, the stopped engine would report a crash."""
     try:
         client.set_flow_run_state(run_id, Cancelled(message=message), force=True)
-    except (httpx.TransportError, PrefectHTTPStatusError):
+    except (httpx.TransportError, PrefectHTTPStatusError, ObjectNotFound):
         return False
     return True
 
