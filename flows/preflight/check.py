@@ -19,7 +19,7 @@ from mathquarry.flows.preflight.planned import PlannedRun
 from mathquarry.models.evaluate.config import RejectionConfig
 from mathquarry.models.plan.plan import MOST_PASSES, Passes, passes_over_data, training_questions
 from mathquarry.models.policy.config import ScratchModel
-from mathquarry.models.reward.config import RewardConfig
+from mathquarry.models.reward.config import RefreshConfig, RewardConfig, check_rollouts
 from mathquarry.models.rl.config import GRPOConfig
 from mathquarry.models.rl.method import check_method
 from mathquarry.models.train.config import PretrainConfig, TrainConfig
@@ -121,6 +121,7 @@ class Preflight:
                 "start.reward is external, so there is no reward data to replay when it is refreshed. Set refresh.enabled = "
                 "false or iterations = 1, or use an artifact of stage reward."
             )
+        yield from self._rollout_faults()
         if start.corpus and "pretrain" not in calls and self.run.until is None:
             yield "start.corpus is given, but no stage pretrains on it. Add `pretrain` to start.stages, or remove start.corpus."
         questions = self._questions()
@@ -136,6 +137,23 @@ class Preflight:
                     f"{one.stage} would go over {one.data} {one.count:,.0f} times, and more than {MOST_PASSES:.0f} are probably a mistake. "
                     f"Lower {one.field}, or add data."
                 )
+
+    def _rollout_faults(self) -> Iterator[str]:
+        """Yield problems of refreshes on the rollouts of an iteration."""
+        grpo = self.run.recipe.grpo
+        for values in self.run.calls.values():
+            if not any(isinstance(one, RefreshConfig) and one.data == "rollouts" for one in values):
+                continue
+            if grpo.paradigm.data == "examples":
+                yield (
+                    "refresh.data is `rollouts`, but grpo.paradigm.data is `examples`, so the policy samples none. Set refresh.data to "
+                    "`sampled`."
+                )
+            for reward in (one for one in values if isinstance(one, RewardConfig)):
+                try:
+                    check_rollouts(reward.supervision, grpo.format)
+                except MathQuarryError as error:
+                    yield str(error)
 
     def _questions(self) -> int | None:
         problems = self.run.recipe.problems

@@ -177,22 +177,31 @@ class Planner:
         flops = tokens * self.shape.forward_flops(prompt + answer)
         return Estimate(stage, gpus, tokens, flops, hours, memory, 8 * tokens, 0.0, 0.0)
 
-    def rewarded(self, stage: str, config: RewardConfig, questions: float, epochs: float) -> Estimate:
-        """Estimate a reward stage: sample and label solutions, then train the reward model on them."""
+    def rewarded(self, stage: str, config: RewardConfig, questions: float, epochs: float, rollouts: int | None = None) -> Estimate:
+        """Estimate a reward stage: sample and label solutions, then train the reward model on them. With `rollouts`, the number of rollouts
+        of a question, these are the solutions."""
         answer = SOLUTION_TOKENS_SHARE * config.rollout.max_tokens
-        solutions = questions * config.group_size
+        solutions = questions * (rollouts or config.group_size)
+        sampled = 0.0 if rollouts else solutions
         completions = solutions * STEPS_PER_SOLUTION * config.label.completions if config.supervision == "process" else 0.0
         learned = self.trained(stage, config, epochs * solutions * 2 * answer, 8 * solutions * answer)
         share, gpus = MEMORY_SHARE * self.gpu.memory, config.ranks.size
-        seconds = self.generation_seconds(solutions, answer, answer, gpus, share)
+        seconds = self.generation_seconds(sampled, answer, answer, gpus, share)
         seconds += self.generation_seconds(completions, 1.5 * answer, answer / 2, gpus, share)
-        generated = solutions * answer + completions * answer / 2
+        generated = sampled * answer + completions * answer / 2
         return replace(
             learned,
             tokens=learned.tokens + generated,
             flops=learned.flops + generated * self.shape.forward_flops(2 * answer),
             hours=learned.hours + seconds / _HOUR,
         )
+
+    def refreshed(self, stage: str, config: RewardConfig, refresh: RefreshConfig, grpo: GRPOConfig) -> Estimate:
+        """Estimate a refresh of the reward model, on new samples or on the rollouts of an iteration of `grpo`."""
+        if refresh.data == "sampled":
+            return self.rewarded(stage, config, refresh.questions, refresh.epochs)
+        questions = min(refresh.questions, grpo.steps * grpo.prompts_per_step)
+        return self.rewarded(stage, config, questions, refresh.epochs, grpo.group_size)
 
     def reinforced(self, stage: str, config: GRPOConfig) -> Estimate:
         """Estimate an iteration of GRPO: generate, score with reward model and reference, update, send weights to the engine."""
@@ -274,7 +283,7 @@ def estimate(
     for iteration in range(1, iterations + 1):
         yield planner.reinforced(f"grpo-{iteration}", grpo)
         if iteration < iterations and refresh.enabled and has_reward_model:
-            yield planner.rewarded(f"reward-{iteration}", reward, refresh.questions, refresh.epochs)
+            yield planner.refreshed(f"reward-{iteration}", reward, refresh, grpo)
     tested = evaluate.questions or (problems.test if isinstance(problems, GeneratedProblems) else problems.test_limit)
     answer = SOLUTION_TOKENS_SHARE * evaluate.rollout.max_tokens
     answers = (2 + iterations) * len(evaluate.formats) * (tested or GSM8K_TEST_QUESTIONS) * (evaluate.k + 1)

@@ -7,7 +7,9 @@ from typing import Literal
 from pydantic import Field
 
 from mathquarry.data.config import Config, Positive, Share
+from mathquarry.data.errors import MathQuarryError
 from mathquarry.data.grade.config import GradeConfig
+from mathquarry.data.solutions.config import SolutionFormat
 from mathquarry.models.config import LearningRate, Supervision
 from mathquarry.models.rollout.config import RolloutConfig
 from mathquarry.models.train.config import ScheduleConfig, TrainConfig
@@ -40,12 +42,18 @@ class RewardConfig(TrainConfig):
 
 
 ReplayOf = Literal["mix", "history"]
+RefreshData = Literal["sampled", "rollouts"]
 
 
 class RefreshConfig(Config):
     """How the reward model is refreshed between iterations (paper section 4.1.4). Other settings are those of its first training."""
 
-    questions: Positive = Field(8192, description="Questions to sample with the new policy (our choice).")
+    data: RefreshData = Field(
+        "sampled",
+        description="New solutions: `sampled` from the newest policy (paper), or the `rollouts` of the last iteration with their verdicts "
+        "(not in the paper).",
+    )
+    questions: Positive = Field(8192, description="Questions to take new solutions of, all if there are fewer (our choice).")
     epochs: Positive = Field(1, description="Passes over the data of a refresh (our choice).")
     enabled: bool = Field(True, description="If off, all iterations use the first reward model (for comparison; not in the paper).")
     replay_share: Share = Field(0.1, description="Share drawn from all earlier reward data (paper: 10 %).")
@@ -54,3 +62,12 @@ class RefreshConfig(Config):
         description="What `replay_share` is a share of: `mix`, all data that a refresh trains on, or `history`, all earlier reward data. "
         "The paper does not say (our choice: `mix`).",
     )
+
+
+def check_rollouts(supervision: Supervision, format: SolutionFormat) -> None:
+    """Raise `MathQuarryError` if rollouts of this format cannot be labelled for this supervision."""
+    if supervision == "process" and format == "tool":
+        raise MathQuarryError(
+            "refresh.data is `rollouts` and reward.supervision is `process`, but grpo.format is `tool`: steps are labelled by completing "
+            "them, which the reward stage does without tools. Set reward.supervision to `outcome`, or refresh.data to `sampled`."
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -31,6 +31,7 @@ from mathquarry.models.reward.examples import (
     write_reward_data,
 )
 from mathquarry.models.reward.label import Solution, decode_completions, label_steps
+from mathquarry.models.reward.rollouts import GradedRollouts
 from mathquarry.models.rollout.engine import RolloutEngine
 from mathquarry.models.rollout.make import make_engine
 from mathquarry.models.rollout.seeds import derive_seed
@@ -53,11 +54,13 @@ def make_reward_data(
     iteration: int,
     workspace: Workspace,
     engine: RolloutEngine | None = None,
+    rollouts: GradedRollouts | None = None,
 ) -> RewardExamples:
     """Sample, grade and label solutions of `questions` and write them to `workspace.out / "reward_data.parquet"`.
 
     The processes of `config.ranks` share the questions. Each has its own engine for the checkpoint `policy`. If `engine` is given, it
-    samples all questions instead. Repeated completions of a question are dropped, as in Math-Shepherd. Finished parts in
+    samples all questions instead. If `rollouts` are given, these are the solutions, with their verdicts, and an engine is only used to
+    label steps. Repeated completions of a question are dropped, as in Math-Shepherd. Finished parts in
     `workspace.scratch` are reused. The result depends only on the config, the questions, the policy and the iteration. It is memory-mapped
     from a file in `workspace.scratch`.
     """
@@ -65,10 +68,10 @@ def make_reward_data(
     parts = [Part(f"reward_data/part-{start:07d}.parquet", questions[start : start + QUESTIONS_A_PART]) for start in starts]
     missing = [part for part in parts if not (workspace.scratch / part.file).exists()]
     done = len(questions) - sum(len(part.questions) for part in missing)
-    if engine is not None:
-        make_parts(workspace, missing, config, policy, iteration, done, engine)
+    if engine is not None or not _generates(config, rollouts):
+        make_parts(workspace, missing, config, policy, iteration, done, rollouts, engine)
     else:
-        arguments = (config, policy.resolve(), iteration, done)
+        arguments = (config, policy.resolve(), iteration, done, rollouts)
         share_out(make_parts, missing, arguments, config.ranks, workspace, "reward data", config.rollout.tensor_parallel)
     examples = write_mapped(workspace.scratch / "reward_data" / "all.arrow", [workspace.scratch / part.file for part in parts])
     write_reward_data(workspace.out / FILE, examples)
@@ -77,7 +80,7 @@ def make_reward_data(
 
 @dataclass(frozen=True)
 class Part:
-    """Questions that are sampled and labelled together, and the name of the file with their examples."""
+    """Questions whose solutions are made and labelled together, and the name of the file with their examples."""
 
     file: str
     questions: Sequence[Question]
@@ -90,6 +93,7 @@ def make_parts(
     policy: Path,
     iteration: int,
     done: int,
+    rollouts: GradedRollouts | None = None,
     engine: RolloutEngine | None = None,
 ) -> None:
     """The work of each process: make the examples of its parts. `done` questions were finished by an earlier run."""
@@ -97,15 +101,27 @@ def make_parts(
         return
     tokenizer = load_tokenizer(policy)
     marker = StepMarker(tokenizer)
+    given: AbstractContextManager[RolloutEngine | None] = nullcontext(engine)
+    if engine is None and _generates(config, rollouts):
+        given = closing(make_engine(config.rollout, policy, alone=True))
     with (
-        closing(make_engine(config.rollout, policy, alone=True)) if engine is None else nullcontext(engine) as used,
+        given as used,
         Checker(config.grade) as checker,
         workspace.progress.track("reward data", done + sum(len(part.questions) for part in parts), "question", done) as bar,
     ):
         for part in parts:
-            solutions = _sample(config, part.questions, used, tokenizer, marker, iteration, checker)
+            if rollouts is None:
+                assert used is not None, "an engine samples"
+                solutions = _sample(config, part.questions, used, tokenizer, marker, iteration, checker)
+            else:
+                solutions = rollouts.solutions(part.questions)
             write_reward_data(workspace.scratch / part.file, _label(config, solutions, used, tokenizer, iteration, checker))
             bar.advance(len(part.questions))
+
+
+def _generates(config: RewardConfig, rollouts: GradedRollouts | None) -> bool:
+    """Whether the reward data needs an engine: to sample solutions, or to complete their prefixes."""
+    return rollouts is None or config.supervision == "process"
 
 
 def is_validation(problem_id: str, share: float) -> bool:
@@ -200,12 +216,13 @@ def _sample(
 def _label(
     config: RewardConfig,
     solutions: list[Solution],
-    engine: RolloutEngine,
+    engine: RolloutEngine | None,
     tokenizer: PreTrainedTokenizerBase,
     iteration: int,
     checker: Checker,
 ) -> list[RewardExample]:
     if config.supervision == "process":
+        assert engine is not None, "an engine completes prefixes"
         seed = derive_seed(config.seed, iteration)
         labels = label_steps(solutions, engine, checker.grade_many, tokenizer, config.label, config.rollout, seed)
     else:

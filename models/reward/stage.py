@@ -38,11 +38,12 @@ from mathquarry.models.policy.prompts import Prompter
 from mathquarry.models.policy.questions import read_questions
 from mathquarry.models.ranks.distributed import Ranks
 from mathquarry.models.ranks.launch import launch
-from mathquarry.models.reward.config import RefreshConfig, RewardConfig
+from mathquarry.models.reward.config import RefreshConfig, RewardConfig, check_rollouts
 from mathquarry.models.reward.curves import best_of_n, calibration_curve, calibration_error, powers_of_two
 from mathquarry.models.reward.data import choose, draw_replay, make_reward_data, split
 from mathquarry.models.reward.examples import LabelledExamples, RewardExample, RewardExamples, write_mapped
 from mathquarry.models.reward.model import RewardModel, area_under_curve, reward_loss
+from mathquarry.models.reward.rollouts import GradedRollouts
 from mathquarry.models.rollout.engine import RolloutEngine, context_limit
 from mathquarry.models.train.fit import fit
 from mathquarry.models.train.optimizer import rows_per_step
@@ -85,14 +86,16 @@ def refresh_reward(
 ) -> Summary:
     """Continue training the reward model `reward` on solutions of the new `policy`, mixed with replay (paper section 4.1.4).
 
-    `history` lists the folders of all earlier reward artifacts, oldest first. Writes `workspace.out / "model"` and
+    `history` lists the folders of all earlier reward artifacts, oldest first. With `refresh.data = "rollouts"` the solutions are those in
+    `policy.parent / "rollouts.parquet"`, which `grpo_iteration` wrote beside the policy. Writes `workspace.out / "model"` and
     `workspace.out / "reward_data.parquet"` (the new data only). Returns counts, and metrics on new solutions of the held-out problems,
     before (`before_...`) and after training. Raises `MathQuarryError` if an input cannot be read.
     """
     tokenizer = load_tokenizer(policy)
     _same_vocabulary(tokenizer, load_tokenizer(reward), policy, reward)
+    rollouts = GradedRollouts.of(policy.parent) if refresh.data == "rollouts" else None
     examples, left_out = _sample(
-        config, policy, problems, refresh.questions, iteration, tokenizer, reward_config(reward), workspace, engine
+        config, policy, problems, refresh.questions, iteration, tokenizer, reward_config(reward), workspace, engine, rollouts
     )
     training, validation = split(examples, config.validation_share)
     replayed = draw_replay(history, len(training), refresh, config.validation_share, config.seed, iteration)
@@ -186,12 +189,18 @@ def _sample(
     reward: PreTrainedConfig,
     workspace: Workspace,
     engine: RolloutEngine | None,
+    rollouts: GradedRollouts | None = None,
 ) -> tuple[RewardExamples, int]:
     """Return labelled solutions of `count` training questions, and how many questions were too long."""
+    if rollouts is not None:
+        check_rollouts(config.supervision, rollouts.format)
     prompter = Prompter(tokenizer, read_prompt_style(policy, tokenizer))
-    questions, left_out = read_questions(problems / "train.jsonl", prompter, context_limit(reward))
+    format = "cot" if rollouts is None else rollouts.format
+    questions, left_out = read_questions(problems / "train.jsonl", prompter, context_limit(reward), format)
+    if rollouts is not None:
+        questions = rollouts.asked(questions)
     chosen = choose(questions, count, config.seed, iteration)
-    return make_reward_data(config, chosen, policy, iteration, workspace, engine), left_out
+    return make_reward_data(config, chosen, policy, iteration, workspace, engine, rollouts), left_out
 
 
 def _train(

@@ -87,6 +87,14 @@ WRONG: list[tuple[list[str], str]] = [
     (["grpo.paradigm.reward=none"], "grpo.paradigm.advantage `group` needs a reward"),
     (["reward.rollout.temperature=0"], "reward.rollout.temperature is 0"),
     (["rejection.enabled=true", "rejection.rollout.temperature=0"], "rejection.rollout.temperature is 0"),
+    (
+        ['refresh.data="rollouts"', "reward.supervision=process", "grpo.supervision=process", "grpo.format=tool"],
+        "refresh.data is `rollouts` and reward.supervision is `process`, but grpo.format is `tool`",
+    ),
+    (
+        ['refresh.data="rollouts"', "grpo.paradigm.data=examples", "grpo.paradigm.advantage=constant"],
+        "refresh.data is `rollouts`, but grpo.paradigm.data is `examples`",
+    ),
     (["model.hidden=130"], "model.hidden is 130"),
     (["start.policy=owner/name", "start.reward=owner/reward"], "start.reward is external"),
     # batches against data

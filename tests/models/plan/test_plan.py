@@ -11,7 +11,7 @@ from mathquarry.models.policy.checkpoint import new_policy
 from mathquarry.models.policy.config import ModelShape, PretrainedModel, ScratchModel
 from mathquarry.models.policy.tokenizer import train_tokenizer
 from mathquarry.models.ranks.config import RanksConfig
-from mathquarry.models.reward.config import RewardConfig
+from mathquarry.models.reward.config import RefreshConfig, RewardConfig
 from mathquarry.models.rl.config import GRPOConfig
 from mathquarry.models.rollout.config import RolloutConfig
 from mathquarry.models.train.config import OptimizerConfig, PretrainConfig
@@ -115,6 +115,17 @@ def test_process_rewards_cost_the_completions_of_every_step() -> None:
     solutions = 1000 * 15
     assert process.tokens - outcome.tokens == pytest.approx(solutions * 6 * 8 * 0.3 * 1024 / 2)
     assert process.hours > outcome.hours
+
+
+def test_a_refresh_on_rollouts_samples_no_solutions_and_trains_on_those_of_the_iteration() -> None:
+    reward, grpo = RewardConfig(supervision="outcome"), GRPOConfig(steps=100)
+    sampled = planner().refreshed("reward-1", reward, RefreshConfig(questions=1000), grpo)
+    rollouts = planner().refreshed("reward-1", reward, RefreshConfig(questions=1000, data="rollouts"), grpo)
+    answer = 0.3 * 1024
+    assert sampled.tokens == pytest.approx(1000 * 15 * 3 * answer)
+    assert rollouts.tokens == pytest.approx(1000 * 64 * 2 * answer)
+    few = planner().refreshed("reward-1", reward, RefreshConfig(questions=8192, data="rollouts"), grpo)
+    assert few.tokens == pytest.approx(100 * 16 * 64 * 2 * answer)
 
 
 def test_an_iteration_of_grpo_hands_its_weights_over_at_every_step_and_rules_need_no_reward_model() -> None:

@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from pydantic import ValidationError
@@ -22,6 +24,8 @@ from mathquarry.models.evaluate.rejection import sample_solutions
 from mathquarry.models.ranks.config import RanksConfig
 from mathquarry.models.ranks.launch import own_cards, share_out
 from mathquarry.models.reward.config import LabelConfig, RefreshConfig, RewardConfig
+from mathquarry.models.reward.examples import read_reward_data
+from mathquarry.models.reward.rollouts import COLUMNS
 from mathquarry.models.reward.stage import refresh_reward, train_reward
 from mathquarry.models.rl.config import GRPOConfig
 from mathquarry.models.rollout.config import RolloutConfig
@@ -131,8 +135,14 @@ def test_the_reward_model_is_made_and_refreshed_on_two_processes_as_on_one(
     assert shared["calibration_error"] == pytest.approx(alone["calibration_error"], abs=2e-2)
 
     refreshed = Workspace.at(tmp_path / "refreshed")
-    refresh = RefreshConfig(questions=8, replay_share=0.3)
+    refresh = RefreshConfig(questions=8, replay_share=0.3, data="rollouts")
+    examples = read_reward_data(one.out / "reward_data.parquet")
+    columns = {name: [getattr(example, name) for example in examples] for name in COLUMNS}
+    pq.write_table(pa.table(columns), policy(inputs).parent / "rollouts.parquet")
     summary = refresh_reward(on(TWO, REWARD), refresh, two.out / "model", policy(inputs), problems, [two.out], 1, refreshed)
+    fresh = read_reward_data(refreshed.out / "reward_data.parquet")
+    assert len({example.problem_id for example in fresh}) == 8
+    assert {(e.problem_id, tuple(e.completion)) for e in fresh} <= {(e.problem_id, tuple(e.completion)) for e in examples}
     assert summary["replayed_solutions"] > 0
     assert math.isfinite(summary["loss"])
     assert "before_calibration_error" in summary
