@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -33,6 +33,25 @@ class Problem:
 def question_key(question: str) -> str:
     """Return a key that is equal for questions with the same words, whatever the case and spacing."""
     return " ".join(question.casefold().split())
+
+
+def problems_of(problems: list[Problem], sets: Sequence[str]) -> list[Problem]:
+    """Return the problems of some sets, by their `source`; all problems if `sets` is empty.
+
+    Raises `MathQuarryError` for a set without problems.
+    """
+    if not sets:
+        return problems
+    known = {problem.source for problem in problems}
+    if missing := [name for name in sets if name not in known]:
+        raise MathQuarryError(no_such_set(missing[0], known))
+    return [problem for problem in problems if problem.source in sets]
+
+
+def no_such_set(name: str, known: Iterable[str]) -> str:
+    """Return the message for a name in a field `problem_sets` that is not the name of a training set."""
+    sets = ", ".join(sorted(known))
+    return f"problem_sets names {name}, but the training problems are of {sets}. Correct the name, or add the set to problems.source.train."
 
 
 def write_problems(path: Path, problems: Iterable[Problem]) -> int:

@@ -6,12 +6,13 @@ against the data. `flows/preflight/machine.py` checks memory and disk of this ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mathquarry.data.errors import MathQuarryError
 from mathquarry.data.mine.config import MineConfig
 from mathquarry.data.problems.config import ProblemsConfig
+from mathquarry.data.problems.problem import no_such_set
 from mathquarry.data.solutions.config import CurateConfig
 from mathquarry.flows.preflight.inputs import Inputs, named_inputs
 from mathquarry.flows.preflight.machine import machine_faults
@@ -85,6 +86,9 @@ class Preflight:
         if isinstance(config, TrainConfig) and config.batch_tokens < config.context_tokens:
             row = f"one row of {stage}.context_tokens = {config.context_tokens}"
             yield f"{stage}.batch_tokens is {config.batch_tokens}, less than {row}. Raise it."
+        if isinstance(config, (GRPOConfig, RewardConfig)):
+            known = self.inputs.training_sets(self.run.recipe.problems)
+            yield from (f"{stage}.{no_such_set(name, known)}" for name in config.problem_sets if name not in known)
         match config:
             case ProblemsConfig():
                 yield from self.inputs.problem_faults(config)
@@ -124,8 +128,8 @@ class Preflight:
         yield from self._rollout_faults()
         if start.corpus and "pretrain" not in calls and self.run.until is None:
             yield "start.corpus is given, but no stage pretrains on it. Add `pretrain` to start.stages, or remove start.corpus."
-        questions = self._questions()
         for config in (one for values in calls.values() for one in values if isinstance(one, GRPOConfig)):
+            questions = self._questions(config.problem_sets)
             if questions is not None and config.paradigm.data != "examples" and config.prompts_per_step > questions:
                 yield (
                     f"grpo.prompts_per_step is {config.prompts_per_step}, but there are only {questions} training questions. Lower it, or "
@@ -155,17 +159,17 @@ class Preflight:
                 except MathQuarryError as error:
                     yield str(error)
 
-    def _questions(self) -> int | None:
+    def _questions(self, sets: Sequence[str]) -> int | None:
         problems = self.run.recipe.problems
-        known = self.inputs.training_problems(problems)
-        return training_questions(problems.source) if known is None else known
+        known = self.inputs.training_problems(problems, sets)
+        return training_questions(problems.source, sets) if known is None else known
 
     def _passes(self) -> list[Passes]:
         """Return the passes over data of the stages in this run. They are unknown for a given corpus."""
         recipe, calls = self.run.recipe, self.run.calls
         sections = (recipe.problems.source, recipe.mine, recipe.pretrain, recipe.sft, recipe.reward, recipe.grpo)
         names = {"pretrain": "pretrain", "sft": "sft", "reward": "reward-0", "grpo": "grpo-1"}
-        found = passes_over_data(*sections, recipe.iterations, self._questions())
+        found = passes_over_data(*sections, recipe.iterations, self._questions)
         return [one for one in found if names[one.stage] in calls and not (one.stage == "pretrain" and recipe.start.corpus)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib import util
 from pathlib import Path
@@ -16,6 +16,7 @@ from mathquarry.data.fetch.hub_rows import first_row, repository_of
 from mathquarry.data.fetch.remote import is_http
 from mathquarry.data.mine.config import MineConfig
 from mathquarry.data.problems.config import ProblemFiles, ProblemsConfig
+from mathquarry.data.problems.generated import SOURCE
 from mathquarry.data.problems.records import first_record
 from mathquarry.data.problems.registry import find
 from mathquarry.data.solutions.config import CurateConfig
@@ -102,11 +103,25 @@ class Inputs:
                 if isinstance(found, str):
                     yield f"problems.source.{split}: {found.removeprefix(f'problems.source.{split}: ')}"
 
-    def training_problems(self, config: ProblemsConfig) -> int | None:
-        """Return the number of problems in the training files before filtering; `None` if some files are not read here."""
+    def training_sets(self, config: ProblemsConfig) -> dict[str, list[str]]:
+        """Return the training entries of each set by its name. Entries that do not exist are left out."""
+        if not isinstance(config.source, ProblemFiles):
+            return {SOURCE: []}
+        found: dict[str, list[str]] = {}
+        for entry in config.source.train:
+            with suppress(MathQuarryError):  # `problem_faults` reports these
+                found.setdefault(find(entry, config.source, True)[0].name, []).append(entry)
+        return found
+
+    def training_problems(self, config: ProblemsConfig, sets: Sequence[str] = ()) -> int | None:
+        """Return the number of problems in the training files before filtering, or in those of some sets; `None` if some files are not
+        read here."""
         if not isinstance(config.source, ProblemFiles):
             return config.source.train
-        counts = [self._problems_in(entry, config, "train") for entry in config.source.train]
+        if sets and config.source.train_limit:
+            return None  # the limit is a random choice from all sets
+        entries = [entry for name, of_set in self.training_sets(config).items() if name in sets for entry in of_set]
+        counts = [self._problems_in(entry, config, "train") for entry in (entries if sets else config.source.train)]
         if not all(isinstance(count, int) for count in counts):
             return None
         total = sum(count for count in counts if isinstance(count, int))

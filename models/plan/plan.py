@@ -6,7 +6,7 @@ rates in `hardware.py` and the constants below are assumptions, and a plan is on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -80,12 +80,15 @@ class Passes:
     field: str
 
 
-def training_questions(problems: GeneratedProblems | ProblemFiles) -> int | None:
-    """Number of training questions in a recipe, if the sizes of its sets are known (a local file's is not: `None`)."""
+def training_questions(problems: GeneratedProblems | ProblemFiles, sets: Sequence[str] = ()) -> int | None:
+    """Number of training questions in a recipe, or of some of its sets, if their sizes are known (a local file's is not: `None`)."""
     if isinstance(problems, GeneratedProblems):
         return problems.train
-    names = [source.partition("=")[0] for source in problems.train if source.endswith("=hub")]
-    if len(names) < len(problems.train) or any(name not in TRAIN_QUESTIONS for name in names):
+    if sets and problems.train_limit is not None:
+        return None  # the limit is a random choice from all sets
+    chosen = [entry for entry in problems.train if not sets or (entry.partition("=")[0] if "=" in entry else problems.dataset) in sets]
+    names = [source.partition("=")[0] for source in chosen if source.endswith("=hub")]
+    if len(names) < len(chosen) or any(name not in TRAIN_QUESTIONS for name in names):
         return problems.train_limit
     count = sum(TRAIN_QUESTIONS[name] for name in names)
     return min(count, problems.train_limit or count)
@@ -99,24 +102,26 @@ def passes_over_data(
     reward: RewardConfig,
     grpo: GRPOConfig,
     iterations: int,
-    questions: int | None = None,
+    count: Callable[[Sequence[str]], int | None] | None = None,
 ) -> list[Passes]:
     """Return how many times each training stage goes over its data, if that is known.
 
-    `questions` is the number of training questions, if they have been counted.
+    `count` returns the number of training questions in some sets (all, if none is named), by default `training_questions`.
     """
     corpus = float(max(mine.token_budgets))
     share = sum(source.weight for source in pretrain.mix if source.path is None) / sum(source.weight for source in pretrain.mix)
     found = [Passes("pretrain", pretrain.total_tokens * share / corpus, f"a corpus of {corpus:,.0f} tokens", "pretrain.total_tokens")]
-    questions = training_questions(problems) if questions is None else questions
-    if not questions:
-        return found
-    data = f"{questions:,} questions"
-    if isinstance(problems, ProblemFiles):  # solutions of generated problems are much shorter than real ones
-        found.append(Passes("sft", sft.steps * sft.batch_tokens / (questions * EXAMPLE_TOKENS), data, "sft.steps"))
-    if grpo.uses_reward_model:
-        found.append(Passes("reward", reward.epochs * min(1.0, reward.questions / questions), data, "reward.epochs"))
-    found.append(Passes("grpo", iterations * grpo.steps * grpo.prompts_per_step / questions, data, "grpo.steps"))
+    counted = count or (lambda sets: training_questions(problems, sets))
+    # Solutions of generated problems are much shorter than real ones.
+    if isinstance(problems, ProblemFiles) and (questions := counted(())):
+        passes = sft.steps * sft.batch_tokens / (questions * EXAMPLE_TOKENS)
+        found.append(Passes("sft", passes, f"{questions:,} questions", "sft.steps"))
+    if grpo.uses_reward_model and (questions := counted(reward.problem_sets)):
+        passes = reward.epochs * min(1.0, reward.questions / questions)
+        found.append(Passes("reward", passes, f"{questions:,} questions", "reward.epochs"))
+    if questions := counted(grpo.problem_sets):
+        passes = iterations * grpo.steps * grpo.prompts_per_step / questions
+        found.append(Passes("grpo", passes, f"{questions:,} questions", "grpo.steps"))
     return found
 
 

@@ -29,6 +29,10 @@ class RewardConfig(TrainConfig):
 
     supervision: Supervision = Field("process", description="`outcome`: label the last token; `process`: label each step's last token.")
     initialise_from: Literal["base", "sft"] = Field("base", description="Model that gets the new head (paper: the base model).")
+    problem_sets: list[str] = Field(
+        [],
+        description="Training sets whose questions are used, by name. Empty: all (paper: GSM8K and MATH, as recipe `paper-7b` sets it).",
+    )
     questions: Positive = Field(144_000, description="Training questions to sample solutions for (paper: 144K questions in RL).")
     group_size: Positive = Field(15, description="Solutions sampled per question (Math-Shepherd: 15).")
     label: LabelConfig = LabelConfig()

@@ -196,7 +196,7 @@ def _sample(
         check_rollouts(config.supervision, rollouts.format)
     prompter = Prompter(tokenizer, read_prompt_style(policy, tokenizer))
     format = "cot" if rollouts is None else rollouts.format
-    questions, left_out = read_questions(problems / "train.jsonl", prompter, context_limit(reward), format)
+    questions, left_out = read_questions(problems / "train.jsonl", prompter, context_limit(reward), format, config.problem_sets)
     if rollouts is not None:
         questions = rollouts.asked(questions)
     chosen = choose(questions, count, config.seed, iteration)

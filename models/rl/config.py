@@ -110,6 +110,10 @@ class GRPOConfig(Config):
         "our choice). Each has a `kind`: `model`, `rule`, `function` or `http`.",
     )
 
+    problem_sets: list[str] = Field(
+        [],
+        description="Training sets whose questions are used, by name. Empty: all (paper: GSM8K and MATH, as recipe `paper-7b` sets it).",
+    )
     steps: Positive = Field(
         4500,
         description="Steps per iteration, M (our choice: half of the paper's 9,000 for an epoch of its questions).",

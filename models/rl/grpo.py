@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mathquarry.data.errors import MathQuarryError
 from mathquarry.data.grade.checker import Checker
+from mathquarry.data.problems.problem import problems_of, read_problems
 from mathquarry.data.programs.sandbox import make_sandbox
 from mathquarry.data.store.workspace import Workspace
 from mathquarry.models.policy.adapters import adapter_summary, adapters_of
@@ -80,10 +81,11 @@ def _iterate(
     limit = context_limit(models.policy.model.config)
     if config.paradigm.data == "examples":
         assert examples is not None, "training on worked solutions needs their folder"
-        questions, solutions = read_example_completions(examples, prompter, limit)
+        asked = {problem.id for problem in problems_of(read_problems(problems / "train.jsonl"), config.problem_sets)}
+        questions, solutions = read_example_completions(examples, prompter, limit, asked if config.problem_sets else None)
         left_out = 0
     else:
-        questions, left_out = read_questions(problems / "train.jsonl", prompter, limit, config.format)
+        questions, left_out = read_questions(problems / "train.jsonl", prompter, limit, config.format, config.problem_sets)
         solutions = None
     tested = read_questions(problems / "test.jsonl", prompter, limit, config.format)[0] if config.evaluate_steps else []
     held_out = tested[: config.evaluate_questions]

@@ -13,7 +13,7 @@ Shape suffixes: B completions, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import torch
@@ -118,12 +118,17 @@ def _inside(lengths_B: torch.Tensor) -> torch.Tensor:
     return (torch.arange(int(lengths_B.max())) < lengths_B[:, None]).float()
 
 
-def read_example_completions(folder: Path, prompter: Prompter, context_tokens: int | None) -> tuple[list[Question], list[list[int]]]:
+def read_example_completions(
+    folder: Path, prompter: Prompter, context_tokens: int | None, problem_ids: Container[str] | None = None
+) -> tuple[list[Question], list[list[int]]]:
     """Read the chain-of-thought solutions in `folder / "examples.jsonl"` as questions with one completion each.
 
-    Solutions that are longer than the context are left out. Raises `MathQuarryError` if none is left.
+    Solutions that are longer than the context, or of other problems than `problem_ids` (`None`: any), are left out. Raises
+    `MathQuarryError` if none is left.
     """
     examples = [example for example in read_examples(folder / "examples.jsonl") if example.format == "cot"]
+    if problem_ids is not None:
+        examples = [example for example in examples if example.problem_id in problem_ids]
     questions, completions = [], []
     for example, (tokens, _) in zip(examples, label_solutions(prompter, examples), strict=True):
         prompt = prompter.encode(example.question, example.format, example.language)

@@ -37,6 +37,7 @@ def test_the_paper_recipe_has_the_papers_numbers() -> None:
     )
     assert recipe.grpo.prompts_per_step * recipe.grpo.group_size == 1024
     assert (recipe.reward.learning_rate, recipe.refresh.replay_share) == (2e-5, 0.1)
+    assert recipe.grpo.problem_sets == recipe.reward.problem_sets == ["gsm8k", "math"]
 
 
 def test_an_override_reaches_a_nested_field() -> None:

@@ -9,7 +9,7 @@ from mathquarry.data.errors import MathQuarryError
 from mathquarry.data.problems import benchmark, gsm8k, math
 from mathquarry.data.problems.build import build_problems
 from mathquarry.data.problems.config import GeneratedProblems, ProblemFiles, ProblemsConfig
-from mathquarry.data.problems.problem import read_problems
+from mathquarry.data.problems.problem import Problem, problems_of, read_problems
 from mathquarry.data.problems.records import set_name
 from mathquarry.data.store.workspace import Workspace
 
@@ -162,6 +162,14 @@ def test_training_questions_that_are_held_out_or_in_a_benchmark_are_dropped_and_
     assert [problem.id for problem in read_problems(workspace.out / "train.jsonl")] == [f"a-{n}" for n in (1, 2, 4, 5, 6, 8, 9, 10)]
     dropped = [json.loads(line) for line in (workspace.out / "dropped.jsonl").read_text().splitlines()]
     assert dropped == [{"id": f"a-{n}", "split": "train", "reason": "held-out"} for n in (3, 7)]
+
+
+def test_problems_are_chosen_by_the_names_of_their_sets():
+    problems = [Problem(f"p{number}", "?", "1", source=source) for number, source in enumerate(["gsm8k", "math", "lila-ood", "math"])]
+    assert problems_of(problems, []) == problems
+    assert problems_of(problems, ["math", "gsm8k"]) == [problems[0], problems[1], problems[3]]
+    with pytest.raises(MathQuarryError, match="problem_sets names cmath, but the training problems are of gsm8k, lila-ood, math"):
+        problems_of(problems, ["math", "cmath"])
 
 
 def test_training_questions_that_are_all_held_out_are_an_error(tmp_path):

@@ -81,7 +81,16 @@ def test_a_dry_run_says_how_often_each_stage_goes_over_its_data(tmp_path: Path) 
     lines = pass_lines(load_recipe("paper-7b"), tmp_path)
     assert lines[0] == "pretrain: 2.33 passes over a corpus of 120,000,000,000 tokens"
     assert [line.split(":")[0] for line in lines] == ["pretrain", "sft", "reward", "grpo"]
-    assert all(0 < float(line.split()[1]) < 5 for line in lines)
+    assert all(0 < float(line.split()[1]) < 5 for line in lines[:2])
+    assert lines[2:] == ["reward: 1.00 passes over 14,973 questions", "grpo: 9.62 passes over 14,973 questions"]
+
+
+def test_passes_are_over_the_sets_that_a_stage_is_limited_to(tmp_path: Path) -> None:
+    overrides = ['grpo.problem_sets=["math"]', "reward.problem_sets=[]"]
+    lines = pass_lines(load_recipe("paper-7b", overrides), tmp_path)
+    assert lines[2:] == ["reward: 0.25 passes over 584,973 questions", "grpo: 19.20 passes over 7,500 questions"]
+    limited = pass_lines(load_recipe("paper-7b", [*overrides, "problems.source.train_limit=300000"]), tmp_path)
+    assert [line.split(":")[0] for line in limited] == ["pretrain", "sft", "reward"]  # how many are of MATH is not known
 
 
 @pytest.mark.parametrize("name", ["paper-7b", "1b", "math-8gpu", "math-1gpu", "gsm8k-1gpu", "tiny"])
@@ -104,5 +113,6 @@ def test_counts_far_above_the_data_are_refused(override: str, named: str, tmp_pa
 
 
 def test_files_that_are_elsewhere_have_no_passes(tmp_path: Path) -> None:
-    recipe = load_recipe("paper-7b", ['problems.source.train=["hf://owner/name:main:train"]'])
+    sets = ["reward.problem_sets=[]", "grpo.problem_sets=[]"]
+    recipe = load_recipe("paper-7b", ['problems.source.train=["hf://owner/name:main:train"]', *sets])
     assert [line.split(":")[0] for line in pass_lines(recipe, tmp_path)] == ["pretrain"]

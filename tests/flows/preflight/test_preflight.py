@@ -41,6 +41,7 @@ def here(tmp_path: Path) -> Path:
     (tmp_path / "other.jsonl").write_text('{"prompt": "1 + 1?", "target": "2"}\n')
     (tmp_path / "test.jsonl").write_text((tmp_path / "train.jsonl").read_text())
     (tmp_path / "texts.jsonl").write_text('{"content": "some text"}\n')
+    (tmp_path / "own.jsonl").write_text('{"question": "What is 1 + 1?", "answer": "2"}\n')
     (tmp_path / "empty.jsonl").touch()
     return tmp_path
 
@@ -98,11 +99,23 @@ WRONG: list[tuple[list[str], str]] = [
     (["model.hidden=130"], "model.hidden is 130"),
     (["start.policy=owner/name", "start.reward=owner/reward"], "start.reward is external"),
     # batches against data
+    (
+        [problems(), 'grpo.problem_sets=["gsm8k", "math"]'],
+        "grpo.problem_sets names math, but the training problems are of gsm8k. Correct the name",
+    ),
+    (['reward.problem_sets=["gsm8k"]'], "reward.problem_sets names gsm8k, but the training problems are of generated."),
     (["pretrain.batch_tokens=64"], "pretrain.batch_tokens is 64, less than one row"),
     (["sft.batch_tokens=64"], "sft.batch_tokens is 64, less than one row"),
     (["reward.batch_tokens=64"], "reward.batch_tokens is 64, less than one row"),
     (["pretrain.total_tokens=4096"], "pretrain.total_tokens is 4096, less than one step"),
     ([problems(), "grpo.prompts_per_step=31"], "grpo.prompts_per_step is 31, but there are only 30 training questions"),
+    (
+        [
+            'problems.source={kind="files", train=["HERE/train.jsonl", "own=HERE/own.jsonl"], test=["HERE/held.jsonl"], sets={own={}}}',
+            'grpo.problem_sets=["own"]',
+        ],
+        "grpo.prompts_per_step is 32, but there are only 1 training questions",
+    ),
     ([problems(), "sft.steps=2", "grpo.steps=200"], "grpo would go over 30 questions 427 times"),
     (["pretrain.total_tokens=10000000"], "pretrain would go over a corpus of 350,000 tokens 29 times"),
     (["reward.epochs=200"], "reward would go over 4,000 questions 200 times"),
