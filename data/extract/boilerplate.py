@@ -91,13 +91,14 @@ class _Rules:
         columns = (self.page.start, self.page.inner, self.page.end, self.share, is_links, has_links, may_be_named)
         rows = zip(blocks.tolist(), *(column[blocks].tolist() for column in columns), strict=True)
         lower = self.page.lower
+        has_mathjax = self.page.has("mjx")
         taken: dict[bytes, list[int]] = {}
         beyond = 0
         for block, start, inner, end, share, links, some_links, named in rows:
             if start < beyond:
                 continue
             rule = _LINKS if links else _rule(lower[start:inner], share, some_links, named)
-            if rule and not may_have_formula(lower, start, end):
+            if rule and not (may_have_formula(lower, start, end) or (has_mathjax and lower.find(b"<mjx", start, end) >= 0)):
                 taken.setdefault(rule, []).append(block)
                 beyond = end
         comments = taken.pop(_COMMENTS, [])

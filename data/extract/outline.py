@@ -87,7 +87,6 @@ _FACTOR, _KEYS, _CODES = _table()
 CODE = {name: place for place, name in enumerate(_NAMES)}
 _COMMENT, _LINK = CODE["!--"], CODE["a"]
 _FIRST_RAW, _LAST_RAW = CODE[_RAW[0]], CODE[_RAW[-1]]
-_PADDING = b"\0" * 16
 _LOWER, _ONE = np.uint64(int.from_bytes(b"\x20" * _LENGTH, "little")), np.uint64(1)
 _PARAGRAPH = CODE["p"]
 
@@ -138,15 +137,14 @@ class Outline:
 
 def outline(source: bytes) -> Outline:
     """The outline of a page's source."""
-    start, end, code, closes = _tags(source)
+    data = np.frombuffer(source + b"\0" * (128 - len(source) % 64), dtype=np.uint8)  # whole words, and at least one more
+    start, end, code, closes = _tags(data, len(source))
     rise = largest_rise((code != _COMMENT) - 2 * closes.astype(np.int8))
-    tags = np.bincount(code[code >= 0], minlength=len(_NAMES))
+    tags = np.bincount(code + 1, minlength=len(_NAMES) + 1)[1:]
     start, end, code, closes = _without_raw(source, start, end, code, closes)
-    seen = np.frombuffer(source, dtype=np.uint8) > 0x20
-    before = np.zeros(len(source) + 1, dtype=np.int32)
-    np.cumsum(seen, dtype=np.int32, out=before[1:])
     following = np.append(start[1:], len(source))
-    text = np.maximum(before[following] - before[np.minimum(end, following)], 0)
+    before = _Counts(data > 0x20)
+    text = before[following] - before[np.minimum(end, following)]
     text[(code >= _FIRST_RAW) & (code <= _LAST_RAW) & ~closes] = 0
     # Text is in a link if the last link tag before it opened one that has an address.
     is_link = code == _LINK
@@ -187,23 +185,38 @@ def largest_rise(steps: np.ndarray) -> int:
     return int((depth - np.minimum.accumulate(depth)).max())
 
 
-def _tags(source: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(start, end, code, whether it is an end tag) of everything written like a tag; other elements have the code -1."""
-    data = np.frombuffer(source + _PADDING, dtype=np.uint8)
-    is_start = data[: len(source)] == ord("<")
-    brackets = np.flatnonzero(is_start | (data[: len(source)] == ord(">")))
-    starts = is_start[brackets]
-    # The end of a tag is behind the next ">": after the start of a tag, the smallest place of one that follows.
-    ends = np.where(starts, len(source), brackets + 1)
-    ends = np.minimum.accumulate(ends[::-1])[::-1][starts]
+class _Counts:
+    """How many flags are set before a place, for a few places among many flags: 64 flags are counted at once."""
+
+    def __init__(self, flags: np.ndarray) -> None:
+        self.words = np.packbits(flags, bitorder="little").view("<u8")
+        self.before = np.zeros(len(self.words) + 1, dtype=np.int64)
+        np.cumsum(np.bitwise_count(self.words), out=self.before[1:])
+
+    def __getitem__(self, places: np.ndarray) -> np.ndarray:
+        word = places >> 6
+        earlier = (_ONE << (places & 63).view(np.uint64)) - _ONE
+        return self.before[word] + np.bitwise_count(self.words[word] & earlier)
+
+
+def _tags(data: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(start, end, code, whether it is an end tag) of everything written like a tag; other elements have the code -1.
+
+    `data` is the source of this length, and zeros.
+    """
+    brackets = np.flatnonzero((data & 0xFD) == ord("<"))  # ">" differs in this bit only
+    starts = data[brackets] == ord("<")
     start = brackets[starts]
+    # The end of a tag is behind the next ">".
+    behind = np.append(brackets[~starts] + 1, length)
+    end = behind[np.cumsum(~starts)[starts]]
     closes = data[start + 1] == ord("/")
     name = start + 1 + closes
     first = data[name]
     comments = first == ord("!")
     comments &= (data[start + 2] == ord("-")) & (data[start + 3] == ord("-"))
     tags = np.flatnonzero(comments | ((first | 0x20) - ord("a") < 26))
-    start, end, closes, comments = start[tags], ends[tags], closes[tags], comments[tags]
+    start, end, closes, comments = start[tags], end[tags], closes[tags], comments[tags]
     code = _codes(data, name[tags])
     code[comments] = _COMMENT
     return start, end, code, closes
@@ -217,19 +230,23 @@ def _codes(data: np.ndarray, names: np.ndarray) -> np.ndarray:
     outside = ~((letters - ord("a") < 26) | (letters - ord("0") < 10))
     ends = outside.view("<u8")  # 1 in the byte of every character that cannot be in a name
     keys &= (ends & (~ends + _ONE)) - _ONE  # bytes before the first one
-    places = _hashed(keys, _FACTOR)
-    return np.where(_KEYS[places] == keys, _CODES[places], -1)
+    places = _hashed(keys, _FACTOR).view(np.int64)
+    return np.where(_KEYS[places] == keys, _CODES[places], np.int16(-1))
 
 
 def _without_raw(
     source: bytes, start: np.ndarray, end: np.ndarray, code: np.ndarray, closes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Tags, except those in comments and in elements whose content is not markup; a comment counts as one tag."""
-    keep = np.ones(len(start), dtype=bool)
     raw = np.flatnonzero(((code >= _FIRST_RAW) & (code <= _LAST_RAW)) | (code == _COMMENT))
-    ends_of: dict[int, list[int]] = {}
+    rows = list(zip(raw.tolist(), code[raw].tolist(), closes[raw].tolist(), strict=True))
+    ends_of: dict[int, list[int]] = {}  # last ones first
+    for tag, name, is_end in reversed(rows):
+        if is_end:
+            ends_of.setdefault(name, []).append(tag)
+    keep = np.ones(len(start), dtype=bool)
     beyond = 0  # earlier tags are inside the element just passed
-    for tag, name, is_end in zip(raw.tolist(), code[raw].tolist(), closes[raw].tolist(), strict=True):
+    for tag, name, is_end in rows:
         if tag < beyond:
             continue
         if name == _COMMENT:
@@ -238,12 +255,11 @@ def _without_raw(
             beyond = int(start.searchsorted(end[tag]))
             keep[tag + 1 : beyond] = False
         elif not is_end:
-            if name not in ends_of:
-                ends_of[name] = np.flatnonzero((code == name) & closes).tolist()[::-1]
-            while ends_of[name] and ends_of[name][-1] < tag:
-                ends_of[name].pop()
-            if ends_of[name]:
-                beyond = ends_of[name][-1]
+            ends = ends_of.get(name, [])
+            while ends and ends[-1] < tag:
+                ends.pop()
+            if ends:
+                beyond = ends[-1]
                 keep[tag + 1 : beyond] = False
     kept = np.flatnonzero(keep)
     return start[kept], end[kept], code[kept], closes[kept]
@@ -252,16 +268,18 @@ def _without_raw(
 def _matched(code: np.ndarray, closes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Start and end tags of the blocks. As in HTML, an end tag closes the last element of its name that is open."""
     blocks = np.flatnonzero((code >= 0) & (code < len(BLOCKS)))
-    open_tags: list[list[int]] = [[] for _ in BLOCKS]
-    end_of = [-1] * len(blocks)
-    # A start tag has the code of its element, an end tag the complement.
-    for tag, name in enumerate(np.where(closes[blocks], ~code[blocks], code[blocks]).tolist()):
-        if name == _PARAGRAPH:
-            open_tags[name] = [tag]
-        elif name >= 0:
-            open_tags[name].append(tag)
-        elif open_tags[~name]:
-            end_of[open_tags[~name].pop()] = tag
-    ends = np.array(end_of, dtype=np.int64)
-    first = np.flatnonzero(ends >= 0)
-    return blocks[first], blocks[ends[first]]
+    blocks = blocks[np.argsort(code[blocks], kind="stable")]  # each name's tags together, in order
+    name, is_end = code[blocks].astype(np.int64), closes[blocks]
+    # The running sum falls so much from one name to the next that its minimum starts anew there.
+    fall = name * (2 * len(blocks) + 2)
+    step = 1 - 2 * is_end
+    before = np.cumsum(step) - step - fall
+    level = before - np.minimum.accumulate(before) + ~is_end  # 0 for an end tag without a start tag
+    level[name == _PARAGRAPH] = 0  # a paragraph ends at the start of the next one
+    place = fall + level
+    order = np.argsort(place, kind="stable")
+    blocks, place, is_end = blocks[order], place[order], is_end[order]
+    pairs = np.flatnonzero(is_end[1:] & ~is_end[:-1] & (place[1:] == place[:-1]))
+    first, last = blocks[pairs], blocks[pairs + 1]
+    order = np.argsort(first)
+    return first[order], last[order]
