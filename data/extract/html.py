@@ -58,14 +58,14 @@ class Extracted:
     """ISO 639-1 code, or "unknown"; detected without the formulas."""
 
 
-def extract(html: str) -> Extracted:
-    """The main text of a page, each formula once; `formulas` counts those in the text.
+def extract(html: str | bytes) -> Extracted:
+    """The main text of a page, which is HTML or that in UTF-8, each formula once; `formulas` counts those in the text.
 
     Never raises on bad HTML; the worst result is an empty text.
     """
-    source = html.encode("utf-8", "replace")
+    source = html.encode("utf-8", "replace") if isinstance(html, str) else html
     if _PRIVATE_USE_BYTE in source:
-        source = _replaced(html, _PRIVATE_USE).encode("utf-8", "replace")
+        source = _replaced(source.decode("utf-8", "replace"), _PRIVATE_USE).encode()
     page = outline(source)
     if page.has("template"):
         page = outline(_TEMPLATE.sub(b"", page.source))
@@ -87,7 +87,7 @@ def _read(source: bytes, lower: bytes, page: Outline) -> Extracted:
     `source` is the page, which may lack blocks, and `lower` contains at least the same in lower case. What these do not contain is not
     searched for in the tree.
     """
-    tree = HTMLTree.parse(marked(source.decode("utf-8", "replace")))
+    tree = HTMLTree.parse(marked(source).decode("utf-8", "replace"))
     formulas: list[str] = []
     kinds: list[str] = []
 

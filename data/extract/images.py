@@ -86,7 +86,7 @@ class Picture:
 
 def image_formula(picture: Picture) -> tuple[str, bool | None] | None:
     """TeX of an image that is a formula, and whether it is displayed (None if only its position tells); None for any other image."""
-    alt = _unlabelled(picture.alt) if len(picture.alt) <= LONGEST else ""
+    alt = _unlabelled(picture.alt) if 0 < len(picture.alt) <= LONGEST else ""
     title = picture.title if len(picture.title) <= LONGEST else ""
     for text in (alt, title):
         if found := _delimited(text):

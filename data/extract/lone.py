@@ -14,17 +14,19 @@ import re
 MARK = "\ue006"
 """A private-use character. It is removed from pages before this module sees them."""
 
-_SPACE = " \t\n\r\f\v"
-_ASCII, _TWO_BYTES, _ENTITY = "[!-%'-;=-~]", "[\u0080-\u07ff]", r"&[#\w]{2,32};?"
+_MARK = MARK.encode()
+_SPACE = rb" \t\n\r\f\v"
+_ASCII, _TWO_BYTES, _THREE_BYTES, _ENTITY = rb"[!-%'-;=-~]", rb"[\xc2-\xdf][\x80-\xbf]", rb"[\xe0-\xef][\x80-\xbf]{2}", rb"&[#\w]{2,32};?"
 _LONE = re.compile(
-    rf"(>[{_SPACE}]*+)([\u0800-\uffff]|{_ASCII}(?:{_TWO_BYTES}|{_ENTITY})|{_ENTITY}(?:{_TWO_BYTES}|{_ENTITY})?+)(?=[{_SPACE}]*+(?:<|\Z))"
+    rb">[%(space)b]*+(%(three)b|%(ascii)b(?:%(two)b|%(entity)b)|%(entity)b(?:%(two)b|%(entity)b)?+)(?=[%(space)b]*+(?:<|\Z))"
+    % {b"space": _SPACE, b"ascii": _ASCII, b"two": _TWO_BYTES, b"three": _THREE_BYTES, b"entity": _ENTITY}
 )
 
 
-def marked(page: str) -> str:
-    """The HTML of a page with a mark after every text node that would be lost, whether written directly or with entities."""
+def marked(source: bytes) -> bytes:
+    """The source of a page, in UTF-8, with a mark after every text node that would be lost, whether written directly or with entities."""
     # With the extra ">", text at the very beginning follows a tag too. The expression starts with a plain character, which is fast.
-    return _LONE.sub(_mark, f">{page}")[1:]
+    return _LONE.sub(_mark, b">" + source)[1:]
 
 
 def unmarked(text: str) -> str:
@@ -32,6 +34,8 @@ def unmarked(text: str) -> str:
     return text.replace(MARK, "") if MARK in text else text
 
 
-def _mark(match: re.Match[str]) -> str:
-    data = html.unescape(match[2]).encode("utf-8", "replace")
-    return match[0] + MARK if len(data) == 3 and data[-1] >= 0x80 else match[0]
+def _mark(match: re.Match[bytes]) -> bytes:
+    data = match[1]
+    if b"&" in data:
+        data = html.unescape(data.decode()).encode("utf-8", "replace")
+    return match[0] + _MARK if len(data) == 3 and data[-1] >= 0x80 else match[0]

@@ -11,9 +11,15 @@ from mathquarry.data.extract.lone import marked, unmarked
 from mathquarry.data.extract.nesting import is_too_deep, without_tags
 
 
-def extract_plain(html: str) -> Extracted:
-    """The main text of a page, without counting formulas. Never raises on bad HTML; the worst result is an empty text."""
-    tree = HTMLTree.parse(marked(without_tags(html) if is_too_deep(html.encode("utf-8", "replace")) else html))
+def extract_plain(page: str | bytes) -> Extracted:
+    """The main text of a page, which is HTML or that in UTF-8, without counting formulas.
+
+    Never raises on bad HTML; the worst result is an empty text.
+    """
+    source = page.encode("utf-8", "replace") if isinstance(page, str) else page
+    if is_too_deep(source):
+        source = without_tags(source.decode("utf-8", "replace")).encode()
+    tree = HTMLTree.parse(marked(source).decode("utf-8", "replace"))
     text = extract_plain_text(tree, main_content=True, alt_texts=False)
     if not text.strip():  # a layout that the main-content rules mistake entirely for boilerplate
         text = extract_plain_text(tree, main_content=False, alt_texts=False)

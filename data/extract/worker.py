@@ -20,7 +20,7 @@ from mathquarry.data.extract.plain import extract_plain
 LENGTH = struct.Struct("<I")
 
 
-def main(seconds: float, memory_bytes: int, extract_page: Callable[[str], Extracted]) -> None:
+def main(seconds: float, memory_bytes: int, extract_page: Callable[[bytes], Extracted]) -> None:
     """Answer requests until standard input closes."""
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not look like a reply
@@ -35,7 +35,7 @@ def main(seconds: float, memory_bytes: int, extract_page: Callable[[str], Extrac
         page = sys.stdin.buffer.read(*LENGTH.unpack(head))
         signal.setitimer(signal.ITIMER_REAL, 2 * seconds + 5)
         try:
-            found = vars(extract_page(page.decode()))
+            found = vars(extract_page(page))
         except Exception as error:  # any failure is reported and counted, and affects only that page
             found = {"error": f"{type(error).__name__}: {error}"}
         signal.setitimer(signal.ITIMER_REAL, 0)
