@@ -71,23 +71,28 @@ def collect(tree: HTMLTree, may_have_encoded: bool = True, has_images: bool = Tr
     finders = (*(_ENCODED_FINDERS if encoded else ()), *((_images,) if has_images else ()))
     candidates = [formula for finder in finders for formula in finder(body)]
     taken = {hash(formula.node) for formula in candidates}
+    outside: set[int] = set()
     outermost: dict[int, Formula] = {}
     for formula in candidates:
-        if not _inside(formula.node, taken):
+        if not _inside(formula.node, taken, outside):
             outermost.setdefault(hash(formula.node), formula)
     # A renderer leaves its output beside the script it was made from. Without scripts, the output is the only source.
     repeats = body.query_selector_all(_RENDERINGS).values() if encoded and body.query_selector('script[type^="math/"]') else []
     # Without a doctype, selectors ignore case, and class="mathjax" marks text that MathJax should process.
     rendered = [node for node in repeats if not _RENDERED.isdisjoint(node.class_list)]
-    return list(outermost.values()), [node for node in rendered if hash(node) not in taken and not _inside(node, taken)]
+    return list(outermost.values()), [node for node in rendered if hash(node) not in taken and not _inside(node, taken, outside)]
 
 
-def _inside(node: ElementNode, taken: set[int]) -> bool:
+def _inside(node: ElementNode, taken: set[int], outside: set[int]) -> bool:
+    """Whether an element is inside one of `taken`; `outside` collects the elements around it that are not, since many nodes share them."""
+    passed = []
     parent = node.parent_element
-    while parent is not None:
-        if hash(parent) in taken:
+    while parent is not None and (place := hash(parent)) not in outside:
+        if place in taken:
             return True
+        passed.append(place)
         parent = parent.parent_element
+    outside.update(passed)
     return False
 
 
@@ -172,7 +177,8 @@ def _math_source(node: ElementNode) -> tuple[str, str] | None:
         return annotation, "mathml-annotation"
     if alttext := node.get_attribute("alttext"):
         return alttext, "mathml-alttext"
-    tex = _read(node, lambda math: [from_mathml(math)])
+    math = from_mathml(node)
+    tex = to_tex(Element("mrow", children=[math])) if math is not None else ""
     return (tex, "mathml") if tex else None
 
 

@@ -28,6 +28,8 @@ _SERVICES = re.compile(
 # Every match of `_SERVICES` contains one of these; searching for them is faster.
 _SERVICE_SIGNS = ("tex", "math", "codecogs", "cht=tx", "/render/", "pix.php", "equation")
 _ASKED = re.compile(r"(?:^|[?&])(?:latex|chl|tex|math|eq|formula|equation|from)=((?:[^&]|&(?!\w+=))*)")
+_TEX_IN_ADDRESS = re.compile(r"[\\^]|%(?:5[CcEe]|25)")
+"""A backslash or a caret, perhaps percent-encoded: without one, only a known service can mean TeX."""
 _EQUATION_PAGE = re.compile(r"/(?:eq|equation|tex|latex|mathtex|mimetex)(?:\.\w+)?/?$")
 _DRAWN_PATH = re.compile(r"^/(?:svg|png|gif|g|tex|latex|equation_images)/(.+)$")
 _FILE_PATH = re.compile(r"\s*(?:[A-Za-z]:\\|\\\\\w)[^{}^$]*$")
@@ -95,15 +97,22 @@ def image_formula(picture: Picture) -> tuple[str, bool | None] | None:
         return strip_directives(alt), _DISPLAYED.match(alt) is not None or None
     display = "ql-img-displayed" in picture.classes
     addresses = [address for address in picture.addresses if len(address) <= LONGEST and not address.startswith("data:")]
-    service = any(any(sign in address for sign in _SERVICE_SIGNS) and _SERVICES.search(address) for address in addresses)
+    service = any(_is_service(address) for address in addresses)
     for address in addresses:
         if asked := _asked(address, service):
             return _delimited(asked) or (asked, display)
-    if _MATHWORLD.search(picture.classes) and _says_something(alt, addresses):
+    if picture.classes and _MATHWORLD.search(picture.classes) and _says_something(alt, addresses):
         return (alt if "\\" in alt else asciimath.to_tex(alt)), "inline" not in picture.classes
-    if (service or _CLASSES.search(picture.classes)) and _says_something(alt, addresses):
+    if (service or (picture.classes and _CLASSES.search(picture.classes))) and _says_something(alt, addresses):
         return strip_directives(alt), display
     return (title, display) if is_tex(title) else None
+
+
+def _is_service(address: str) -> bool:
+    for sign in _SERVICE_SIGNS:
+        if sign in address:
+            return _SERVICES.search(address) is not None
+    return False
 
 
 def is_tex(text: str) -> bool:
@@ -150,7 +159,7 @@ def _says_something(alt: str, addresses: list[str]) -> bool:
 
 def _asked(address: str, service: bool) -> str | None:
     """TeX that an address requests. If the service is unknown, only unmistakable TeX counts."""
-    if "?" not in address and "%" not in address and "\\" not in address and not service:
+    if not service and not _TEX_IN_ADDRESS.search(address):
         return None
     try:
         parts = urlsplit(address)

@@ -45,9 +45,15 @@ def is_readable(node: ElementNode) -> bool:
     return True
 
 
-def from_mathml(node: ElementNode) -> Element:
-    """A `<math>` element, prefixed or not."""
-    children = [from_mathml(child) for child in children_of(node)]
+def from_mathml(node: ElementNode, level: int = 1) -> Element | None:
+    """A `<math>` element, prefixed or not; None if it is nested too deeply."""
+    if level > DEEPEST:
+        return None
+    children = []
+    for child in children_of(node):
+        if (element := from_mathml(child, level + 1)) is None:
+            return None
+        children.append(element)
     text = "" if children else unmarked(node.text or "")
     return Element(_name(node), text, children, {name: node.get_attribute(name) or "" for name in node.attribute_names})
 
