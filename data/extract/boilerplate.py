@@ -61,13 +61,13 @@ def boilerplate(page: Outline) -> list[int]:
     return _Rules(page).boilerplate()
 
 
-def without(source: bytes, page: Outline, blocks: list[int]) -> bytes:
+def without(page: Outline, blocks: list[int]) -> bytes:
     """The page's source without `blocks`, which are in order and not nested."""
     kept, place = [], 0
     for block in blocks:
-        kept += [source[place : page.start[block]], b" "]
+        kept += [page.source[place : page.start[block]], b" "]
         place = int(page.end[block])
-    return b"".join([*kept, source[place:]])
+    return b"".join([*kept, page.source[place:]])
 
 
 class _Rules:
@@ -90,15 +90,14 @@ class _Rules:
         blocks = np.flatnonzero((self.page.text > 0) & ~_IS_ROW[self.page.code] & (is_links | has_links | may_be_named))
         columns = (self.page.start, self.page.inner, self.page.end, self.share, is_links, has_links, may_be_named)
         rows = zip(blocks.tolist(), *(column[blocks].tolist() for column in columns), strict=True)
-        lower = self.page.lower
-        has_mathjax = self.page.has("mjx")
+        source = self.page.source
         taken: dict[bytes, list[int]] = {}
         beyond = 0
         for block, start, inner, end, share, links, some_links, named in rows:
             if start < beyond:
                 continue
-            rule = _LINKS if links else _rule(lower[start:inner], share, some_links, named)
-            if rule and not (may_have_formula(lower, start, end) or (has_mathjax and lower.find(b"<mjx", start, end) >= 0)):
+            rule = _LINKS if links else _rule(source[start:inner].lower(), share, some_links, named)
+            if rule and not self._may_have_formula(source[start:end].lower()):
                 taken.setdefault(rule, []).append(block)
                 beyond = end
         comments = taken.pop(_COMMENTS, [])
@@ -108,6 +107,9 @@ class _Rules:
             if int(self.plain[blocks_of_rule].sum()) <= most * self.all_plain:
                 found = found + blocks_of_rule
         return sorted(found)
+
+    def _may_have_formula(self, source: bytes) -> bool:
+        return may_have_formula(source) or (self.page.has("mjx") and b"<mjx" in source)
 
     def _linked(self, beside: Flags) -> tuple[Flags, Flags]:
         """Which blocks are lists of links, and which are beside the main part and have some links."""
@@ -124,7 +126,7 @@ class _Rules:
         page = self.page
         headings = np.flatnonzero((page.text > 0) & (page.text < _LONG) & self.is_heading)
         for block, inner, end in zip(headings.tolist(), page.inner[headings].tolist(), page.end[headings].tolist(), strict=True):
-            title = _MARKUP.sub(b"", page.lower[inner:end]).decode("utf-8", "replace").strip()
+            title = _MARKUP.sub(b"", page.source[inner:end]).decode("utf-8", "replace").strip()
             if not ELSEWHERE.match(title.lower()):
                 continue
             largest = None
@@ -158,7 +160,7 @@ class _Rules:
         spans = [(page.start[block], page.end[block]) for block in comments]
         posts = 0
         for block in np.flatnonzero(self.plain >= _LONG / 2).tolist():
-            if POSTS.search(name_of(page.lower[page.start[block] : page.inner[block]])[0]):
+            if POSTS.search(name_of(page.tag(block).lower())[0]):
                 posts += not any(start <= page.start[block] < end for start, end in spans)
         if posts >= _FORUM_POSTS:
             return True

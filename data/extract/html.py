@@ -72,20 +72,19 @@ def extract(html: str | bytes) -> Extracted:
     if page.rise > DEEPEST and is_too_deep(page.source):
         page = outline(without_tags(page.source.decode("utf-8", "replace")).encode("utf-8", "replace"))
     cut = boilerplate(page)
-    found = _read(without(page.source, page, cut), without(page.lower, page, cut), page)
+    found = _read(without(page, cut), page)
     plain = page.total - page.total_linked - sum(int(page.text[block] - page.linked[block]) for block in cut)
     if len(found.text.encode("utf-8", "replace")) < LEAST_KEPT * plain:
-        named = _read(without_names(page, cut), page.lower, page)
+        named = _read(without_names(page, cut), page)
         if len(named.text) >= MUCH_MORE * len(found.text) and named.formulas >= found.formulas:
             return named
     return found
 
 
-def _read(source: bytes, lower: bytes, page: Outline) -> Extracted:
-    """Main text and formulas of a page by resiliparse's rules.
+def _read(source: bytes, page: Outline) -> Extracted:
+    """Main text and formulas of a page, whose source may lack blocks, by resiliparse's rules.
 
-    `source` is the page, which may lack blocks, and `lower` contains at least the same in lower case. What these do not contain is not
-    searched for in the tree.
+    What neither has is not searched for in the tree.
     """
     tree = HTMLTree.parse(marked(source).decode("utf-8", "replace"))
     formulas: list[str] = []
@@ -97,7 +96,7 @@ def _read(source: bytes, lower: bytes, page: Outline) -> Extracted:
         kinds.append(kind)
         return f"{_OPEN}{len(formulas) - 1}{_CLOSE}"
 
-    found, repeats = collect(tree, page.has("mjx") or may_have_encoded(lower), page.has("img", "image"))
+    found, repeats = collect(tree, page.has("mjx") or may_have_encoded(source.lower()), page.has("img", "image"))
     body = tree.body
     code = body.query_selector_all(", ".join(_CODE)).values() if body and page.has(*_CODE) else []
     scripts = raised(body) if body and page.has("sub", "sup") else []
@@ -130,9 +129,11 @@ def _read(source: bytes, lower: bytes, page: Outline) -> Extracted:
     text = replace_typed(with_bullets(unmarked(text)), placeholder)
     if "`" in text and _ASCIIMATH.search(page.source):
         text = _BACKTICKS.sub(lambda match: placeholder(asciimath.to_tex(match[1]), False, "asciimath"), text)
-    language = detect_language(_PLACEHOLDER.sub(" ", text) if _OPEN in text else text)
-    kept = Counter(kinds[int(place)] for place in _PLACEHOLDER.findall(text))
-    text = _replaced(_PLACEHOLDER.sub(lambda match: formulas[int(match[1])], text), _SHOWN)
+    language = detect_language(_PLACEHOLDER.sub(" ", text) if formulas else text)
+    kept = Counter(kinds[int(place)] for place in _PLACEHOLDER.findall(text)) if formulas else Counter()
+    if formulas:
+        text = _PLACEHOLDER.sub(lambda match: formulas[int(match[1])], text)
+    text = _replaced(text, _SHOWN)
     return Extracted(text.strip(), kept.total(), dict(kept), " ".join(unmarked(tree.title or "").split()), language)
 
 

@@ -68,16 +68,15 @@ _PREFIXED_MATH = re.compile(rb"<\w+:math")
 _TEX = re.compile(rb"tex(?:(?<=latex)|\](?:(?<=\[/tex\])|(?<=\[/itex\]))|[\"' ](?:(?<=[\"' ]tex.)|(?<=[\"' ]katex.)))", re.DOTALL)
 
 
-def may_have_formula(source: bytes, start: int, end: int) -> bool:
-    """Whether this part of a page's source, which is in lower case, may contain a formula, apart from MathJax's own elements."""
-    part = source[start:end]
+def may_have_formula(source: bytes) -> bool:
+    """Whether source in lower case may contain a formula, apart from MathJax's own elements."""
     return (
-        (b"\\" in part and _BACKSLASH.search(part) is not None)
-        or (b"$" in part and _DOLLAR.search(part) is not None)
-        or _MATH.search(part) is not None
-        or _TEX.search(part) is not None
-        or b"codecogs" in part
-        or (b":math" in part and _PREFIXED_MATH.search(part) is not None)
+        (b"\\" in source and _BACKSLASH.search(source) is not None)
+        or (b"$" in source and _DOLLAR.search(source) is not None)
+        or _MATH.search(source) is not None
+        or _TEX.search(source) is not None
+        or b"codecogs" in source
+        or (b":math" in source and _PREFIXED_MATH.search(source) is not None)
     )
 
 

@@ -96,8 +96,6 @@ class Outline:
     """The blocks of a page in the order of their start tags; each array has one number per block."""
 
     source: bytes
-    lower: bytes
-    """The source with ASCII letters in lower case."""
     code: np.ndarray
     """The element, as an index into `BLOCKS`."""
     start: np.ndarray
@@ -117,14 +115,14 @@ class Outline:
     total: int
     """Bytes of text on the page."""
     total_linked: int
-    tags: np.ndarray
-    """Number of tags of each element in `CODE`, including those in scripts and comments. "mjx" stands for all of MathJax's elements."""
+    names: frozenset[str]
+    """Names of the page's tags that are in `CODE`, including those in scripts and comments. "mjx" stands for all of MathJax's elements."""
     rise: int
     """The most by which start tags outnumber end tags anywhere, also counting those that do not nest."""
 
     def has(self, *names: str) -> bool:
         """Whether the page has a tag with one of these names. If not, no parser finds such an element."""
-        return any(self.tags[CODE[name]] for name in names)
+        return not self.names.isdisjoint(names)
 
     def tag(self, block: int) -> bytes:
         """The start tag of a block."""
@@ -140,7 +138,7 @@ def outline(source: bytes) -> Outline:
     data = np.frombuffer(source + b"\0" * (128 - len(source) % 64), dtype=np.uint8)  # whole words, and at least one more
     start, end, code, closes = _tags(data, len(source))
     rise = largest_rise((code != _COMMENT) - 2 * closes.astype(np.int8))
-    tags = np.bincount(code + 1, minlength=len(_NAMES) + 1)[1:]
+    names = frozenset(_NAMES[name] for name in np.flatnonzero(np.bincount(code + 1)[1:]).tolist())
     start, end, code, closes = _without_raw(source, start, end, code, closes)
     following = np.append(start[1:], len(source))
     before = _Counts(data > 0x20)
@@ -162,7 +160,6 @@ def outline(source: bytes) -> Outline:
     first, last_tag = _matched(code, closes)
     return Outline(
         source,
-        source.lower(),
         code[first],
         start[first],
         end[first],
@@ -173,7 +170,7 @@ def outline(source: bytes) -> Outline:
         counts[last_tag] - counts[first],
         int(texts[-1]),
         int(linked[-1]),
-        tags,
+        names,
         rise,
     )
 

@@ -18,13 +18,14 @@ _DIRECTIVE = re.compile(
 
 def tidy(tex: str) -> tuple[str, bool]:
     """The formula without delimiters, comments, style wrappers and line breaks, and whether it was delimited as display math."""
-    tex = re.sub(r"(?<!\\)%[^\n]*(?:\n|$)", "", tex)
+    if "%" in tex:
+        tex = re.sub(r"(?<!\\)%[^\n]*(?:\n|$)", "", tex)
     tex = " ".join(tex.split())
     display = False
-    if match := _DELIMITED.fullmatch(tex):
+    if tex.startswith(("$", "\\")) and (match := _DELIMITED.fullmatch(tex)):
         display = match[2] is not None or match[3] is not None
         tex = next(group for group in match.groups() if group is not None).strip()
-    if (match := _STYLED.fullmatch(tex)) and _balanced(match[1]):
+    if tex.startswith("{") and (match := _STYLED.fullmatch(tex)) and _balanced(match[1]):
         tex = match[1].strip()
     return tex, display
 

@@ -42,9 +42,7 @@ def replace_typed(text: str, replacement: Callable[[str, bool, str], str]) -> st
             source = inner if name in _PLAIN else f"\\begin{{{name}{match['star']}}}{inner}\\end{{{name}{match['star']}}}"
             display = name != "math"
         else:
-            kind, source = next(
-                (f"typed-{key}", found) for key in ("dollars", "bracket", "paren", "forum", "dollar") if (found := match[key]) is not None
-            )
+            kind, source = f"typed-{match.lastgroup}", match[str(match.lastgroup)]
             display = match["dollars"] is not None or match["bracket"] is not None
             if match["dollar"] and len(source) > 2 and source[0] == source[-1] == "`":
                 source = source[1:-1]  # GitLab's $`..`$
