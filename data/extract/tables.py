@@ -36,7 +36,7 @@ def _line(row: list[str]) -> str:
 
 
 def labelled(environment: str, lines: list[str], labels: list[str]) -> str:
-    r"""The table with its rows' labels as `\\tag{..}`.
+    r"""The table with its rows' labels as `\tag{..}`.
 
     One equation with a label needs no table, and a single label goes after the table. Several labels go in their rows. Of the environments
     that allow it, `align*` and `gather*` do not number rows themselves.

@@ -227,7 +227,7 @@ def ascending(tree: Tree) -> tuple[list[str], tuple[Tree, ...]]:
 
 
 def column(tree: Tree) -> list[list[Tree]] | None:
-    r"""A tuple, or `\\binom{1}{2}`, as a column; None for a tuple of tuples."""
+    r"""A tuple, or `\binom{1}{2}`, as a column; None for a tuple of tuples."""
     if tree.op == "call" and tree.text == "binom":
         return [[part] for part in tree.parts]
     flat = tree.op == "tuple" and tree.text in ("()", "[]") and not any(part.op == "tuple" for part in tree.parts)

@@ -14,9 +14,9 @@ _WHOLE = frozenset(["mathbb Z", "mathbb N"])
 
 
 def one_parameter(gold: Tree, given: Tree) -> tuple[Tree, Tree]:
-    r"""Remove a condition such as `k \\in \\mathbb{Z}`, and give its letter the same name in both answers.
+    r"""Remove a condition such as `k \in \mathbb{Z}`, and give its letter the same name in both answers.
 
-    `\\pi/4 + k\\pi` and `n\\pi - 3\\pi/4` are then the same family of numbers.
+    `\pi/4 + k\pi` and `n\pi - 3\pi/4` are then the same family of numbers.
     """
     (a, name), (b, other) = _without_condition(gold), _without_condition(given)
     if not name and not other:

@@ -71,8 +71,8 @@ FORMULA = re.compile(
     rb"<(?:\w+:)?math|type=[\"']?math/|[\"' ](?:katex|mathjax\w*|mwe-math\S*|latex|tex|math|math-container)[\"' ]|latex|codecogs"
     rb"|\\\(|\\\[|\$\$|\\begin\{|\[/(?:i?tex|math)\]|\$[^$<>\n]{0,80}[\\^_=][^$<>\n]{0,80}\$"
 )
-PARTS = [b"<math", b"<m:math", b"tex", b"text", b"latex", b"katex", b" ", b'"', b"'", b"[/", b"]", b"mjx", b"<", b"type=", b"math/", b"jax", b"itex"]
-PARTS += [b"$", b"x_1", b"\\", b"(", b"begin{", b"codecogs", b"mwe-math", b"-container", b"class=", b">"]
+PARTS = [b"<math", b"<m:math", b"tex", b"text", b"latex", b"katex", b" ", b'"', b"'", b"[/", b"]", b"mjx", b"<", b"type=", b"math/", b"jax"]
+PARTS += [b"$", b"x_1", b"\\", b"(", b"begin{", b"codecogs", b"mwe-math", b"-container", b"class=", b">", b"itex"]
 
 
 @given(strategies.lists(strategies.sampled_from(PARTS), max_size=8).map(b"".join))
