@@ -1,11 +1,12 @@
 """Checks the memory of a plan by running the training code at its true size, on its number of ranks, with fake tensors (see
 `mathquarry.models.plan.tracker`).
 
-For each training stage of a recipe, the real code runs one optimizer step, which creates the optimizer's moments, and then a second one,
-whose peak memory on rank 0 is the result. Stages are only simplified where that cannot change the result:
-1. an optimizer step has two forward passes on each rank, however large the batch: the second pass already meets everything that the first
-   one left in memory;
-2. all rows are full, and all answers and prompts have the length that the plan assumes.
+For each training stage of a recipe, the real code runs one step of a training that is under way. Its peak memory on rank 0 is the result.
+Stages are only simplified where that cannot change the result:
+1. the step before it has gradients of zero;
+2. a step has two forward passes on each rank, however large the batch: the second pass already meets everything that the first one left in
+   memory;
+3. all rows are full, and all answers and prompts have the length that the plan assumes.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ from mathquarry.models.plan.tracker import MemoryTracker, fake_ranks, fake_tenso
 from mathquarry.models.policy.adapters import Unadapted, add_adapters
 from mathquarry.models.policy.attention import use_attention
 from mathquarry.models.policy.config import LoRAConfig, ModelShape, PretrainedModel, ScratchModel
-from mathquarry.models.ranks.distributed import Ranks, ShardedModel, freeze, shard
+from mathquarry.models.ranks.distributed import Ranks, ShardedModel, clip_gradients, freeze, shard
 from mathquarry.models.reward.config import RewardConfig
 from mathquarry.models.reward.model import RewardModel, reward_loss, token_logits
 from mathquarry.models.rl.config import GRPOConfig
 from mathquarry.models.rl.update import Experience, make_optimizer, update_policy
-from mathquarry.models.train.config import TrainConfig
+from mathquarry.models.train.config import OptimizerConfig, TrainConfig
 from mathquarry.models.train.fit import Training, language_model_loss
 from mathquarry.models.train.packing import Row
 
@@ -141,11 +142,10 @@ def check_supervised(config: TrainConfig, model: LlamaConfig) -> Found:
     trained = _empty(model, config.lora, config.precision, classifier=rows.numbers)
     with tempfile.TemporaryDirectory() as folder, fake_ranks(config.ranks.size), fake_tensors():
         workspace = Workspace.at(Path(folder), Progress(quiet=True))
-        training = Training(trained, rows, cut, 2, workspace, "check", reward_loss if rows.numbers else language_model_loss)
-        training.gradients(1)
-        training.apply()
+        training = Training(trained, rows, cut, 1, workspace, "check", reward_loss if rows.numbers else language_model_loss)
+        _take_empty_step(training.module, training.optimizer, config.optimizer)
         with _tracked(training.module, training.optimizer, config.optimizer.offload) as tracker:
-            training.gradients(2)
+            training.gradients(1)
             training.apply()
     return Found(tracker.peak, dict(tracker.kinds))
 
@@ -173,7 +173,7 @@ def check_grpo(config: GRPOConfig, model: LlamaConfig, prompt_tokens: int, compl
                 shard(module, ranks, config.precision)
             optimizer = make_optimizer(policy_module, config)
             scorer = RewardModel(reward_model, tokens, config.precision)
-            update_policy(policy_module, reference, optimizer, experience, config)
+            _take_empty_step(policy_module, optimizer, config.optimizer)
             with _tracked(policy_module, optimizer, config.optimizer.offload, *kept) as tracker:
                 for loaded in engine:
                     tracker.count("engine", [*loaded.parameters(), *loaded.buffers()])
@@ -183,6 +183,20 @@ def check_grpo(config: GRPOConfig, model: LlamaConfig, prompt_tokens: int, compl
                     scorer.score(experience.prompts[:own], experience.completions[:own], ends)
                 update_policy(policy_module, reference, optimizer, experience, config)
     return Found(tracker.peak, dict(tracker.kinds), rest)
+
+
+def _take_empty_step(module: torch.nn.Module, optimizer: torch.optim.Optimizer, config: OptimizerConfig) -> None:
+    """Take a step with gradients of zero, which makes the moments.
+
+    The first time, DTensor finds out how to shard the operations of clipping and of the step with fake tensors of the size of all ranks
+    together. They would be counted; later steps have the result in a cache.
+    """
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter)
+    clip_gradients(module.parameters(), config.grad_clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
 
 
 @contextmanager
