@@ -39,7 +39,7 @@ apidoc_modules = [
         "follow_links": True,  # the four rooms
         "implicit_namespaces": False,
         "module_first": True,
-        "separate_modules": True,
+        "separate_modules": False,  # one page per folder: a page per module makes every page list 500 others
     }
 ]
 autodoc_mock_imports = ["vllm", "docker", "prefect_docker"]
