@@ -63,10 +63,11 @@ class Extractor:
         except BaseException:
             self.close()  # its pipes are in an unknown state
             raise
-        found = json.loads(reply.decode("utf-8", "surrogatepass"))
+        line, _, text = reply.partition(b"\n")
+        found = json.loads(line)
         if "error" in found:
             raise ExtractionStopped(f"extraction failed: {found['error']}")
-        return Extracted(**found)
+        return Extracted(text=text.decode("utf-8", "surrogatepass"), **found)
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:

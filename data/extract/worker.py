@@ -1,8 +1,8 @@
 """The process in which pages are extracted. `Extractor` starts it, feeds it and kills it.
 
 Protocol, on standard input and output: a length (4 bytes, little-endian) and that many bytes. Requests are pages as UTF-8; replies are
-`Extracted` as JSON, or `{"error": ...}`. A reply of length 0 means that the imports are done. Arguments: seconds per page, bytes of
-memory, and `careful` or `plain`.
+`Extracted` as one line of JSON without the text, which follows as UTF-8, or `{"error": ...}`. A reply of length 0 means that the imports
+are done. Arguments: seconds per page, bytes of memory, and `careful` or `plain`.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def main(seconds: float, memory_bytes: int, extract_page: Callable[[bytes], Extr
         page = sys.stdin.buffer.read(*LENGTH.unpack(head))
         signal.setitimer(signal.ITIMER_REAL, 2 * seconds + 5)
         try:
-            found = vars(extract_page(page))
+            found = {**vars(extract_page(page))}
+            text = found.pop("text").encode("utf-8", "surrogatepass")
         except Exception as error:  # any failure is reported and counted, and affects only that page
-            found = {"error": f"{type(error).__name__}: {error}"}
+            found, text = {"error": f"{type(error).__name__}: {error}"}, b""
         signal.setitimer(signal.ITIMER_REAL, 0)
-        # Escapes would make a Chinese text twice as long.
-        _reply(replies, json.dumps(found, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        _reply(replies, json.dumps(found).encode() + b"\n" + text)
 
 
 def _reply(replies, content: bytes) -> None:  # type: ignore[no-untyped-def]
