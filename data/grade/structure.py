@@ -42,15 +42,19 @@ def read_choices(text: str, alone: bool) -> frozenset[str] | None:
 def blanks(gold: str, given: str) -> list[tuple[str, str]]:
     """Answers to several blanks, in order: `5;10` against `5; 10` or `5, 10`. One pair when the gold answer has no semicolon."""
     golds = split(gold, ";")
+    if len(golds) == 1:
+        return [(gold, given)]
     for separator in ";,":
         answers = split(given, separator)
-        if len(answers) == len(golds) > 1:
+        if len(answers) == len(golds):
             return list(zip(golds, answers, strict=True))
     return [(gold, given)]
 
 
 def split(text: str, separator: str) -> list[str]:
     """Split at `separator` outside all brackets; a thin space, `\\;`, is not a semicolon."""
+    if separator not in text:
+        return [text.strip()]
     parts: list[str] = []
     depth = start = 0
     for place, character in enumerate(text):

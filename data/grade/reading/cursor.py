@@ -44,7 +44,8 @@ class Cursor(ABC):
 
     def at(self, *texts: str) -> bool:
         """Whether the current token is one of these symbols or commands."""
-        return self.token.kind in ("symbol", "command", "end") and (self.token.text or "end") in texts
+        token = self.tokens[self.place]
+        return (token.text or "end") in texts and token.kind in ("symbol", "command", "end")
 
     def expect(self, *texts: str) -> str:
         """Consume one of these symbols, or raise `Unreadable`."""

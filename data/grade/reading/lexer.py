@@ -111,6 +111,8 @@ class _Lexer:
         exponent = int(match[1] or 0) if match.re is _PLAIN else 0
         if abs(exponent) > MAX_EXPONENT:
             raise Unreadable("a number out of range")
+        if match[0].isdecimal():
+            return self.add("number", match[0], Number(Fraction(int(match[0]))))
         digits, _, decimals = re.split("[eE]", match[0].replace(",", ""))[0].partition(".")
         step = Fraction(10) ** (exponent - len(decimals))
         value = int((digits or "0") + decimals) * step

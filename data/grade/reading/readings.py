@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
 
 from mathquarry.data.grade.reading.lexer import tokens
@@ -11,7 +12,7 @@ from mathquarry.data.grade.reading.notation import tidy
 from mathquarry.data.grade.reading.parser import parse
 from mathquarry.data.grade.reading.quantities import in_two_units
 from mathquarry.data.grade.reading.spoken import spoken
-from mathquarry.data.grade.reading.tokens import Unreadable
+from mathquarry.data.grade.reading.tokens import Number, Unreadable
 from mathquarry.data.grade.reading.tree import NeedsAlgebra, Tree, number
 
 _BASED = re.compile(r"[({]?(?:\\(?:text|mathrm|mathbf)\s?\{\s?)?(\d*[A-F][\dA-F]*)\s?\}?\s?_\s?\{?\s?(\d\d?)\s?\}?[)}]?")
@@ -19,6 +20,7 @@ _BASED = re.compile(r"[({]?(?:\\(?:text|mathrm|mathbf)\s?\{\s?)?(\d*[A-F][\dA-F]
 _LETTER = r"(?:[mgshLlNJWV]|k[mg]|min)(?:[²³]|\^\s?\{?[23]\}?)?"
 _SPACED_UNIT = re.compile(rf"(?<=[\d}}])(?:\s|\\[,; ]|~)+({_LETTER}(?:/{_LETTER})?|\\frac\{{{_LETTER}\}}\{{{_LETTER}\}})$")
 """A letter after a number and a space, at the end of an answer: a variable or a unit."""
+_DIGITS = re.compile(r"(-?)(\d{1,15})(?:\.(\d{1,15}))?", re.ASCII)
 _PARTS = re.compile(r"\d{1,9} and \d{1,9}/\d{1,9}")
 _WRAPPER = re.compile(r"\\(?:text|textbf|textrm|mbox|mathrm)\s?\{([^{}]*)\}")
 
@@ -45,6 +47,8 @@ def readings(text: str) -> tuple[Reading, ...]:
     """The possible readings of an answer: the comma in 1,234 groups thousands or separates; the one in 3,5 is decimal; the m of
     `5 m` is a letter or meters; `2 and 1/2` is two numbers or one.
     """
+    if digits := _DIGITS.fullmatch(text):
+        return (_in_digits(*digits.groups()),)
     text = tidy(text)
     found = [_read(text, True)]
     if re.search(r"\d,\d{3}(?!\d)", text):
@@ -59,6 +63,15 @@ def readings(text: str) -> tuple[Reading, ...]:
     if len(found) > 1:
         found[-1] = replace(found[-1], is_last=True)
     return tuple(found)
+
+
+def _in_digits(sign: str, whole: str, decimals: str | None) -> Reading:
+    """The reading of a plain integer or decimal, which no notation below applies to."""
+    scale = 10 ** len(decimals or "")
+    value = Fraction(int(whole + (decimals or "")), scale)
+    tree = Tree("number", number=Number(value, Fraction(1, scale) if value.denominator > 1 else None))
+    text = whole if decimals is None else f"{whole}.{decimals}"
+    return Reading((sign, text, ""), Tree("-", (tree,))) if sign else Reading((text, ""), tree)
 
 
 def _read(text: str, grouped: bool) -> Reading:

@@ -61,6 +61,8 @@ class Terms(Atoms):
         whole = self.token
         if whole.kind != "number" or not whole.text.isdigit() or whole.number is None:
             return None
+        if self.peek().kind != "number" and self.peek().text not in ("frac", "("):
+            return None
         ahead = [self.peek(step) for step in range(1, 11)]
         texts = [token.text for token in ahead]
         if ahead[0].kind == "number" and texts[1] == "/" and ahead[2].kind == "number" and ahead[0].spaced:

@@ -41,6 +41,11 @@ class Tree:
     text: str = ""
     number: Number | None = None
 
+    @property
+    def is_plain_number(self) -> bool:
+        """Whether it is a number in digits, or a fraction or the opposite of such."""
+        return self.op == "number" or (self.op in ("/", "-") and all(part.op == "number" for part in self.parts))
+
     def walk(self) -> Iterator[Tree]:
         """This node and all below it."""
         yield self
