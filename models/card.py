@@ -33,8 +33,11 @@ def card_memory(device: torch.device) -> float | None:
 
 
 @contextmanager
-def planned_card(memory: float) -> Iterator[None]:
-    """Inside the block, sizes that depend on GPU memory are computed for a GPU with `memory` bytes, whatever the device."""
+def planned_card(memory: float | None) -> Iterator[None]:
+    """Inside the block, sizes that depend on GPU memory are computed for a GPU with `memory` bytes, whatever the device.
+
+    `None`: of the device itself.
+    """
     token = _planned.set(memory)
     try:
         yield

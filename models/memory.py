@@ -258,15 +258,15 @@ class Engine:
         return max(0.0, self.share - self.least) / max(1.0, self.shape.cache_bytes)
 
 
-def supervised_memory(config: TrainConfig, shape: Shape, card: float) -> float:
-    """Peak bytes per GPU of a stage that trains with `fit`."""
+def supervised_memory(config: TrainConfig, shape: Shape, card: float | None) -> float:
+    """Peak bytes per GPU of a stage that trains with `fit`; of its tensors on a CPU, if `card` is `None`."""
     ranks, recompute, precision = config.ranks.size, config.gradient_checkpointing, config.precision
     head = not isinstance(config, RewardConfig)
     trained = Trained(shape, ranks, precision, recompute, config.optimizer.offload, head, config.lora, precision)
     return trained.step(config.micro_batch_rows * config.context_tokens, card)
 
 
-def grpo_step(config: GRPOConfig, shape: Shape, card: float) -> tuple[float, float]:
+def grpo_step(config: GRPOConfig, shape: Shape, card: float | None) -> tuple[float, float]:
     """Bytes per GPU of the trainer of a GRPO stage: while the engine samples, and at the peak of a step. Both include `engine_copy`."""
     ranks, recompute = config.ranks.size, config.gradient_checkpointing
     beside = config.precision_beside_adapters
@@ -293,6 +293,6 @@ def engine_copy(config: GRPOConfig, shape: Shape) -> float:
     return HALF_BYTES * shape.weights if own else 0.0
 
 
-def engine_share(config: RolloutConfig, card: float) -> float:
+def engine_share(config: RolloutConfig, card: float | None) -> float:
     """Bytes of a GPU that vLLM takes besides the trainer. The transformers engine has no such share, but maybe an `engine_copy`."""
-    return config.gpu_memory_share * card if config.engine == "vllm" else 0.0
+    return config.gpu_memory_share * card if config.engine == "vllm" and card is not None else 0.0

@@ -12,6 +12,7 @@ from mathquarry.models.memory import Shape
 from mathquarry.models.plan.plan import MEMORY_SHARE
 from mathquarry.models.ranks.config import RanksConfig
 
+CPU = "cpu"
 _HEAD = ("stage", "GPUs", "tokens", "FLOPs", "hours", "GPU-hours", "GiB/GPU", "disk", "checkpoints", "sent/GPU", "limit")
 
 
@@ -31,6 +32,8 @@ def plan_lines(recipe: Recipe, gpu: str, store: str = "", run: PlannedRun | None
 
     `run` limits the plan to its stages. Raises `MathQuarryError` if the model's size is unknown.
     """
+    if gpu == CPU:
+        raise MathQuarryError("--gpu cpu is for --check only: there are no rates of CPUs to plan hours with.")
     card = GPUS[gpu]
     whole = sized_recipe(recipe, store)
     if whole is None:
@@ -77,7 +80,8 @@ def plan_lines(recipe: Recipe, gpu: str, store: str = "", run: PlannedRun | None
 
 
 def check_lines(recipe: Recipe, gpu: str, store: str = "") -> list[str]:
-    """Return lines that compare the plan's memory with the real training code, run with fake tensors. Also shows the engine's memory.
+    """Return lines that compare the plan's memory with the real training code, run with fake tensors. Also shows the engine's memory on a
+    GPU. `gpu` can be `cpu`.
 
     Raises `MathQuarryError` if the model's size is unknown.
     """
@@ -87,7 +91,7 @@ def check_lines(recipe: Recipe, gpu: str, store: str = "") -> list[str]:
     if whole is None:
         raise MathQuarryError(unknown_size(recipe))
     recipe = whole
-    card = GPUS[gpu].memory
+    card = None if gpu == CPU else GPUS[gpu].memory
     lines = [_check_row("stage", "GPUs", "planned GiB", "run GiB", "error", "engine GiB", "cache tokens", "memory by kind")]
     for one in check_recipe(recipe.model, recipe.pretrain, recipe.sft, recipe.reward, recipe.grpo, card):
         kinds = ", ".join(f"{kind} {size / 2**30:.3g}" for kind, size in one.found.kinds.items() if size >= one.found.peak / 100)
@@ -95,7 +99,7 @@ def check_lines(recipe: Recipe, gpu: str, store: str = "") -> list[str]:
         tokens = f"{one.engine.cache_tokens:,.0f}" if one.engine else ""
         planned, found = f"{one.planned / 2**30:,.2f}", f"{one.found.peak / 2**30:,.2f}"
         lines.append(_check_row(one.stage, str(one.gpus), planned, found, f"{one.error:+.1%}", engine, tokens, kinds))
-        if (needed := one.needed) > card * MEMORY_SHARE:
+        if card is not None and (needed := one.needed) > card * MEMORY_SHARE:
             lines.append(f"{one.stage} does not fit: {needed / 2**30:,.1f} of {card * MEMORY_SHARE / 2**30:,.1f} GiB.")
         if one.engine and one.engine.cache_tokens < one.longest:
             lines.append(

@@ -85,9 +85,9 @@ def check_recipe(
     sft: TrainConfig,
     reward: RewardConfig,
     grpo: GRPOConfig,
-    card: float,
+    card: float | None,
 ) -> Iterator[Checked]:
-    """Check each training stage of a recipe on GPUs with `card` bytes. Takes up to a minute per stage, and almost no memory.
+    """Check each training stage of a recipe on GPUs with `card` bytes, or on a CPU. Takes up to a minute per stage, and almost no memory.
 
     Raises `MathQuarryError` if the recipe does not give the model's shape.
     """

@@ -8,6 +8,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from mathquarry.data.grade.checker import Checker
+from mathquarry.models.peak import PeakMemory
 from mathquarry.models.policy.questions import Question
 from mathquarry.models.rl.ahead import AheadSampler
 from mathquarry.models.rl.config import GRPOConfig
@@ -16,7 +17,7 @@ from mathquarry.models.rl.paradigm import coefficients
 from mathquarry.models.rl.rollouts import Rollouts, measure_rollouts, measure_sampling
 from mathquarry.models.rl.sampling import Sampler
 from mathquarry.models.rl.selection import learned_from
-from mathquarry.models.rl.timing import Seconds, peak_gib
+from mathquarry.models.rl.timing import Seconds
 from mathquarry.models.rl.update import Experience, update_policy
 from mathquarry.models.rl.weights import Models
 from mathquarry.models.rollout.engine import RolloutEngine
@@ -50,9 +51,11 @@ class Loop:
     sampler: Sampler = field(init=False)
     weights: WeightSync = field(init=False)
     ahead: AheadSampler | None = field(init=False, default=None)
+    memory: PeakMemory = field(init=False)
 
     def __post_init__(self) -> None:
         config, models = self.config, self.models
+        self.memory = PeakMemory(models.tensors())
         self.grader = Grader(config, self.tokenizer, self.checker, models.reward_model)
         self.sampler = Sampler(config, self.iteration, self.questions, self.solutions, models, self.engine, self.grader, self.tools)
         self.weights = WeightSync(
@@ -166,7 +169,7 @@ class Loop:
             **measure_rollouts(rollouts),
             **measure_sampling(rollouts, self.config.tools.max_calls),
             **seconds.metrics(tokens),
-            "peak_gib": peak_gib(),
+            **self.memory.metrics(),
         }
 
     def version(self, step: int) -> str:

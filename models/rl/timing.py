@@ -1,13 +1,10 @@
-"""Measures the time of each phase of a step, and the memory used."""
+"""Measures the time of each phase of a step."""
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import torch
 
 
 class Seconds:
@@ -41,10 +38,3 @@ class Seconds:
             **speeds,
             "tokens_per_second": round(tokens / max(total, 1e-9), 1),
         }
-
-
-def peak_gib() -> float:
-    """Return the peak memory so far in GiB: of the GPU if there is one, else of this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

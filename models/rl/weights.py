@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from transformers import PreTrainedModel
 
 from mathquarry.models.logprobs.logprobs import completion_logprobs
 from mathquarry.models.memory import pass_tokens
+from mathquarry.models.peak import tensors_of
 from mathquarry.models.policy.adapters import Unadapted, add_adapters
 from mathquarry.models.policy.attention import use_attention
 from mathquarry.models.policy.checkpoint import load_policy, load_reward
@@ -64,6 +66,13 @@ class Models:
             valued = add_adapters(attending(load_reward(reward)), config.lora, config.seed, config.precision)
             critic = Critic(valued, config)
         return cls(trained, make_optimizer(trained, config), reference, reward_model, critic, ranks)
+
+    def tensors(self) -> Iterator[torch.Tensor]:
+        """Yield all weights and moments on this rank."""
+        critic = (self.critic.model, self.critic.optimizer) if self.critic else ()
+        scorer = (self.reward_model.model,) if self.reward_model else ()
+        for one in (self.policy.model, self.reference.model, self.optimizer, *scorer, *critic):
+            yield from tensors_of(one)
 
     @property
     def others(self) -> dict[str, tuple[PreTrainedModel, torch.optim.Optimizer]]:

@@ -22,6 +22,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from mathquarry.data.errors import MathQuarryError
 from mathquarry.data.store.workspace import Bar, Workspace
 from mathquarry.models.logprobs.head import head_logprobs
+from mathquarry.models.peak import PeakMemory, tensors_of
 from mathquarry.models.policy.adapters import add_adapters
 from mathquarry.models.policy.attention import restore_attention, use_attention
 from mathquarry.models.ranks.distributed import Ranks, ShardedModel, blocks, clip_gradients, in_group, shard
@@ -142,7 +143,8 @@ class Training:
         losses, measured = self._logged_losses(), self._logged_metrics()
         watch = Watch(self.config, losses)
         tokens = rows_per_step(self.config) * self.config.context_tokens
-        speed = Speedometer(flops_per_token(self.model, self.config.context_tokens), tokens, self.steps, self.ranks.size)
+        memory = PeakMemory([*tensors_of(self.model), *tensors_of(self.optimizer)])
+        speed = Speedometer(flops_per_token(self.model, self.config.context_tokens), tokens, self.steps, self.ranks.size, memory)
         try:
             with checkpoints, torch.random.fork_rng(), self.workspace.progress.track(self.name, self.steps, "step", done) as bar:
                 if done == 0:

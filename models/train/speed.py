@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from typing import cast
 
@@ -11,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from mathquarry.models.hardware import GPUS
+from mathquarry.models.peak import PeakMemory
 
 
 def flops_per_token(model: PreTrainedModel, context_tokens: int) -> float:
@@ -32,15 +32,16 @@ def flops_per_token(model: PreTrainedModel, context_tokens: int) -> float:
 class Speedometer:
     """Measures each step, from the end of the step before."""
 
-    def __init__(self, flops_per_token: float, tokens_per_step: int, steps: int, ranks: int) -> None:
+    def __init__(self, flops_per_token: float, tokens_per_step: int, steps: int, ranks: int, memory: PeakMemory) -> None:
         """`steps` is the last step of the run; `flops_per_token` is as above."""
+        self._memory = memory
         self._flops, self._tokens, self._steps, self._ranks = flops_per_token, tokens_per_step, steps, ranks
         self._mean: float | None = None
         self._last = time.monotonic()
 
     def step(self, step: int) -> dict[str, float]:
         """Return tokens_per_second; model_tflops: FLOP/s on all ranks, in 1e12; flops_utilisation: their share of the peak (known
-        GPUs only); peak_gib: this rank's peak memory so far; seconds_left: at the mean speed of about the last 20 steps.
+        GPUs only); the metrics of `PeakMemory` on this rank; seconds_left: at the mean speed of about the last 20 steps.
         """
         now = time.monotonic()
         seconds, self._last = max(now - self._last, 1e-9), now
@@ -49,7 +50,7 @@ class Speedometer:
         metrics = {
             "tokens_per_second": round(speed, 1),
             "model_tflops": round(speed * self._flops / 1e12, 6),
-            "peak_gib": round(peak_gib(), 3),
+            **{name: round(value, 3) for name, value in self._memory.metrics().items()},
             "seconds_left": round(self._mean * (self._steps - step), 1),
         }
         peak = peak_flops()
@@ -62,10 +63,3 @@ def peak_flops() -> float | None:
         return None
     name = torch.cuda.get_device_name().lower().replace(" ", "")
     return next((gpu.flops for part, gpu in GPUS.items() if part in name), None)
-
-
-def peak_gib() -> float:
-    """Return the peak memory so far: on the GPU if there is one, else of this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -32,7 +32,7 @@ from tests.models.train.test_train import some_examples
 Fields = Mapping[str, Any]
 Record = tuple[Any, ...]
 
-TIMES = ("seconds", "per_second", "tflops", "utilisation", "peak_gib", "eta")
+TIMES = ("seconds", "per_second", "tflops", "utilisation", "_gib", "eta")
 
 
 def merged(values: Fields, changes: Fields) -> dict[str, Any]:

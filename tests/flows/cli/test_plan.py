@@ -72,6 +72,11 @@ def test_no_gpus_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "at least one GPU" in capsys.readouterr().err
 
 
+def test_hours_on_a_cpu_are_not_planned(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "tiny", "--gpu", "cpu"]) == 1
+    assert "--gpu cpu is for --check only" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (999, "999 B"), (1234, "1.2 kB"), (8.3e13, "83.0 TB"), (1.038e17, "103.8 PB")])
 def test_sizes_are_in_the_largest_unit_that_leaves_a_figure_of_one(size: float, text: str) -> None:
     assert readable_bytes(size) == text

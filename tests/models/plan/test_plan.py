@@ -5,7 +5,16 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mathquarry.models.hardware import GPUS, TRAIN_UTILISATION
-from mathquarry.models.memory import HALF_BYTES, PASS_SHARE, Engine, Shape, default_pass_tokens, pass_bytes
+from mathquarry.models.memory import (
+    HALF_BYTES,
+    PASS_SHARE,
+    Engine,
+    Shape,
+    default_pass_tokens,
+    engine_share,
+    pass_bytes,
+    supervised_memory,
+)
 from mathquarry.models.plan.plan import STATE_BYTES, Planner
 from mathquarry.models.policy.checkpoint import new_policy
 from mathquarry.models.policy.config import ModelShape, PretrainedModel, ScratchModel
@@ -14,7 +23,7 @@ from mathquarry.models.ranks.config import RanksConfig
 from mathquarry.models.reward.config import RefreshConfig, RewardConfig
 from mathquarry.models.rl.config import GRPOConfig
 from mathquarry.models.rollout.config import RolloutConfig
-from mathquarry.models.train.config import OptimizerConfig, PretrainConfig
+from mathquarry.models.train.config import OptimizerConfig, PretrainConfig, SFTConfig
 
 H100 = GPUS["h100"]
 SEVEN = ModelShape(layers=30, hidden=4096, heads=32, intermediate=11008, vocabulary=102_400)
@@ -107,6 +116,15 @@ def test_a_smaller_share_of_the_card_holds_fewer_sequences_and_takes_longer() ->
     assert Engine(SHAPE, 10e9).cache_tokens == 0
     small, large = (planner().generation_seconds(1e4, 300, 300, 1, share) for share in (20e9, 72e9))
     assert small > large
+
+
+def test_on_a_cpu_the_head_computes_smaller_chunks_and_no_engine_shares_the_card() -> None:
+    config = SFTConfig(precision="float32", micro_batch_rows=1)
+    gpu, cpu = (supervised_memory(config, SHAPE, card) for card in (80e9, None))
+    rows = min(4096, 80e9 / 256 / 4 / SHAPE.vocabulary) - min(4096, 2**24 / SHAPE.vocabulary)
+    assert gpu - cpu == pytest.approx(4 * SHAPE.vocabulary * rows, rel=1e-6)
+    rollout = RolloutConfig(engine="vllm")
+    assert engine_share(rollout, 80e9) > engine_share(rollout, None) == 0
 
 
 def test_process_rewards_cost_the_completions_of_every_step() -> None:

@@ -45,7 +45,7 @@ CONFIG = GRPOConfig(
     evaluate_steps=4,
     evaluate_questions=5,
 )
-UNLIKE = ("seconds", "tokens_per_second", "peak_gib", "weights_compared")  # one rank generates with the trainer's own module
+UNLIKE = ("seconds", "tokens_per_second", "_gib", "weights_compared")  # one rank generates with the trainer's own module
 
 
 SAVING = {"gradient_checkpointing": True, "optimizer": OptimizerConfig(weight_decay=0.0, offload=True)}
