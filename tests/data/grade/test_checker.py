@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -176,6 +177,55 @@ def test_long_answers_are_not_parsed(checker: Checker) -> None:
     assert checker.grade(boxed(longest), longest).correct
     assert checker.grade(boxed(longest + "1"), longest + "1") == Verdict(False, "answer too long")
     assert checker.grade(boxed("1+" * 600 + "1"), "601") == Verdict(False, "answer too long")
+
+
+class Slow:
+    """A worker that needs two rounds to start and one for each question."""
+
+    made: ClassVar[list[Slow]] = []
+
+    def __init__(self) -> None:
+        self.alive, self.rounds = True, 0
+        self.task: int | None = None
+        self.asked: tuple[str, str] | None = None
+        Slow.made.append(self)
+
+    @property
+    def ready(self) -> bool:
+        return self.rounds >= 2
+
+    def is_running(self) -> bool:
+        return self.alive
+
+    def ask(self, number: int, question: tuple[str, str], seconds: float) -> None:
+        assert self.ready, "it has not started yet"
+        assert self.task is None, "it is busy"
+        self.task, self.asked = number, question
+
+    def kill(self) -> None:
+        self.alive = False
+
+
+def test_workers_are_asked_once_they_are_ready_and_free_and_verdicts_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    def collected(workers: list[Slow]) -> list[tuple[int, Verdict]]:
+        found = []
+        for worker in reversed(workers):
+            worker.rounds += 1
+            if worker.task is not None and worker.asked is not None:
+                found.append((worker.task, Verdict(worker.asked[0] == "1", worker.asked[0])))
+                worker.task = None
+        return found
+
+    monkeypatch.setattr("mathquarry.data.grade.checker.Worker", Slow)
+    monkeypatch.setattr("mathquarry.data.grade.checker.collect", collected)
+    Slow.made.clear()
+    with Checker(GradeConfig(workers=2)) as checker:
+        verdicts = checker._ask_workers([(str(number % 2), "x") for number in range(5)])
+        assert [verdict.correct for verdict in verdicts] == [False, True, False, True, False]
+        assert len(Slow.made) == 2
+        assert [verdict.correct for verdict in checker._ask_workers([("1", "x")])] == [True]
+        assert len(Slow.made) == 2, "workers that run are used again"
+    assert not any(worker.alive for worker in Slow.made)
 
 
 @pytest.mark.slow

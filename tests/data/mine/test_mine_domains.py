@@ -170,6 +170,16 @@ def test_samples_depend_on_the_seed_and_not_on_the_order_of_pages() -> None:
     assert len(set(sampled(0, straight))) == 10
 
 
+def test_pages_with_any_key_may_be_samples() -> None:
+    """Keys are 64-bit hashes, and half of them have their highest bit set. Some seeds draw such a page first, and others do not."""
+    with captures_of([f"x.org/{n}" for n in range(40)], {0}) as captures:
+        table = captures.sql("select * from captures").to_arrow_table()
+        keys = pa.array([(n % 2 << 63) + n for n in range(40)], pa.uint64())
+        captures.register("captures", table.set_column(table.schema.get_field_index("key"), "key", keys))
+        first = [domain_table(captures, MineConfig(seed=seed))[0].samples[0].path for seed in (0, 2)]
+    assert {int(path[1:]) % 2 for path in first} == {0, 1}
+
+
 ANNOTATED = """
 [[path]]
 host = "Forum.org"

@@ -21,7 +21,7 @@ from mathquarry.data.ledger.collection import Collection
 from mathquarry.data.ledger.ledger import Ledger
 from mathquarry.data.ledger.sql import ask
 from mathquarry.data.store.locks import exclusive
-from mathquarry.data.store.manifests import read_manifest
+from mathquarry.data.store.manifests import FIELDS, read_manifest
 from mathquarry.data.store.sources import identify
 from mathquarry.data.store.store import Artifact, Identity, Store
 from mathquarry.data.store.verification import verify
@@ -85,6 +85,23 @@ def test_a_manifest_that_leads_out_of_its_folder_is_refused(tmp_path: Path, dama
     assert collect(store) == 0
     assert victim.exists()
     assert path.exists()
+
+
+def test_a_manifest_needs_no_more_than_the_fields_that_are_read(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    artifact = made(store, "mine")
+    least = {name: value for name, value in artifact.manifest.items() if name in FIELDS}
+    least["code"] = {name: artifact.manifest["code"][name] for name in ("version", "revision")}
+    (artifact.path / "manifest.json").write_text(json.dumps(least))
+    assert read_manifest(artifact.path) == least
+    for field in least:
+        (artifact.path / "manifest.json").write_text(json.dumps({name: value for name, value in least.items() if name != field}))
+        with pytest.raises(MathQuarryError, match=f"lacks '{field}'"):
+            read_manifest(artifact.path)
+    for field in ("version", "revision"):
+        (artifact.path / "manifest.json").write_text(json.dumps({**least, "code": {field: "1"}}))
+        with pytest.raises(MathQuarryError, match="lacks 'version' or 'revision'"):
+            read_manifest(artifact.path)
 
 
 def old(path: Path) -> None:

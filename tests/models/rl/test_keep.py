@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from pydantic import ValidationError
 from safetensors.torch import load_file
+from transformers import PreTrainedTokenizerBase
 
 import mathquarry.models.rl.grpo as grpo
+import mathquarry.models.rl.keep as keep
 from mathquarry.data.errors import MathQuarryError
 from mathquarry.data.store.workspace import Workspace
 from mathquarry.models.rl.config import CollapseConfig, GRPOConfig
+from mathquarry.models.rl.keep import Best, scores_until
 from mathquarry.models.rl.loop import Loop
+from mathquarry.models.rl.weights import Models
 from mathquarry.models.rollout.config import RolloutConfig
 from tests.models.rl.tiny import save_policy, save_problems, save_reward
 
@@ -154,3 +160,52 @@ def test_the_rule_is_that_of_the_config(inputs: tuple[Path, Path, Path], tmp_pat
 def test_the_best_needs_scores() -> None:
     with pytest.raises(ValidationError, match="keep is `best`.*set evaluate_steps"):
         GRPOConfig(keep="best")
+
+
+def best_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Best, list[str]]:
+    """A record of policies whose weights are a folder without files, and the calls that saved them."""
+    calls: list[str] = []
+
+    def gathered(model: object, ranks: object) -> dict[str, int]:
+        calls.append("gather")
+        return {"weight": 1}
+
+    def saved(model: object, tokenizer: object, place: Path, style: str, weights: dict | None, base: Path) -> None:
+        calls.append("save gathered" if weights else "save alone")
+        place.mkdir()
+
+    monkeypatch.setattr(keep, "whole_weights", gathered)
+    monkeypatch.setattr(keep, "save", saved)
+    return Best(folder, {}, cast(PreTrainedTokenizerBase, None), "paper", folder), calls
+
+
+def models_of(calls: list[str], size: int = 1, first: bool = True) -> Models:
+    ranks = SimpleNamespace(size=size, is_first=first, barrier=lambda: calls.append("barrier"))
+    return cast(Models, SimpleNamespace(policy=SimpleNamespace(model=None), ranks=ranks))
+
+
+@pytest.mark.parametrize(
+    ("size", "first", "told"), [(1, True, ["save alone"]), (2, True, ["gather", "save gathered"]), (2, False, ["gather"])]
+)
+def test_all_ranks_gather_the_weights_and_the_first_one_saves_them(
+    size: int, first: bool, told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best, calls = best_in(tmp_path, monkeypatch)
+    best.add(1, 0.5, models_of(calls, size, first), None)
+    assert calls == [*told, "barrier"]
+
+
+def test_the_best_up_to_the_checkpoint_stays_beside_a_better_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that resumes from the checkpoint of step 2 needs the policy of step 2, even if it has no earlier score."""
+    best, calls = best_in(tmp_path, monkeypatch)
+    for step, accuracy, checkpoint in ((2, 0.1, None), (3, 0.2, 2), (4, 0.3, 2)):
+        best.add(step, accuracy, models_of(calls), checkpoint)
+    assert {path.name for path in tmp_path.iterdir()} == {"step-2", "step-4"}
+    best.add(5, 0.4, models_of(calls), 4)
+    assert {path.name for path in tmp_path.iterdir()} == {"step-4", "step-5"}
+
+
+def test_scores_of_a_resumed_run_are_those_up_to_its_checkpoint() -> None:
+    values = [(0, {"test_accuracy": 0.1}), (1, {"reward": 0.5}), (2, {"test_accuracy": 0.3, "reward": 0.6}), (3, {"test_accuracy": 0.9})]
+    records = [{"step": step, "values": some} for step, some in values]
+    assert scores_until(records, 2) == {0: 0.1, 2: 0.3}
