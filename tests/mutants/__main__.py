@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tests.mutants.plant import Mutant, mutants_of
 from tests.mutants.report import write_report
-from tests.mutants.run import Limit, Trial, clone_of, run_tests
+from tests.mutants.run import Limit, Trial, clone_of, copy_repository, run_tests
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "build" / "mutants"
@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def try_module(clone: Path, module: str, tests: list[str], sample: int) -> bool:
-    """Try the mutants of one module in a copy of the repository. Returns False if its tests fail as it is."""
+    """Try the mutants of one module in a copy of the repository, made now. Returns False if its tests fail as it is."""
     source = (ROOT / module).read_text()
     kept = RESULTS / f"{module.replace('/', '.')}.json"
     earlier = json.loads(kept.read_text()) if kept.exists() else {}
@@ -57,6 +57,7 @@ def try_module(clone: Path, module: str, tests: list[str], sample: int) -> bool:
     chosen = mutants if sample == 0 else _drawn(mutants, sample)
     left = [mutant for mutant in chosen if mutant.name not in tried]
     if left:
+        copy_repository(ROOT, clone)
         unchanged = run_tests(clone, tests, Limit())
         if unchanged.outcome != "survived":
             print(f"{module}: its tests fail without a mutant; see {unchanged.log}", file=sys.stderr)
@@ -73,7 +74,6 @@ def try_module(clone: Path, module: str, tests: list[str], sample: int) -> bool:
         }
         kept.write_text(json.dumps({"source": source, "tests": digest, "mutants": len(mutants), "trials": list(tried.values())}))
         _say(module, mutant, trial)
-    (clone / module).write_text(source)
     return True
 
 

@@ -64,8 +64,19 @@ class Limit:
 
 @contextlib.contextmanager
 def clone_of(root: Path) -> Iterator[Path]:
-    """A copy of the repository as it is, in `build/mutants`, deleted afterwards."""
+    """A folder in `build/mutants` for a copy of the repository, deleted afterwards."""
     folder = root / "build" / "mutants" / f"clone-{os.getpid()}"
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def copy_repository(root: Path, folder: Path) -> None:
+    """Copy the repository as it is now, without what git ignores."""
+    shutil.rmtree(folder, ignore_errors=True)
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=root, check=True, capture_output=True, text=True
     )
@@ -73,12 +84,6 @@ def clone_of(root: Path) -> Iterator[Path]:
         if (root / name).is_symlink() or (root / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(root / name, folder / name, follow_symlinks=False)
-    for library in LIBRARIES:
-        importlib.import_module(library)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 def run_tests(clone: Path, tests: list[str], limit: Limit) -> Trial:

@@ -23,7 +23,8 @@ from mathquarry.models.train.held_out import held_out_rows
 from mathquarry.models.train.measurement import HeldOut, Measurement
 from mathquarry.models.train.packing import Epochs, pack
 from tests.models.rank_work import small_model
-from tests.models.train.test_train import config, some_examples
+from tests.models.train.test_packing import some_examples
+from tests.models.train.test_train import config
 
 TEXTS = ["The sum is 7.", "Two and two are four, and four and four are eight: no more than that."]
 STEPS = 6

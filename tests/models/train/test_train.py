@@ -1,4 +1,4 @@
-"""The supervised loop: schedule, packing, normalisation, resume."""
+"""The supervised loop: schedule, normalisation, resume."""
 
 from __future__ import annotations
 
@@ -20,18 +20,10 @@ from mathquarry.models.train.batches import Batch, stack
 from mathquarry.models.train.config import PretrainConfig, ScheduleConfig, SFTConfig, TrainConfig
 from mathquarry.models.train.fit import fit, language_model_loss
 from mathquarry.models.train.optimizer import rows_per_step, schedule_factor
-from mathquarry.models.train.packing import IGNORED, Epochs, PackedRows, pack
+from mathquarry.models.train.packing import IGNORED, Epochs, pack
 from mathquarry.models.train.speed import flops_per_token
 from tests.models.rank_work import small_model
-
-
-def some_examples(count: int, seed: int = 0, longest: int = 12) -> list[tuple[list[int], list[int]]]:
-    rng = np.random.default_rng(seed)
-    examples = []
-    for _ in range(count):
-        ids = rng.integers(1, 50, size=rng.integers(4, longest + 1)).tolist()
-        examples.append((ids, [IGNORED, IGNORED, *ids[2:]]))
-    return examples
+from tests.models.train.test_packing import some_examples
 
 
 def config(**changes: object) -> TrainConfig:
@@ -45,10 +37,6 @@ def config(**changes: object) -> TrainConfig:
         "schedule": ScheduleConfig(kind="cosine", warmup_steps=2),
     }
     return TrainConfig(**{**settings, **changes})
-
-
-def batch_of(rows: PackedRows) -> Batch:
-    return stack([rows[i] for i in range(len(rows))])
 
 
 @pytest.mark.parametrize("steps", [37_500, 50_000])
@@ -71,67 +59,6 @@ def test_cosine_falls_from_the_peak_to_its_share() -> None:
     assert schedule_factor(schedule, 60, 110) == pytest.approx(0.55)
     assert schedule_factor(schedule, 110, 110) == pytest.approx(0.1)
     assert schedule_factor(ScheduleConfig(kind="constant", warmup_steps=0), 7, 10) == 1.0
-
-
-def test_examples_are_packed_whole_and_too_long_ones_are_counted() -> None:
-    examples = [*some_examples(40), (list(range(17)), list(range(17)))]
-    rows = pack(examples, 16, seed=3)
-    assert rows.dropped == 1
-    assert sorted(example for row in rows.rows for example in row) == list(range(40))
-    for i, members in enumerate(rows.rows):
-        start = 0
-        for example in members:
-            ids, labels = examples[example]
-            part = slice(start, start + len(ids))
-            assert rows[i]["input_ids"][part].tolist() == ids
-            assert rows[i]["labels"][part].tolist() == labels
-            assert rows[i]["position_ids"][part].tolist() == list(range(len(ids)))
-            start += len(ids)
-        assert (rows[i]["labels"][start:] == IGNORED).all()
-    tokens = sum(len(ids) for ids, _ in examples[:40])
-    assert tokens / (len(rows) * 16) > 0.8
-    with pytest.raises(MathQuarryError, match="no example fits context_tokens = 3"):
-        pack(examples, 3, seed=0)
-
-
-def test_an_example_as_long_as_a_row_fills_it() -> None:
-    rows = pack([([5, 6, 7], [5, 6, 7]), ([8], [8])], 3, seed=0)
-    assert (rows.dropped, sorted(rows.rows)) == (0, [[0], [1]])
-
-
-def test_number_labels_are_padded_with_nan() -> None:
-    row = pack([([5, 6, 7], [math.nan, 0.0, 1.0])], 5, seed=0)[0]
-    np.testing.assert_array_equal(row["labels"], np.array([math.nan, 0, 1, math.nan, math.nan], dtype=np.float32))
-
-
-def test_packed_rows_give_the_loss_and_gradient_of_padded_examples() -> None:
-    examples = some_examples(12)
-    model = small_model()
-    count = torch.tensor(sum(label != IGNORED for _, labels in examples for label in labels))
-
-    language_model_loss(model, batch_of(pack(examples, 32, seed=0)), count).backward()
-    packed = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
-    model.zero_grad()
-    total = torch.zeros(())
-    for ids, labels in examples:
-        logits = model(input_ids=torch.tensor([ids])).logits[0, :-1]
-        total = total + torch.nn.functional.cross_entropy(logits, torch.tensor(labels[1:]), reduction="sum", ignore_index=IGNORED) / count
-    total.backward()
-    alone = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    assert language_model_loss(model, batch_of(pack(examples, 32, seed=0)), count).item() == pytest.approx(total.item(), abs=1e-5)
-    for one, other in zip(packed, alone, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
-
-
-def test_an_example_does_not_see_its_neighbours_in_the_row() -> None:
-    model = small_model().eval()
-    second = [7, 8, 9, 10]
-    for first in ([1, 2, 3], [4, 5, 6]):
-        rows = PackedRows([(first, first), (second, second)], [[0, 1]], 10, 0)
-        row = batch_of(rows)
-        hidden = model.base_model(input_ids=row["input_ids"], position_ids=row["position_ids"], use_cache=False).last_hidden_state
-        alone = model.base_model(input_ids=torch.tensor([second])).last_hidden_state
-        torch.testing.assert_close(hidden[:, 3:7], alone)
 
 
 def train(workspace: Workspace, steps: int = 6, **changes: object) -> tuple[dict[str, torch.Tensor], dict]:

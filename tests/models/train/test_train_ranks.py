@@ -15,7 +15,8 @@ from mathquarry.models.train.config import TrainConfig
 from mathquarry.models.train.fit import LossFunction, fit, language_model_loss
 from mathquarry.models.train.packing import Epochs, pack
 from tests.models.rank_work import KillingLoss, small_model
-from tests.models.train.test_train import config, some_examples
+from tests.models.train.test_packing import some_examples
+from tests.models.train.test_train import config
 
 pytestmark = pytest.mark.slow
 
