@@ -94,7 +94,10 @@ def test_variables_are_filled_in_or_named(tmp_path: Path, monkeypatch: pytest.Mo
     assert recipe.name == "own"
     assert recipe.model_dump()["crawl"]["source"]["warcs"] == ["somewhere/a.warc", "other/b.warc"]
     monkeypatch.delenv("MATHQUARRY_CRAWL")
-    with pytest.raises(MathQuarryError, match="Set the environment variable MATHQUARRY_CRAWL"):
+    with pytest.raises(
+        MathQuarryError,
+        match=r"crawl\.source\.warcs\.0: \$\{MATHQUARRY_CRAWL\} is not set\. Set the environment variable MATHQUARRY_CRAWL\.",
+    ):
         load_recipe(str(path))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -19,24 +20,42 @@ equivalent if it changes no promised behaviour; `tests/mutants/equivalent.toml` 
 
 
 def write_report(results: Path, page: Path) -> None:
-    """Write the table from the results of all modules."""
+    """Write the table from the results of all modules. A module without results keeps what the page says about it."""
     reasons = tomllib.loads((Path(__file__).parent / "equivalent.toml").read_text()).get("equivalent", [])
-    rows, survivors, excused = [], [], []
-    totals = [0, 0, 0, 0, 0]
-    for file in sorted(results.glob("*.json")):
+    rows, survivors, excused = _earlier(page)
+    for file in results.glob("*.json"):
         found = json.loads(file.read_text())
         module = file.stem.replace(".", "/").removesuffix("/py") + ".py"
         trials = found["trials"]
         alive = [trial for trial in trials if trial["outcome"] == "survived"]
         why = {trial["name"]: reason for trial in alive if (reason := _reason(module, trial, reasons))}
-        counts = [found["mutants"], len(trials), len(trials) - len(alive), len(why), len(alive) - len(why)]
-        totals = [total + count for total, count in zip(totals, counts, strict=True)]
-        rows.append(_row(f"`{module}`", counts))
-        survivors += [f"- `{module}:{trial['line']}` {_change(trial)}" for trial in alive if trial["name"] not in why]
-        excused += [f"- `{module}:{trial['line']}` {_change(trial)}: {why[trial['name']]}" for trial in alive if trial["name"] in why]
-    rows.append(_row("all", totals))
-    text = HEAD + "\n".join(rows) + "\n\n## Survivors\n\n" + "\n".join(survivors or ["None."])
-    page.write_text(text + "\n\n## Equivalent\n\n" + "\n".join(excused or ["None."]) + "\n")
+        rows[module] = [found["mutants"], len(trials), len(trials) - len(alive), len(why), len(alive) - len(why)]
+        survivors[module] = [f"- `{module}:{trial['line']}` {_change(trial)}" for trial in alive if trial["name"] not in why]
+        excused[module] = [
+            f"- `{module}:{trial['line']}` {_change(trial)}: {why[trial['name']]}" for trial in alive if trial["name"] in why
+        ]
+    table = [_row(f"`{module}`", counts) for module, counts in sorted(rows.items())]
+    table.append(_row("all", [sum(column) for column in zip(*rows.values(), strict=True)]))
+    text = HEAD + "\n".join(table) + "\n\n## Survivors\n\n" + _lines(survivors)
+    page.write_text(text + "\n\n## Equivalent\n\n" + _lines(excused) + "\n")
+
+
+def _earlier(page: Path) -> tuple[dict[str, list[int]], dict[str, list[str]], dict[str, list[str]]]:
+    """What a page says: counts, survivors and equivalent mutants, by module."""
+    text = page.read_text() if page.exists() else ""
+    rows = {row[1]: [int(count) for count in row[2].split("|")] for row in re.finditer(r"(?m)^\| `(\S+)` \|((?: \d+ \|){4} \d+) \|", text)}
+    lists: list[dict[str, list[str]]] = []
+    for part in text.partition("## Survivors")[2].split("## Equivalent"):
+        lines: dict[str, list[str]] = {}
+        for line in re.finditer(r"(?m)^- `([^`:]+):\d+` .+$", part):
+            lines.setdefault(line[1], []).append(line[0])
+        lists.append(lines)
+    survivors, excused = lists if len(lists) == 2 else ({}, {})
+    return rows, survivors, excused
+
+
+def _lines(by_module: dict[str, list[str]]) -> str:
+    return "\n".join(line for _, lines in sorted(by_module.items()) for line in lines) or "None."
 
 
 def _row(name: str, counts: list[int]) -> str:

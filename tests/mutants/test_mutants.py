@@ -63,3 +63,14 @@ def test_the_table_counts_and_names_survivors(tmp_path: Path) -> None:
     write_report(tmp_path, page)
     assert "| `data/store/store.py` | 7 | 3 | 2 | 0 | 1 | 67% |" in page.read_text()
     assert "- `data/store/store.py:9` `return 1` became `return 2`" in page.read_text()
+    (tmp_path / "data.store.store.py.json").unlink()
+    one = {"name": "d", "line": 38, "before": "x[:, 0]", "after": "x[:, -1]", "outcome": "survived"}
+    (tmp_path / "models.rl.advantages.py.json").write_text(json.dumps({"mutants": 2, "trials": [one, trials[0]]}))
+    for _ in range(2):  # a module that is not tried here keeps its lines
+        write_report(tmp_path, page)
+        text = page.read_text()
+        assert "| `data/store/store.py` | 7 | 3 | 2 | 0 | 1 | 67% |\n| `models/rl/advantages.py` | 2 | 2 | 1 | 1 | 0 | 100% |" in text
+        assert "| all | 9 | 5 | 3 | 1 | 1 | 75% |" in text
+        survivors, excused = text.partition("## Survivors")[2].split("## Equivalent")
+        assert survivors.strip() == "- `data/store/store.py:9` `return 1` became `return 2`"
+        assert excused.strip() == "- `models/rl/advantages.py:38` `x[:, 0]` became `x[:, -1]`: the table has one column"
