@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor
 STATUS = Path("/proc/self/status")
 CLEAR = Path("/proc/self/clear_refs")
 GIB = 2**30
+PAGE = 4096
 
 
 class PeakMemory:
@@ -34,8 +35,11 @@ class PeakMemory:
                 CLEAR.write_text("5")
             except OSError:  # a sandbox may forbid it
                 return
-            storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in held}
-            self._others = _status("VmRSS") - sum(storages.values())
+            storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in held}
+            for storage in storages.values():
+                # Weights that are mapped from a file are resident only once they were read.
+                torch.empty(0, dtype=torch.uint8).set_(storage)[::PAGE].sum()
+            self._others = _status("VmRSS") - sum(storage.nbytes() for storage in storages.values())
 
     def metrics(self) -> dict[str, float]:
         """Return `peak_gib`: on the GPU, or of the whole process. On a CPU also `trainer_gib`: without what the process held beside the

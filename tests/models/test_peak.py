@@ -36,6 +36,15 @@ def test_what_the_loop_held_before_and_its_peak_count_and_nothing_else() -> None
     assert len(beside) == 32 * MIB // 4
 
 
+def test_weights_that_are_mapped_from_a_file_count_once(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(bytes(64 * MIB))
+    held = torch.from_file(str(tmp_path / "weights"), shared=False, size=16 * MIB)
+    memory = PeakMemory([held])
+    assert trainer_mib(memory) == pytest.approx(64, abs=8)
+    held += 1
+    assert trainer_mib(memory) == pytest.approx(64, abs=8)
+
+
 def test_where_the_peak_cannot_be_forgotten_only_that_of_the_process_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peak, "CLEAR", tmp_path / "missing" / "clear_refs")
     (value,) = PeakMemory([]).metrics().items()
