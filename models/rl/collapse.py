@@ -23,7 +23,7 @@ def check_collapse(history: Sequence[Mapping[str, float]], config: CollapseConfi
         return sum(values) / len(values) if values else None
 
     kl, entropy, length, cut = (mean(name) for name in ("kl", "entropy", "completion_tokens", "truncated_share"))
-    cut_before = mean("truncated_share", history[: config.steps])
+    cut_before, mismatch = mean("truncated_share", history[: config.steps]), mean("mismatch_mean")
     when = f"step {step}: the run has collapsed. Over the last {config.steps} steps"
     remedy = "The last checkpoint is kept."
     if kl is not None and kl > config.largest_kl:
@@ -46,6 +46,12 @@ def check_collapse(history: Sequence[Mapping[str, float]], config: CollapseConfi
         raise MathQuarryError(
             f"{when} {cut:.0%} of the completions were truncated at max_tokens, {cut_before:.0%} at the start; collapse.truncated_rise is "
             f"{config.truncated_rise:.0%}. The policy no longer ends its completions: check the rollouts, and lower learning_rate. {remedy}"
+        )
+    if mismatch is not None and mismatch > config.largest_mismatch:
+        raise MathQuarryError(
+            f"{when} the engine's log-probabilities differed from the trainer's by {mismatch:.3g} nats per token on average; "
+            f"collapse.largest_mismatch is {config.largest_mismatch:g}. The policy learns from completions of another model: use one "
+            f"precision for both, set tis_cap, or lower learning_rate if rollout.ahead is 1. {remedy}"
         )
 
 

@@ -70,6 +70,11 @@ class CollapseConfig(Config):
     smallest_entropy: float = Field(1e-4, ge=0, description="Smallest entropy, in nats per token. 0 turns this off.")
     shortest_completion: float = Field(1.5, ge=0, description="Smallest mean completion length, in tokens. 0 turns this off.")
     truncated_rise: Share = Field(0.5, description="Largest increase of the share of truncated completions since the run's first steps.")
+    largest_mismatch: float = Field(
+        0.5,
+        gt=0,
+        description="Largest mean difference between the trainer's and the engine's log-probabilities of the sampled tokens, in nats.",
+    )
     hacking_steps: Annotated[int, Field(ge=4)] | None = Field(
         None,
         description="Stop if over this many steps the reward rises while held-out accuracy or the reward's AUC against the answer checker "

@@ -8,7 +8,7 @@ from mathquarry.data.errors import MathQuarryError
 from mathquarry.models.rl.collapse import check_collapse, reward_hacking
 from mathquarry.models.rl.config import CollapseConfig
 
-HEALTHY = {"kl": 0.05, "entropy": 0.4, "completion_tokens": 20.0, "truncated_share": 0.1}
+HEALTHY = {"kl": 0.05, "entropy": 0.4, "completion_tokens": 20.0, "truncated_share": 0.1, "mismatch_mean": 0.01}
 CONFIG = CollapseConfig(steps=3)
 
 
@@ -22,6 +22,7 @@ def test_a_healthy_run_goes_on() -> None:
         ({"kl": 2.5}, "KL to the reference was 2.5 nats"),
         ({"entropy": 0.0}, "entropy was 0 nats"),
         ({"completion_tokens": 1.0}, "completions had 1 tokens"),
+        ({"mismatch_mean": 0.6}, "differed from the trainer's by 0.6 nats per token on average; collapse.largest_mismatch is 0.5"),
         ({"truncated_share": 0.8}, "80% of the completions were truncated at max_tokens, 10% at the start"),
     ],
 )
@@ -82,6 +83,7 @@ def test_a_slow_rise_stops_a_run_as_well_as_a_leap(name: str, start: float, slop
         ("largest_kl", 0.01, "kl"),
         ("smallest_entropy", 0.5, "entropy"),
         ("shortest_completion", 30.0, "completion_tokens"),
+        ("largest_mismatch", 0.005, "mismatch_mean"),
     ],
 )
 def test_each_limit_is_the_configs(limit: str, value: float, metric: str) -> None:
