@@ -304,6 +304,8 @@ def test_a_reason_says_what_decided(checker: Checker) -> None:
         ("10 cm", "10 km", "different units"),
         ("C", "B", "another choice"),
         ("1,2,3", "1,2", "different number of parts"),
+        (r"\text{Evelyn}, \text{Angela}", r"\text{Evelyn}", "different number of parts"),
+        ("1, 2", r"\text{Evelyn}", "different text"),
         ("0.5", "50\%", "equal as percent"),
     ]:
         assert checker.grade(boxed(given), gold).reason == reason

@@ -134,6 +134,15 @@ def test_domain_table_lists_shares_intervals_scores_and_samples() -> None:
     assert len(forum["samples"]) == 10
 
 
+def test_a_score_at_the_end_of_a_bin_counts_in_the_next_one_and_a_whole_one_in_the_last() -> None:
+    with captures_of([f"x.org/{n}" for n in range(6)], {0}) as captures:
+        table = captures.sql("select * from captures").to_arrow_table()
+        scores = pa.array([0.0, 0.0999, 0.5, 0.999, 1.0, None], pa.float32())
+        captures.register("captures", table.set_column(table.schema.get_field_index("score"), "score", scores))
+        (domain,) = domain_table(captures, MineConfig())
+    assert domain.scores == [2, 0, 0, 0, 0, 1, 0, 0, 0, 2]
+
+
 def test_hosts_are_ordered_by_the_pages_to_expect_among_the_uncollected_of_each_folder() -> None:
     table = review(MineConfig()).table
     assert [(domain.host, domain.gain) for domain in table] == [
