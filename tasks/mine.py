@@ -13,7 +13,7 @@ from mathquarry.data.store.store import BuildMode, Store
 from mathquarry.data.store.workspace import Workspace
 from mathquarry.tasks.stage import StageResult, produce
 
-VERSION = 10
+VERSION = 11
 
 
 @task(name="mine")

@@ -99,7 +99,9 @@ def domain_table(captures: duckdb.DuckDBPyConnection, config: MineConfig) -> lis
 
     `captures` has the view `captures` described in `census.py`.
     """
-    bins = ", ".join(f"count_if(least(floor(score * {SCORE_BINS}), {SCORE_BINS - 1}) = {number})" for number in range(SCORE_BINS))
+    bins = ", ".join(
+        f"count_if(score is not null and least(floor(score * {SCORE_BINS}), {SCORE_BINS - 1}) = {number})" for number in range(SCORE_BINS)
+    )
     captures.execute(
         f"""
         create or replace temp table hosts as
