@@ -26,7 +26,7 @@ ROOMY := $(shell [ "$$(df --output=avail --block-size=1G /dev/shm 2>/dev/null | 
 demo: $(READY)
 	$(BIN)/mathquarry run tiny --store $(STORE) --set seed=$(SEED)
 
-# The demo once a seed, and the table of all seeds in tests/benchmarks/RESULTS.md: about eight minutes a seed. SEEDS="0 1 2".
+# The demo once a seed, and the table of all seeds in README.md and tests/benchmarks/RESULTS.md: about eight minutes a seed. SEEDS="0 1 2".
 SEEDS ?= 0 1 2
 .PHONY: demo-table
 demo-table: $(READY)

@@ -1,9 +1,9 @@
-"""The demo over seeds, and its table in RESULTS.md: `make demo-table SEEDS="0 1 2"`.
+"""The demo over seeds, and its tables in README.md and RESULTS.md: `make demo-table SEEDS="0 1 2"`.
 
     python -m tests.benchmarks.demo --store STORE SEED ...
 
 Each seed is a run of `tiny`, started as `make demo` does. A seed that is in the store already takes seconds, so a stopped command continues
-where it was. The results are added to demo.json, which keeps other seeds, and the table is made from all of them.
+where it was. The results are added to demo.json, which keeps other seeds, and the tables are made from all of them.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from mathquarry.tasks.report import report_artifacts
 from tests.benchmarks.results import write_section
 
 FIGURES = Path(__file__).with_name("demo.json")
+README = Path(__file__).parents[2] / "README.md"
 SECTION = "demo"
 SHOWN = ("Greedy", "Pass@1", "Pass@8", "Maj@8")
 ORDERED = ("Greedy", "Maj@8")
@@ -64,8 +65,8 @@ def rises(scores: Mapping[str, float]) -> bool:
     return all(before < after for before, after in pairwise(scores.values()))
 
 
-def table_lines(figures: Figures) -> list[str]:
-    """Return the section: how often the scores rise, a table of the means over seeds, and one of every seed."""
+def summary_lines(figures: Figures) -> list[str]:
+    """Return the section of README.md: how often the scores rise, and a table of the means over seeds."""
     seeds = sorted(figures, key=int)
     policies = list(figures[seeds[0]]["scores"]["Greedy"])
     minutes = [figures[seed]["minutes"] for seed in seeds if figures[seed]["minutes"] is not None]
@@ -75,8 +76,8 @@ def table_lines(figures: Figures) -> list[str]:
         f"Scores rise at every step, from the base model over SFT to each RL iteration: {' and '.join(counts)} of {len(seeds)} seeds.",
         "The table shows means over the seeds in percent, ± one standard error over seeds, and the lowest and the highest seed.",
         f"Revision {', '.join(revisions)}.{_took(minutes)}",
-        "Scores of the same seed differ between machines, because sums of floating-point numbers do.",
-        '`make demo-table SEEDS="0 1 2"` runs the demo for each seed and rewrites this section.',
+        "Scores of the same seed differ between machines and numbers of threads, because sums of floating-point numbers do.",
+        f'`make demo-table SEEDS="{" ".join(seeds)}"` runs the demo for each seed and rewrites this section.',
         "",
         "| policy | greedy | lowest to highest | Pass@1 | Pass@8 | Maj@8 |",
         "|---|---|---|---|---|---|",
@@ -85,8 +86,14 @@ def table_lines(figures: Figures) -> list[str]:
         greedy, *others = ([figures[seed]["scores"][name][policy] for seed in seeds] for name in SHOWN)
         cells = [_spread(greedy), f"{_percent(min(greedy))} to {_percent(max(greedy))}", *map(_spread, others)]
         lines.append(f"| {in_prose(policy)} | {' | '.join(cells)} |")
-    lines += ["", f"| greedy / Maj@8 by seed | {' | '.join(seeds)} |", "|---|" + "---|" * len(seeds)]
-    for policy in policies:
+    return lines
+
+
+def table_lines(figures: Figures) -> list[str]:
+    """Return the section of RESULTS.md: that of README.md, and a table of every seed."""
+    seeds = sorted(figures, key=int)
+    lines = [*summary_lines(figures), "", f"| greedy / Maj@8 by seed | {' | '.join(seeds)} |", "|---|" + "---|" * len(seeds)]
+    for policy in figures[seeds[0]]["scores"]["Greedy"]:
         pairs = (" / ".join(_percent(figures[seed]["scores"][name][policy]) for name in ORDERED) for seed in seeds)
         lines.append(f"| {in_prose(policy)} | {' | '.join(pairs)} |")
     return lines
@@ -125,6 +132,7 @@ def main() -> None:
         figures[str(seed)] = read_demo(seed, Store(str(options.store)), revision, quiet)
         FIGURES.write_text(json.dumps(figures, indent=1, sort_keys=False) + "\n", encoding="utf-8")
         write_section(SECTION, table_lines(figures))
+        write_section(SECTION, summary_lines(figures), README)
 
 
 if __name__ == "__main__":

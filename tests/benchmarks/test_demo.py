@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
-from tests.benchmarks.demo import FIGURES, SECTION, rises, table_lines
+import pytest
+
+from tests.benchmarks.demo import FIGURES, README, SECTION, Figures, rises, summary_lines, table_lines
 from tests.benchmarks.results import RESULTS
 
 
@@ -13,10 +17,10 @@ def one_seed(*greedy: float) -> dict[str, object]:
     return {"revision": "abc1234", "minutes": None, "scores": dict.fromkeys(["Greedy", "Pass@1", "Pass@8", "Maj@8"], scores)}
 
 
-def test_the_table_shows_the_recorded_figures() -> None:
-    figures = json.loads(FIGURES.read_text(encoding="utf-8"))
-    section = RESULTS.read_text(encoding="utf-8").partition(f"<!-- {SECTION} -->\n")[2].partition(f"<!-- /{SECTION} -->")[0]
-    assert section.splitlines() == table_lines(figures)
+@pytest.mark.parametrize(("page", "lines"), [(RESULTS, table_lines), (README, summary_lines)])
+def test_the_tables_show_the_recorded_figures(page: Path, lines: Callable[[Figures], list[str]]) -> None:
+    section = page.read_text(encoding="utf-8").partition(f"<!-- {SECTION} -->\n")[2].partition(f"<!-- /{SECTION} -->")[0]
+    assert section.splitlines() == lines(json.loads(FIGURES.read_text(encoding="utf-8")))
 
 
 def test_a_score_that_stays_or_falls_once_does_not_rise() -> None:
