@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -68,6 +68,8 @@ def test_a_message_that_is_the_question_becomes_the_prompt_of_training(trained: 
 @given(question=st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=60))
 def test_any_question_becomes_the_prompt_of_training(trained: tuple[Prompter, PreTrainedTokenizerBase], question: str) -> None:
     prompter, exported = trained
+    # Hypothesis also tries strings of the code. The names of special tokens have a test of their own.
+    assume(not any(token in question for token in exported.all_special_tokens))
     assert asked(exported, question) == prompter.encode(question, "cot", language_of(question))
 
 
