@@ -168,6 +168,13 @@ def test_different_answers(checker: Checker, gold: str, given: str) -> None:
     assert not checker.grade(boxed(given), gold).correct, checker.grade(boxed(given), gold)
 
 
+def test_only_a_whole_answer_in_bold_is_read_without_its_asterisks(checker: Checker) -> None:
+    assert checker.grade(boxed("**12; 5**"), "12; 5").correct
+    assert checker.grade(boxed("１２; ５"), "12; 5").correct
+    for half in ("**123", "1234**"):
+        assert not checker.grade(boxed(half), half.strip("*")[: len(half) - 4]).correct
+
+
 def test_an_output_without_a_boxed_answer_is_wrong(checker: Checker) -> None:
     assert checker.grade("The answer is 18.", "18") == Verdict(False, "no answer")
 
