@@ -20,10 +20,11 @@ PAGE = 4096
 
 
 class PeakMemory:
-    """Peak memory of a training loop on this rank, from the moment when this object is made.
+    """Peak memory of a training loop on this rank: on a GPU, what PyTorch allocated at most since the process started.
 
-    On a CPU that is the peak resident memory of the process, which Linux forgets when 5 is written to `clear_refs`. `getrusage` has no such
-    reset: it counts what a process held before the loop, and what its parent held when it started it.
+    On a CPU, it is the peak resident memory of the process from the moment when this object is made. Linux forgets the earlier peak when 5
+    is written to `clear_refs`. `getrusage` has no such reset: it counts what a process held before the loop, and what its parent held when
+    it started it.
     """
 
     def __init__(self, held: Iterable[torch.Tensor]) -> None:
