@@ -10,9 +10,13 @@ from typing import Any, NamedTuple
 
 from mathquarry.data.errors import MathQuarryError
 from mathquarry.data.ledger.ledger import Ledger
+from mathquarry.data.store.making import MAKING
 from mathquarry.data.store.manifests import is_name
 from mathquarry.data.store.published import Damaged
-from mathquarry.data.store.store import REMOVED, Store
+from mathquarry.data.store.store import REMOVED, USAGE, Store
+
+RECORDS = (Path("lock"), Path(MAKING), Path("scratch", USAGE))
+"""Files of a work folder that the store writes by itself. Alone, they are nothing that an attempt could continue from."""
 
 
 class Unused(NamedTuple):
@@ -100,7 +104,8 @@ class Collection:
 
     def _left_over(self, room: Path, found: Container[str]) -> bool:
         """Whether a work folder is unneeded: its lock is free, and its artifact is published or it holds no files of an attempt."""
-        holds = any(path.is_file() and path.name != "lock" and path.relative_to(room).parts[0] != REMOVED for path in room.rglob("*"))
+        files = (path.relative_to(room) for path in room.rglob("*") if path.is_file())
+        holds = any(file not in RECORDS and file.parts[0] != REMOVED for file in files)
         only_cache = room.name.startswith("fetch-")
         return is_name(room.name) and (room.name in found or not holds or only_cache) and not self._store.being_made(room.name)
 

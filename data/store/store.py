@@ -39,6 +39,8 @@ BuildMode = Literal["reuse", "rebuild", "require"]
 
 REMOVED = "removed"
 """Name, in a work folder, of an artifact that is being deleted."""
+USAGE = "usage.json"
+"""Name, in the scratch folder, of what earlier attempts used."""
 
 
 class Store(Published):
@@ -85,7 +87,7 @@ class Store(Published):
                 scratch.mkdir(parents=True, exist_ok=True)
                 write_making(room, identity)
                 metrics = MetricLog(scratch / "metrics.jsonl")
-                meter = Meter(scratch / "usage.json")
+                meter = Meter(scratch / USAGE)
                 try:
                     summary = work(Workspace(out, scratch, progress or Progress(), metrics))
                 except BaseException:

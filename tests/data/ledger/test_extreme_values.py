@@ -91,6 +91,14 @@ def test_a_metric_with_such_a_value_is_reported_and_its_artifact_has_a_row(
     assert keys(ledger, "metrics") == {sound.key}
 
 
+@pytest.mark.parametrize("step", [-(2**63), -1000, 2**63 - 1])
+def test_an_integer_of_64_bits_is_stored(step: int, pair: tuple[Ledger, Artifact, Artifact]) -> None:
+    ledger, changed, _ = pair
+    (changed.path / "metrics.jsonl").write_text(json.dumps({"step": step, "time": 5.0, "values": {"loss": 1.0}}) + "\n")
+    assert ledger.sync().damaged == []
+    assert ledger.query("select step from metrics where key = ?", [changed.key]) == [{"step": step}]
+
+
 @pytest.mark.parametrize("change", RUNS.values(), ids=RUNS)
 def test_a_run_with_such_a_value_is_reported_and_the_others_have_rows(change: Change, pair: tuple[Ledger, Artifact, Artifact]) -> None:
     ledger, _, _ = pair

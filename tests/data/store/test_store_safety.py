@@ -212,6 +212,22 @@ def test_collecting_keeps_the_files_of_an_attempt_that_failed(tmp_path: Path) ->
     assert (tmp_path / "work" / Identity("sft", 1, {}, {}).key / "scratch" / "checkpoint").read_text() == "hours"
 
 
+def test_the_work_folder_of_an_attempt_that_left_no_files_goes(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def fail(workspace: Workspace) -> dict[str, Any]:
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        store.build(Identity("sft", 1, {}, {}), fail)
+    room = tmp_path / "work" / Identity("sft", 1, {}, {}).key
+    with exclusive(room):
+        assert Collection(store, None, 1.0).rooms == [], "somebody tries again"
+    assert Collection(store, None, 1.0).rooms == [room]
+    assert collect(store) == 0
+    assert not room.exists()
+
+
 def test_what_was_unused_and_is_needed_by_now_is_not_deleted(tmp_path: Path) -> None:
     store = Store(tmp_path)
     artifact = made(store, "mine")
