@@ -51,9 +51,9 @@ class Checker:
         with self._lock:
             self._end_workers()
 
-    def grade(self, text: str, gold: str, tolerance: float = 0.0) -> Verdict:
+    def grade(self, text: str, gold: str) -> Verdict:
         """Grade one completion by its `\\boxed{}` answer."""
-        return self.grade_many([(text, gold)], [tolerance])[0]
+        return self.grade_many([(text, gold)])[0]
 
     def grade_many(self, pairs: Sequence[tuple[str, str]], tolerances: Sequence[float] | None = None) -> list[Verdict]:
         """Grade (completion text, gold answer) pairs; the verdicts are in the same order.

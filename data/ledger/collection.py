@@ -116,7 +116,7 @@ def size_of(folder: Path) -> int:
 
 
 def _named(runs: list[dict[str, Any]], keep: int | None, damaged: list[Damaged]) -> set[str]:
-    """Keys that runs name: all runs, or the newest `keep` completed ones, those that began after them, and running ones of any age.
+    """Keys named by all runs; with `keep`, if more are completed: by the newest `keep` of them, those that began later, and running ones.
 
     Runs that lack a status, a start or stages are added to `damaged`.
     """

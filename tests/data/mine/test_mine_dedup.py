@@ -5,11 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from mathquarry.data.mine.config import DedupConfig, MineConfig
-from mathquarry.data.mine.library.duplicates import find_duplicates, removed_captures
+from mathquarry.data.mine.library.duplicates import drop_repeated, find_duplicates, removed_captures
 from mathquarry.data.mine.library.keys import band_keys
 from mathquarry.data.mine.pages.hashing import gram_hashes, shingle_hashes, token_hashes, words
 from mathquarry.data.mine.pages.pool import WorkerPool
@@ -143,6 +144,22 @@ def test_of_near_duplicates_the_smallest_url_stays_whatever_the_order(stays: Sta
             "https://z.org/": "near-duplicate of https://a.org/",
             "https://k.org/": "near-duplicate of https://a.org/",
         }
+
+
+def test_every_group_of_near_duplicates_keeps_one_page(stays: Stay) -> None:
+    pages = {}
+    for seed, name in enumerate("abcde"):
+        base = text_of(seed)
+        pages |= {f"https://{name}.org/1": " ".join(base), f"https://{name}.org/2": " ".join(base[:-8])}
+    assert stays(list(pages.items())) == {f"https://{name}.org/2": f"near-duplicate of https://{name}.org/1" for name in "abcde"}
+
+
+def test_repeats_are_found_in_a_crawl_of_one_file(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.parquet"
+    rows = {"key": pa.array([7, 7, 7, 8], pa.uint64()), "rest": pa.array([1, 1, 2, 1], pa.uint64()), "capture": [30, 20, 10, 5]}
+    pq.write_table(pa.table(rows), keys)
+    drop_repeated([keys], [], (0, 2**64 - 1), MineConfig(), tmp_path, tmp_path / "pairs.parquet")
+    assert pq.read_table(tmp_path / "pairs.parquet").to_pylist() == [{"capture": 30, "keep": 20}]
 
 
 def test_of_equal_texts_the_smallest_url_stays_and_of_one_url_the_first_capture(stays: Stay) -> None:

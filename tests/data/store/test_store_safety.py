@@ -181,6 +181,19 @@ def test_collecting_keeps_inputs_of_any_depth_young_artifacts_and_running_runs(t
     assert store.find(old.stage, old.key) is None
 
 
+def test_collecting_keeps_every_run_until_more_are_completed_than_to_be_kept(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    cut, done = made(store, "crawl"), made(store, "mine")
+    run(store, "cut", "failed", 1, cut)
+    run(store, "done", "completed", 2, done)
+    assert collect(store, "--keep-runs", "1") == 0
+    assert store.find(cut.stage, cut.key) is not None
+    newer = made(store, "sft")
+    run(store, "newer", "completed", 3, newer)
+    assert collect(store, "--keep-runs", "1") == 0
+    assert [store.find(one.stage, one.key) is not None for one in (cut, done, newer)] == [False, False, True]
+
+
 def test_collecting_keeps_what_is_being_made_with_its_inputs(tmp_path: Path) -> None:
     store = Store(tmp_path)
     source, again = made(store, "mine"), made(store, "sft")

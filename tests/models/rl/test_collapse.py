@@ -138,6 +138,7 @@ def test_a_reward_that_rises_while_accuracy_or_auc_falls_is_reported(history: li
         run_of(RISING),  # a rule as reward, never scored
         run_of(RISING, reward_auc=[0.900, 0.905, 0.90, 0.895, 0.885, 0.89, 0.885, 0.89]),  # by less than 0.02
         run_of(RISING, reward_auc=[0.5, 0.9, 0.5, 0.9, 0.5, 0.8, 0.5, 0.8]),  # by less than its noise
+        run_of(RISING, test_accuracy=[0.5, None, 0.9, None, 0.5, None, 0.8, None]),  # two scores in a half have noise too
         run_of([0.1, 0.9, 0.1, 0.9, 0.2, 0.9, 0.2, 0.9], reward_auc=FALLING),  # a rise of less than its noise
         run_of(RISING[1:], reward_auc=FALLING[1:]),  # too short
     ],
