@@ -33,6 +33,7 @@ from mathquarry.data.store.workspace import Bar, Workspace
 from mathquarry.models.evaluate.config import EvaluateConfig
 from mathquarry.models.evaluate.question_chunks import ask_in_chunks
 from mathquarry.models.evaluate.sample_and_grade import TOO_LONG, GradedSampler
+from mathquarry.models.rollout.finished import warn_if_few_finish
 
 SCHEMA = pa.schema(
     [
@@ -84,6 +85,7 @@ def evaluate(config: EvaluateConfig, policy: Path, problems: Path, workspace: Wo
         for format, answers in tables.items():
             prefix = "" if format == config.formats[0] else f"{format}_"
             scores |= {f"{prefix}{name}": value for name, value in score(answers, config.k, config.k_values, checker).items()}
+            warn_if_few_finish(f"evaluate, {format}", float(scores[f"{prefix}finished"]), config.rollout.max_tokens)
     with atomic_path(workspace.out / "answers.parquet") as temporary:
         pq.write_table(pa.concat_tables(tables.values()), temporary)
     write_json(workspace.out / "scores.json", scores)

@@ -32,6 +32,7 @@ from mathquarry.data.store.workspace import Bar, Workspace
 from mathquarry.models.evaluate.config import RejectionConfig
 from mathquarry.models.evaluate.question_chunks import ask_in_chunks
 from mathquarry.models.evaluate.sample_and_grade import TOO_LONG, Answer, GradedSampler
+from mathquarry.models.rollout.finished import warn_if_few_finish
 from mathquarry.models.rollout.seeds import derive_seed
 
 SOLUTIONS = "solutions.parquet"
@@ -75,6 +76,7 @@ def sample_solutions(config: RejectionConfig, policy: Path, problems: Path, exam
     tables = ask_in_chunks(policy, config, chosen, config.group_size, SCHEMA, partial(_sample, config, known), workspace, "rejection")
     table = pa.concat_tables(tables.values())
     summary = _summary(len(chosen), table, config.formats)
+    warn_if_few_finish("rejection", 1 - summary["dropped_cut"] / max(1, len(table)), config.rollout.max_tokens)
     if not summary["kept"]:
         found = ", ".join(f"{reason} {summary[f'dropped_{reason}']}" for reason in get_args(DropReason) if summary[f"dropped_{reason}"])
         raise MathQuarryError(

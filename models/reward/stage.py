@@ -45,6 +45,7 @@ from mathquarry.models.reward.examples import LabelledExamples, RewardExample, R
 from mathquarry.models.reward.model import RewardModel, area_under_curve, reward_loss
 from mathquarry.models.reward.rollouts import GradedRollouts
 from mathquarry.models.rollout.engine import RolloutEngine, context_limit
+from mathquarry.models.rollout.finished import warn_if_few_finish
 from mathquarry.models.train.fit import fit
 from mathquarry.models.train.optimizer import rows_per_step
 from mathquarry.models.train.packing import Epochs, pack
@@ -200,7 +201,9 @@ def _sample(
     if rollouts is not None:
         questions = rollouts.asked(questions)
     chosen = choose(questions, count, config.seed, iteration)
-    return make_reward_data(config, chosen, policy, iteration, workspace, engine, rollouts), left_out
+    examples = make_reward_data(config, chosen, policy, iteration, workspace, engine, rollouts)
+    warn_if_few_finish("reward data", pc.mean(examples.column("finished")).as_py(), config.rollout.max_tokens)
+    return examples, left_out
 
 
 def _train(

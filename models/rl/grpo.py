@@ -35,6 +35,7 @@ from mathquarry.models.rl.paradigm import read_example_completions
 from mathquarry.models.rl.rollout_table import join_rollouts, write_rollouts
 from mathquarry.models.rl.weights import Models
 from mathquarry.models.rollout.engine import context_limit
+from mathquarry.models.rollout.finished import warn_if_few_finish
 from mathquarry.models.rollout.make import make_engine
 from mathquarry.models.rollout.tools import ToolRollouts
 from mathquarry.models.train.state import Checkpoints
@@ -123,6 +124,8 @@ def _iterate(
         for step in range(done + 1, config.steps + 1):
             rollouts, metrics = loop.step(step)
             if ranks.is_first:
+                if step == done + 1:
+                    warn_if_few_finish(f"grpo, step {step}", sum(rollouts.finished) / len(rollouts.finished), config.rollout.max_tokens)
                 write_rollouts(_part(workspace, step), rollouts, iteration, step)
                 workspace.metrics.log(step, **metrics)
             history.append({name: value for name, value in metrics.items() if value is not None})

@@ -182,7 +182,7 @@ def test_a_question_longer_than_the_context_is_counted_and_wrong(problems: Path,
 
 
 def test_a_cut_answer_is_wrong_and_has_no_vote_even_if_it_holds_the_answer(
-    problems: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    problems: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tokenizer = Prompter.load(policy).tokenizer
     boxed = tokenizer.encode(r"so \boxed{2}")
@@ -201,7 +201,9 @@ def test_a_cut_answer_is_wrong_and_has_no_vote_even_if_it_holds_the_answer(
 
     for ends, expected in ((False, 0.0), (True, round(1 / 7, 6))):
         monkeypatch.setattr(sample_and_grade, "make_engine", lambda *_, ends=ends, **__: Cut(ends))
+        caplog.clear()
         scores = evaluate(CONFIG, policy, problems, Workspace.at(tmp_path / f"space-{ends}"))
+        assert ("evaluate, cot: only 0.0% of the completions ended within 12 tokens" in caplog.text) is not ends
         assert scores["greedy"] == scores["pass@3"] == scores["maj@3"] == expected
         assert scores["lenient_greedy"] == scores["lenient_maj@3"] == expected
         assert scores["finished"] == float(ends)

@@ -289,6 +289,15 @@ def test_a_cut_solution_is_labelled_wrong_though_its_box_is_right(tmp_path: Path
     assert any(example.correct for example in examples)
 
 
+def test_reward_data_of_which_almost_nothing_ends_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    policy, problems = save_policy(tmp_path / "policy"), save_problems(tmp_path / "problems", 20)
+    config = CONFIG.model_copy(update={"supervision": "outcome", "epochs": 1})
+    for ends in (True, False):
+        engine = ScriptedEngine(lambda *asked, ends=ends: (writes_seven(*asked)[0], ends))
+        train_reward(config, policy, policy, problems, Workspace.at(tmp_path / f"reward-{ends}"), engine)
+        assert ("reward data: only 0.0% of the completions ended within" in caplog.text) is not ends
+
+
 def test_questions_and_samples_of_the_first_reward_data_are_the_configs(tmp_path: Path) -> None:
     engine = ScriptedEngine(writes_seven)
     policy, problems = save_policy(tmp_path / "policy"), save_problems(tmp_path / "problems", 60)

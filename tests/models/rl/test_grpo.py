@@ -195,6 +195,15 @@ def test_outcome_supervision_has_one_reward_a_completion(inputs: tuple[Path, Pat
     assert all(len(row["step_rewards"]) == len(row["advantage"]) == 1 for row in rows)
 
 
+@pytest.mark.parametrize(("max_tokens", "warned"), [(2, True), (100, False)])
+def test_a_run_warns_once_when_almost_no_completion_ends(
+    max_tokens: int, warned: bool, inputs: tuple[Path, Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes = {"supervision": "outcome", "steps": 2, "micro_batch_tokens": 1024, "rollout": RolloutConfig(max_tokens=max_tokens)}
+    grpo.grpo_iteration(CONFIG.model_copy(update=changes), *inputs, 1, Workspace.at(tmp_path))
+    assert caplog.text.count(f"ended within {max_tokens} tokens (rollout.max_tokens)") == int(warned)
+
+
 def test_every_figure_is_logged_for_every_step(whole: tuple[Workspace, dict]) -> None:
     records = [record["values"] for record in whole[0].metrics.read()]
     assert len(records) == 5
