@@ -68,7 +68,7 @@ def test_a_wheel_installs_one_package_with_every_module_and_recipe(wheel: Path) 
 
 
 @pytest.mark.slow
-def test_an_installed_wheel_runs_in_a_folder_with_data_and_models_of_its_own(wheel: Path, tmp_path: Path) -> None:
+def test_an_installed_wheel_runs_in_a_folder_with_packages_of_the_same_names(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv")
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([UV, "pip", "install", "--quiet", "--no-deps", "--python", python, wheel], check=True)
@@ -76,12 +76,12 @@ def test_an_installed_wheel_runs_in_a_folder_with_data_and_models_of_its_own(whe
     # The dependencies are those of this environment: its folder is read after the wheel's own.
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"], encoding="utf-8")
     project = tmp_path / "project"
-    for package in ("data", "models", "tasks", "flows"):
+    for package in ("data", "models", "tasks", "flows", "mathquarry"):
         (project / package).mkdir(parents=True)
         (project / package / "__init__.py").write_text(f"raise RuntimeError('{package} of somebody else was imported')\n")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     where = subprocess.run(
-        [python, "-c", "import mathquarry.data.store.store as store; print(store.__file__)"],
+        [python, "-P", "-c", "import mathquarry.data.store.store as store; print(store.__file__)"],
         cwd=project, env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert where.stdout.startswith(str(site))

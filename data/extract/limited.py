@@ -77,6 +77,7 @@ class Extractor:
             self._process = subprocess.Popen(
                 [
                     sys.executable,
+                    "-P",
                     "-m",
                     "mathquarry.data.extract.worker",
                     str(self._seconds),

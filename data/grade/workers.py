@@ -37,7 +37,7 @@ class Worker:
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `kill`)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mathquarry.data.grade.worker"],
+            [sys.executable, "-P", "-m", "mathquarry.data.grade.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -68,7 +68,7 @@ def embedded_server(home: Path, meanwhile: Callable[[], None]) -> Iterator[str]:
         log = home / f"server-{port}.log"
         with log.open("wb") as output:
             server = subprocess.Popen(
-                [sys.executable, "-m", "mathquarry.flows.cli.server", str(port)],
+                [sys.executable, "-P", "-m", "mathquarry.flows.cli.server", str(port)],
                 env={**os.environ, **QUIET, "PREFECT_HOME": str(home)},
                 stdin=subprocess.PIPE,
                 stdout=output,

@@ -170,7 +170,7 @@ def _start(folder: Path, config: RanksConfig, name: str) -> None:
         logs_specs=DefaultLogsSpecs(log_dir=str(folder)),
     )
     try:
-        elastic_launch(settings, sys.executable)("-m", "mathquarry.models.ranks.launch", str(folder), "--rank")
+        elastic_launch(settings, sys.executable)("-P", "-m", "mathquarry.models.ranks.launch", str(folder), "--rank")
     except ChildFailedError as error:
         raise _reason(folder, error) from error
 

@@ -1,4 +1,4 @@
-"""A comparison of credit assignments, rewards, and refreshed or frozen reward models: arms, scores by iteration, and which orderings hold.
+"""A comparison of credit assignments, rewards, and refreshed or frozen reward models: arms, and their scores by iteration.
 
 An arm is a credit assignment, a reward, and a reward model that is refreshed between iterations or frozen. Names of artifacts say what they
 belong to: `grpo-step-sum+process+refreshed-0-2` is seed 0, iteration 2. The first iteration is shared by the refreshed and the frozen arm,
@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mathquarry.data.report.page.artifact import ReportArtifact, series
-from mathquarry.data.report.page.noise import seeds_agree
 from mathquarry.data.report.page.scores import read_scores
-from mathquarry.data.report.sections.comparison import Spread
 
 SHARED, REFRESHED, FROZEN = "shared", "refreshed", "frozen"
 CREDITS = {"outcome": "outcome", "step-sum": "sum of steps", "step-min": "minimum of steps"}
@@ -113,72 +111,3 @@ def _add(arm: GridArm, place: Place, artifact: ReportArtifact) -> None:
             arm.metrics[metric][place.iteration][place.seed] = score.value
     elif place.stage == "grpo" and place.arm.reward != "rule" and (values := series(artifact.metrics(), "reward_auc")[1]):
         arm.metrics[AUC][place.iteration][place.seed] = sum(values) / len(values)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """An ordering of two arms by a metric after their last common iteration, paired by seed."""
-
-    text: str
-    source: str
-    """Source of the ordering."""
-    better: ArmKey
-    worse: ArmKey
-    iteration: int
-    differences: tuple[float, ...]
-
-    @property
-    def verdict(self) -> str:
-        """Whether it holds, does not hold, or is within noise, by a t-test over seeds."""
-        if len(self.differences) == 1:
-            return "only one seed"
-        if not seeds_agree(self.differences):
-            return "within noise"
-        return "holds" if sum(self.differences) > 0 else "does not hold"
-
-    @property
-    def points(self) -> str:
-        """Return the mean difference with its standard error over seeds."""
-        spread = Spread.of(self.differences)
-        return f"{100 * spread.mean:+.1f}" + (f" ± {100 * spread.error:.1f}" if spread.seeds > 1 else "")
-
-
-def claims_of(arms: Mapping[ArmKey, GridArm], metric: str = "Greedy") -> list[Claim]:
-    """Return the paper's orderings (sections 4.1.3 and 4.1.4), and those of other papers, between arms that differ in one choice."""
-    found = []
-    for key in arms:
-        pairs = [
-            (key._replace(model=FROZEN), key.model == REFRESHED, "a refreshed reward model is better than a frozen one", "4.1.4, Figure 6"),
-            (
-                key._replace(credit="outcome"),
-                key.credit == "step-sum",
-                "step rewards are better than the completion's reward",
-                "4.1.3, Figure 5",
-            ),
-            (
-                key._replace(credit="step-sum"),
-                key.credit == "step-min",
-                "the minimum of the step rewards is better than their sum",
-                "PURE, arXiv 2504.15275",
-            ),
-            (
-                key._replace(reward="process"),
-                key.reward == "mixed",
-                "adding some of the rule is better than the process model alone",
-                "none",
-            ),
-        ]
-        for worse, wanted, text, source in pairs:
-            if wanted and worse in arms and (claim := _claim(arms, key, worse, metric, text, source)):
-                found.append(claim)
-    return sorted(found, key=lambda claim: (claim.text, list(arms).index(claim.better)))
-
-
-def _claim(arms: Mapping[ArmKey, GridArm], better: ArmKey, worse: ArmKey, metric: str, text: str, source: str) -> Claim | None:
-    ours, theirs = arms[better].metrics.get(metric, {}), arms[worse].metrics.get(metric, {})
-    both = [iteration for iteration in sorted(ours) if iteration and set(ours[iteration]) & set(theirs.get(iteration, {}))]
-    if not both:
-        return None
-    last = both[-1]
-    seeds = sorted(set(ours[last]) & set(theirs[last]))
-    return Claim(text, source, better, worse, last, tuple(ours[last][seed] - theirs[last][seed] for seed in seeds))

@@ -12,7 +12,8 @@ from mathquarry.data.report.page.opening import Link, Opening, Sentence
 from mathquarry.data.report.page.scores import AT_K, read_scores
 from mathquarry.data.report.page.source import Source, literal, strings
 from mathquarry.data.report.sections.comparison import Spread
-from mathquarry.data.report.sections.grid import AUC, CREDITS, REWARDS, SECONDS, SHARED, START, ArmKey, Claim, GridArm, claims_of, grid_of
+from mathquarry.data.report.sections.grid import AUC, CREDITS, REWARDS, SECONDS, SHARED, START, ArmKey, GridArm, grid_of
+from mathquarry.data.report.sections.grid_claims import Claim, claims_of, verdicts_of
 
 TABLE, EVERY, ORDERINGS = "Greedy accuracy after the last iteration", "Every arm after every iteration", "Orderings, paired by seed"
 BY_ITERATION = "Greedy accuracy by iteration"
@@ -47,7 +48,7 @@ def grid_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
 
 
 def grid_opening(artifacts: Sequence[ReportArtifact]) -> Opening:
-    """Say which arm is best, and which orderings hold."""
+    """Say which arm is best, and which of the paper's orderings hold."""
     arms = grid_of(artifacts)
     scored = {key: arm for key, arm in arms.items() if arm.last}
     if not scored:
@@ -66,13 +67,10 @@ def grid_opening(artifacts: Sequence[ReportArtifact]) -> Opening:
         )
     ]
     by_text: dict[str, list[Claim]] = {}
-    for claim in claims_of(arms):
+    for claim in filter(lambda claim: claim.in_paper, claims_of(arms)):
         by_text.setdefault(claim.text, []).append(claim)
     for text, claims in by_text.items():
-        counts = {
-            verdict: sum(claim.verdict == verdict for claim in claims) for verdict in dict.fromkeys(claim.verdict for claim in claims)
-        }
-        verdicts = ", ".join(f"{verdict} in {number}" for verdict, number in counts.items())
+        verdicts = ", ".join(f"{verdict} in {number}" for verdict, number in verdicts_of(claims).items())
         told.append(Sentence(f"{text[:1].upper()}{text[1:]}: {verdicts} of {count(len(claims))} comparisons.", (Link("grid", ORDERINGS),)))
     return Opening(warnings, told)
 
@@ -119,17 +117,16 @@ def _orderings(claims: Sequence[Claim], source: Source) -> Table:
             claim.source,
             claim.better.words,
             claim.worse.words,
-            count(claim.iteration),
             count(len(claim.differences)),
             claim.points,
             claim.verdict,
         ]
         for claim in claims
     ]
-    headers = ["Ordering", "From", "Arm", "Against", "After iteration", "Seeds", "Difference in points", f"Here (t-test, p < {CHANCE:g})"]
+    headers = ["Ordering", "From", "Arm", "Against", "Seeds", "Difference in points", f"Here (t-test, p < {CHANCE:g})"]
     by_chance = f"{CHANCE * len(claims):.2g}"
     note = f"If none of the {count(len(claims))} orderings were real, {by_chance} would be significant by chance, on average."
-    return Table(headers, rows, frozenset({4, 5, 6}), ORDERINGS, note=note, source=source)
+    return Table(headers, rows, frozenset({4, 5}), ORDERINGS, note=note, source=source)
 
 
 def _curves(arms: Grid, metric: str, title: str, y_format: str, source: Source) -> list[Block]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from mathquarry.data.report.build import build_report, make_opening, make_sections
 from mathquarry.data.report.page.artifact import ReportArtifact
 from mathquarry.data.report.page.blocks import Chart, Table
-from mathquarry.data.report.sections.grid import AUC, FROZEN, REFRESHED, SECONDS, SHARED, ArmKey, claims_of, grid_of, name_of, place_of
+from mathquarry.data.report.sections.grid import AUC, FROZEN, REFRESHED, SECONDS, SHARED, ArmKey, grid_of, name_of, place_of
+from mathquarry.data.report.sections.grid_claims import Point, claims_of
 from mathquarry.data.report.sections.grid_section import EVERY, ORDERINGS, TABLE
 from tests.data.report.report_arms import grid, method_artifact, method_scores
 from tests.data.report.test_report import Page
@@ -58,19 +60,34 @@ def test_auc_is_the_mean_of_an_iterations_steps_and_time_is_that_of_its_stages(m
 
 
 def test_orderings_are_tested_seed_by_seed(made: list[ReportArtifact]) -> None:
-    claims = {(claim.text, claim.better): claim for claim in claims_of(grid_of(made))}
+    claims = {(claim.text, claim.better.arm): claim for claim in claims_of(grid_of(made))}
     steps = claims["step rewards are better than the completion's reward", SUM]
-    assert steps.worse == OUTCOME
+    assert steps.worse == Point(OUTCOME, "Greedy", 2)
     assert steps.differences == pytest.approx([0.1, 0.1002, 0.1004])
     assert (steps.points, steps.verdict) == ("+10.0 ± 0.0", "holds")
-    assert {text for text, _ in claims} == {
-        "step rewards are better than the completion's reward",
-        "a refreshed reward model is better than a frozen one",
+    counts = Counter(text for text, _ in claims)
+    assert counts == {
+        "step rewards are better than the completion's reward": 2,
+        "a refreshed reward model is better than a frozen one": 2,
+        "a learned reward is better than the rule": 1,
+        "the last iteration is better than the first": 5,
+        "Maj@K rises more than Pass@K": 5,
     }
-    assert len(claims) == 4
     rows = table(made, ORDERINGS).rows
-    assert len(rows) == 4
-    assert rows[0][-1] == "holds"
+    assert len(rows) == sum(counts.values())
+    assert {row[-1] for row in rows if row[0] == "Step rewards are better than the completion's reward"} == {"holds"}
+
+
+def test_an_arm_is_compared_with_its_first_iteration_and_rises_are_those_since_the_start(made: list[ReportArtifact]) -> None:
+    frozen = SUM._replace(model=FROZEN)
+    claims = {claim.text: claim for claim in claims_of(grid_of(made)) if claim.better.arm == frozen}
+    later = claims["the last iteration is better than the first"]
+    assert (later.better, later.worse) == (Point(frozen, "Greedy", 2), Point(frozen, "Greedy", 1))
+    assert later.differences == pytest.approx([0.05, 0.0522, 0.0544])  # 0.75, 0.7522, 0.7544 against 0.7
+    rises = claims["Maj@K rises more than Pass@K"]
+    assert rises.better.words == "sum of steps, process model, frozen: rise of Maj@4 after iteration 2"
+    assert rises.differences == pytest.approx([0.25, 0.2522, 0.2544])  # Maj@4 from 0.5; Pass@4 stays at 0.9
+    assert rises.verdict == "holds"
 
 
 def test_one_seed_says_nothing_and_equal_arms_are_noise(tmp_path: Path) -> None:
@@ -80,7 +97,7 @@ def test_one_seed_says_nothing_and_equal_arms_are_noise(tmp_path: Path) -> None:
         for model, value in ((REFRESHED, 0.8 + 0.02 * (-1) ** seed), (FROZEN, 0.8)):
             name = name_of("evaluate", ArmKey("outcome", "outcome", model), seed, 2)
             made.append(method_artifact(tmp_path, name, method_scores(value, value)))
-    (claim,) = claims_of(grid_of(made))
+    claim = next(claim for claim in claims_of(grid_of(made)) if claim.text.startswith("a refreshed"))
     assert claim.verdict == "within noise"
     assert claim.points.startswith("+0.4 ± ")
 
@@ -128,7 +145,9 @@ def test_the_page_opens_with_the_best_arm_and_the_orderings(made: list[ReportArt
     assert {link.title for link in opening.findings[0].links} <= {block.title for block in make_sections({"stages": []}, made)[0].blocks}
     assert orderings == [
         "A refreshed reward model is better than a frozen one: holds in 2 of 2 comparisons.",
+        "The last iteration is better than the first: holds in 4, within noise in 1 of 5 comparisons.",
         "Step rewards are better than the completion's reward: holds in 2 of 2 comparisons.",
+        "Maj@K rises more than Pass@K: holds in 4, within noise in 1 of 5 comparisons.",
     ]
     (tmp_path / "out").mkdir()
     run = {"id": "r", "recipe": "tiny", "started": "", "stages": []}
