@@ -59,8 +59,11 @@ class _HeadLogprobs(torch.autograd.Function):
             for start in range(0, len(targets_N), rows):
                 chunk = slice(start, start + rows)
                 logits_CV = _logits(hidden_ND[chunk], cast_VD, cast_V, temperature)
-                torch.logsumexp(logits_CV, dim=-1, out=log_sums_N[chunk])
-                logprobs_N[chunk] = logits_CV.gather(1, targets_N[chunk, None])[:, 0] - log_sums_N[chunk]
+                chosen_C = logits_CV.gather(1, targets_N[chunk, None])[:, 0]
+                largest_C = logits_CV.amax(dim=-1)
+                # In place: torch.logsumexp would hold a second tensor of this size.
+                log_sums_N[chunk] = logits_CV.sub_(largest_C[:, None]).exp_().sum(dim=-1).log_().add_(largest_C)
+                logprobs_N[chunk] = chosen_C - log_sums_N[chunk]
                 del logits_CV
         ctx.save_for_backward(hidden_ND, weight_VD, bias_V, targets_N, log_sums_N)
         ctx.temperature, ctx.rows, ctx.dtype = temperature, rows, dtype
