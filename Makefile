@@ -32,6 +32,11 @@ SEEDS ?= 0 1 2
 demo-table: $(READY)
 	$(BIN)/python -m tests.benchmarks.demo --store $(STORE) $(SEEDS)
 
+# Credit, reward and refresh over seeds, and the tables in docs/results.md: about 40 minutes a seed. SEEDS="0 1 2 3 4".
+.PHONY: credit-table
+credit-table: $(READY)
+	$(BIN)/python -m tests.benchmarks.credit --store $(STORE) $(SEEDS)
+
 test: $(READY)
 	$(ROOMY) $(PYTEST) $(SPREAD) -m "not slow and not vllm"
 	$(ROOMY) $(PYTEST) $(SPREAD) -m "slow and not vllm and not serve and not browser"

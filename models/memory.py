@@ -150,7 +150,8 @@ def _spent_bytes(shape: Shape, precision: Precision) -> float:
 class Trained:
     """How a model is trained on `ranks` GPUs. `head`: it has a language-model head (a reward model's head is too small to count).
 
-    `lora`: if its rank is not 0, adapters are trained, and the other weights are kept in the precision `beside`.
+    `lora`: if its rank is not 0, adapters are trained, and the other weights are kept in the precision `beside`. `gathered_keys`: keys that
+    attention by spans gathers for each token of a pass.
     """
 
     shape: Shape
@@ -161,6 +162,7 @@ class Trained:
     head: bool = True
     lora: LoRAConfig = field(default_factory=LoRAConfig)
     beside: Precision = "float32"
+    gathered_keys: float = 0.0
 
     @property
     def _outside(self) -> float:
@@ -191,7 +193,8 @@ class Trained:
         block, learned = shape.block, shape.adapters(self.lora) if adapted else shape.block
         sharded = self.ranks > 1
         gathered = self._outside if sharded else 0.0
-        inner = kept_bytes(shape, self.precision) + (7 * width * self.lora.rank)  # the result of A is saved for B
+        inner = kept_bytes(shape, self.precision) + 7 * width * self.lora.rank  # the result of A is saved for B
+        inner += 2 * width * shape.key * self.gathered_keys
         kept = tokens * (4 * shape.hidden * shape.layers if self.recompute else shape.layers * inner)
         inside = tokens * (_spent_bytes(shape, self.precision) + (inner if self.recompute else 0))
         # Without sharding, autocast keeps a copy of each weight for the backward pass. Weights in bfloat16 need no copy.
@@ -270,7 +273,9 @@ def grpo_step(config: GRPOConfig, shape: Shape, card: float | None) -> tuple[flo
     """Bytes per GPU of the trainer of a GRPO stage: while the engine samples, and at the peak of a step. Both include `engine_copy`."""
     ranks, recompute = config.ranks.size, config.gradient_checkpointing
     beside = config.precision_beside_adapters
-    trained = Trained(shape, ranks, config.precision, recompute, config.optimizer.offload, True, config.lora, beside)
+    # A group shares its prompt, which is assumed to be as long as a completion. Each completion gathers the prompt's keys and its own.
+    gathered = 2 / (1 + 1 / config.group_size) if config.attn_implementation == "documents" else 0.0
+    trained = Trained(shape, ranks, config.precision, recompute, config.optimizer.offload, True, config.lora, beside, gathered)
     frozen = 0.0 if config.lora.rank else frozen_bytes(shape, config.precision, ranks, head=True)
     if config.scored_by_model:
         frozen += frozen_bytes(shape, config.precision, ranks, head=False)

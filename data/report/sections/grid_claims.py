@@ -10,10 +10,11 @@ from typing import NamedTuple
 from mathquarry.data.report.page.noise import seeds_agree
 from mathquarry.data.report.page.scores import AT_K
 from mathquarry.data.report.sections.comparison import Spread
-from mathquarry.data.report.sections.grid import FROZEN, REFRESHED, SHARED, ArmKey, By, GridArm
+from mathquarry.data.report.sections.grid import AUC, FROZEN, REFRESHED, SHARED, ArmKey, By, GridArm
 
 GREEDY = "Greedy"
 REFRESH = ("a refreshed reward model is better than a frozen one", "4.1.4")
+SEPARATES = ("a refreshed reward model separates correct from wrong answers better than a frozen one (AUC)", "4.1.4")
 LATER = ("the last iteration is better than the first", "4.1.4, Figure 6")
 STEPS = ("step rewards are better than the completion's reward", "4.1.3, Figure 5")
 PROCESS = ("a process reward model is better than an outcome reward model", "4.1.3, Figure 5")
@@ -21,7 +22,7 @@ MAJORITY = ("Maj@K rises more than Pass@K", "Figure 7")
 MINIMUM = ("the minimum of the step rewards is better than their sum", "PURE, arXiv 2504.15275")
 LEARNED = ("a learned reward is better than the rule", "none")
 MIXED = ("adding some of the rule is better than the process model alone", "none")
-ORDER = [text for text, _ in (REFRESH, LATER, STEPS, PROCESS, MAJORITY, MINIMUM, LEARNED, MIXED)]
+ORDER = [text for text, _ in (REFRESH, SEPARATES, LATER, STEPS, PROCESS, MAJORITY, MINIMUM, LEARNED, MIXED)]
 VERDICTS = ("holds", "does not hold", "within noise", "only one seed")
 
 
@@ -36,7 +37,8 @@ class Point(NamedTuple):
     @property
     def words(self) -> str:
         """Label in a table."""
-        return f"{self.arm.words}: {'rise of ' if self.since_start else ''}{self.metric} after iteration {self.iteration}"
+        when = "in" if self.metric == AUC else "after"
+        return f"{self.arm.words}: {'rise of ' if self.since_start else ''}{self.metric} {when} iteration {self.iteration}"
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Claim:
     @property
     def in_paper(self) -> bool:
         """Whether the ordering is one of the paper's."""
-        return self.text in ORDER[:5]
+        return self.text in ORDER[: ORDER.index(MINIMUM[0])]
 
     @property
     def verdict(self) -> str:
@@ -75,15 +77,16 @@ class Claim:
 def claims_of(arms: Mapping[ArmKey, GridArm]) -> list[Claim]:
     """Return the paper's orderings (sections 4.1.3 and 4.1.4, Figures 5 to 7) and those of other papers.
 
-    Arms are compared if they differ in one choice, by greedy accuracy after their last common iteration. Each arm is also compared with
-    its own first iteration, and the rise of Maj@K with that of Pass@K for the largest K.
+    Arms are compared if they differ in one choice, by greedy accuracy after their last common iteration, or by AUC in it. Each arm is also
+    compared with its own first iteration, and the rise of Maj@K with that of Pass@K for the largest K.
     """
     found = []
     for (text, source), better, worse in _pairs(arms):
-        ours, theirs = arms[better].metrics.get(GREEDY, {}), arms[worse].metrics.get(GREEDY, {})
+        metric = AUC if text == SEPARATES[0] else GREEDY
+        ours, theirs = arms[better].metrics.get(metric, {}), arms[worse].metrics.get(metric, {})
         both = [iteration for iteration in ours if iteration and set(ours[iteration]) & set(theirs.get(iteration, {}))]
         if both:
-            found.append(_claim(arms, text, source, Point(better, GREEDY, max(both)), Point(worse, GREEDY, max(both))))
+            found.append(_claim(arms, text, source, Point(better, metric, max(both)), Point(worse, metric, max(both))))
     for key, arm in arms.items():
         if arm.last > 1:
             found.append(_claim(arms, *LATER, Point(key, GREEDY, arm.last), Point(key, GREEDY, 1)))
@@ -107,6 +110,8 @@ def _pairs(arms: Mapping[ArmKey, GridArm]) -> Iterator[tuple[tuple[str, str], Ar
     for key in arms:
         pairs = [
             (key.model == REFRESHED, REFRESH, key._replace(model=FROZEN)),
+            # The AUC of a reward that contains the rule says nothing about the model.
+            (key.model == REFRESHED and key.reward != "mixed", SEPARATES, key._replace(model=FROZEN)),
             (key.credit == "step-sum", STEPS, key._replace(credit="outcome")),
             (key.credit == "step-min", MINIMUM, key._replace(credit="step-sum")),
             (key.reward == "process", PROCESS, key._replace(reward="outcome")),

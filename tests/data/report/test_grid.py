@@ -69,6 +69,7 @@ def test_orderings_are_tested_seed_by_seed(made: list[ReportArtifact]) -> None:
     assert counts == {
         "step rewards are better than the completion's reward": 2,
         "a refreshed reward model is better than a frozen one": 2,
+        "a refreshed reward model separates correct from wrong answers better than a frozen one (AUC)": 2,
         "a learned reward is better than the rule": 1,
         "the last iteration is better than the first": 5,
         "Maj@K rises more than Pass@K": 5,
@@ -145,6 +146,7 @@ def test_the_page_opens_with_the_best_arm_and_the_orderings(made: list[ReportArt
     assert {link.title for link in opening.findings[0].links} <= {block.title for block in make_sections({"stages": []}, made)[0].blocks}
     assert orderings == [
         "A refreshed reward model is better than a frozen one: holds in 2 of 2 comparisons.",
+        "A refreshed reward model separates correct from wrong answers better than a frozen one (AUC): within noise in 2 of 2 comparisons.",
         "The last iteration is better than the first: holds in 4, within noise in 1 of 5 comparisons.",
         "Step rewards are better than the completion's reward: holds in 2 of 2 comparisons.",
         "Maj@K rises more than Pass@K: holds in 4, within noise in 1 of 5 comparisons.",

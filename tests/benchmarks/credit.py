@@ -1,0 +1,186 @@
+"""Credit, reward and refresh over seeds, and the tables in docs/results.md: `make credit-table SEEDS="0 1 2 3 4"`.
+
+    python -m tests.benchmarks.credit --store STORE SEED ...
+
+Runs `mathquarry compare tiny credit` with three iterations for all seeds. What is in the store already is reused, so a stopped command
+continues where it was. The figures are written to credit.json, and the tables are made from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mathquarry.data.report.sections.comparison import Spread
+from mathquarry.data.report.sections.grid import AUC, CREDITS, REWARDS, SECONDS, SHARED, ArmKey, GridArm, grid_of, place_of
+from mathquarry.data.report.sections.grid_claims import GREEDY, ORDER, Claim, claims_of, verdicts_of
+from mathquarry.data.store.store import Store
+from mathquarry.flows.cli.pages import stages_of
+from mathquarry.tasks.report import report_artifacts
+from tests.benchmarks.results import write_section
+
+FIGURES = Path(__file__).with_name("credit.json")
+PAGE = Path(__file__).parents[2] / "docs" / "results.md"
+SECTION = "credit"
+ITERATIONS = 3
+
+Arms = dict[ArmKey, GridArm]
+Figures = dict[str, Any]
+"""`revision`; `arms`: "credit+reward+model" -> metric -> iteration (0: the start) -> seed -> value."""
+
+
+def command_of(seeds: Sequence[int]) -> list[str]:
+    """Return the arguments of `mathquarry` that run the comparison."""
+    listed = ",".join(map(str, seeds))
+    return ["compare", "tiny", "credit", "--set", f"iterations={ITERATIONS}", "--set", f"compare.seeds=[{listed}]"]
+
+
+def read_credit(store: Store) -> tuple[Arms, str]:
+    """Return the arms of the store's latest finished comparison, with processor time as their seconds, and the revisions that made them.
+
+    Raises `StopIteration` if there is none.
+    """
+    finished = (run for run in reversed(store.runs()) if run["status"] == "completed")
+    runs = (report_artifacts(store.url, stages_of(run)) for run in finished)
+    artifacts = next(artifacts for artifacts in runs if grid_of(artifacts))
+    manifests = [json.loads((artifact.path / "manifest.json").read_text(encoding="utf-8")) for artifact in artifacts]
+    timed = [replace(artifact, seconds=manifest["usage"]["cpu_seconds"]) for artifact, manifest in zip(artifacts, manifests, strict=True)]
+    made = {manifest["code"]["revision"][:7] for artifact, manifest in zip(artifacts, manifests, strict=True) if place_of(artifact)}
+    return grid_of(timed), ", ".join(sorted(made))
+
+
+def figures_of(arms: Arms, revision: str) -> Figures:
+    """Return what credit.json keeps, rounded to what is shown."""
+    kept = {
+        "+".join(key): {
+            metric: {
+                str(iteration): {str(seed): round(value, 4) for seed, value in sorted(values.items())}
+                for iteration, values in sorted(iterations.items())
+                if values
+            }
+            for metric, iterations in arm.metrics.items()
+        }
+        for key, arm in arms.items()
+    }
+    return {"revision": revision, "arms": kept}
+
+
+def arms_of(figures: Figures) -> Arms:
+    """Return the arms again from what credit.json keeps."""
+    arms: Arms = {}
+    for name, metrics in figures["arms"].items():
+        arm = arms.setdefault(ArmKey(*name.split("+")), GridArm())
+        for metric, iterations in metrics.items():
+            for iteration, values in iterations.items():
+                arm.metrics[metric][int(iteration)] = {int(seed): value for seed, value in values.items()}
+    return arms
+
+
+def lines_of(figures: Figures) -> list[str]:
+    """Return the section of docs/results.md."""
+    arms = arms_of(figures)
+    seeds = sorted({seed for arm in arms.values() for seed in arm.metrics[GREEDY][1]})
+    claims = claims_of(arms)
+    return [
+        f"`mathquarry {' '.join(map(_quoted, command_of(seeds)))}`, revision {figures['revision']}, {len(seeds)} seeds. Means over seeds "
+        "± one standard error; scores in percent of 500 held-out questions.",
+        "",
+        f"Greedy accuracy after the last iteration (the start, after fine-tuning: {_shown(next(iter(arms.values())), GREEDY, 0)}):",
+        "",
+        *_table(arms),
+        "",
+        "Orderings, paired by seed, with a t-test over seeds (p < 0.05):",
+        "",
+        *_verdicts(claims),
+        "",
+        "Largest differences of each ordering, in points:",
+        "",
+        *_differences(claims),
+        "",
+        "Every arm after every iteration. AUC is that of the reward model against the answer checker on the completions that the policy "
+        "is trained on. CPU seconds are those of the iteration, its evaluation, and the reward model's refresh.",
+        "",
+        *_every(arms),
+    ]
+
+
+def _quoted(argument: str) -> str:
+    return f"'{argument}'" if "[" in argument else argument
+
+
+def _table(arms: Arms) -> list[str]:
+    columns = sorted({(key.reward, key.model) for key in arms}, key=lambda one: (list(REWARDS).index(one[0]), one[1] == "frozen"))
+    heads = [REWARDS[reward] + ("" if model == SHARED else f", {model}") for reward, model in columns]
+    lines = [f"| credit | {' | '.join(heads)} |", "|---|" + "---|" * len(columns)]
+    for credit, words in CREDITS.items():
+        cells = [arms.get(ArmKey(credit, *column)) for column in columns]
+        lines.append(f"| {words} | {' | '.join(_shown(arm, GREEDY, arm.last) if arm else '' for arm in cells)} |")
+    return lines
+
+
+def _verdicts(claims: Sequence[Claim]) -> list[str]:
+    lines = ["| ordering | from | comparisons | verdicts | mean of all, points | its verdict |", "|---|---|---|---|---|---|"]
+    for text in ORDER:
+        mine = [claim for claim in claims if claim.text == text]
+        if mine:
+            verdicts = ", ".join(f"{verdict} in {number}" for verdict, number in verdicts_of(mine).items())
+            by_seed = zip(*(claim.differences for claim in mine), strict=True)
+            together = replace(mine[0], differences=tuple(sum(seed) / len(mine) for seed in by_seed))
+            lines.append(f"| {text} | {mine[0].source} | {len(mine)} | {verdicts} | {together.points} | {together.verdict} |")
+    return lines
+
+
+def _differences(claims: Sequence[Claim]) -> list[str]:
+    lines = ["| ordering | better | worse | difference | verdict |", "|---|---|---|---|---|"]
+    for text in ORDER:
+        mine = sorted((claim for claim in claims if claim.text == text), key=lambda claim: -abs(Spread.of(claim.differences).mean))
+        for claim in mine[:2]:
+            lines.append(f"| {text} | {claim.better.words} | {claim.worse.words} | {claim.points} | {claim.verdict} |")
+    return lines
+
+
+def _every(arms: Arms) -> list[str]:
+    scores = list(dict.fromkeys(metric for arm in arms.values() for metric in arm.metrics if metric not in (AUC, SECONDS)))
+    shown = [*scores, AUC, SECONDS]
+    heads = ["credit", "reward", "reward model", "iteration", GREEDY.lower(), *scores[1:], AUC, "CPU seconds"]
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    for key, arm in arms.items():
+        for iteration in range(1, arm.last + 1):
+            model = "" if key.model == SHARED else key.model
+            cells = [_shown(arm, metric, iteration) for metric in shown]
+            lines.append(f"| {CREDITS[key.credit]} | {REWARDS[key.reward]} | {model} | {iteration} | {' | '.join(cells)} |")
+    return lines
+
+
+def _shown(arm: GridArm, metric: str, iteration: int) -> str:
+    values = list(arm.metrics.get(metric, {}).get(iteration, {}).values())
+    if not values:
+        return ""
+    spread = Spread.of(values)
+    if metric == SECONDS:
+        return f"{spread.mean:.0f}"
+    scale, digits = (1, 3) if metric == AUC else (100, 1)
+    return f"{scale * spread.mean:.{digits}f}" + (f" ± {scale * spread.error:.{digits}f}" if spread.seeds > 1 and iteration else "")
+
+
+def main() -> None:
+    """Run the comparison, and write its figures and tables."""
+    parser = argparse.ArgumentParser(description="Compare credit, reward and refresh over seeds, and rewrite the tables.")
+    parser.add_argument("seeds", nargs="+", type=int)
+    parser.add_argument("--store", type=Path, default=Path("store"))
+    options = parser.parse_args()
+    command = [sys.executable, "-m", "mathquarry.flows", *command_of(options.seeds), "--store", str(options.store)]
+    subprocess.run(command, check=True)
+    figures = figures_of(*read_credit(Store(str(options.store))))
+    FIGURES.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    write_section(SECTION, lines_of(figures), PAGE)
+
+
+if __name__ == "__main__":
+    main()
