@@ -150,8 +150,7 @@ def _spent_bytes(shape: Shape, precision: Precision) -> float:
 class Trained:
     """How a model is trained on `ranks` GPUs. `head`: it has a language-model head (a reward model's head is too small to count).
 
-    `lora`: if its rank is not 0, adapters are trained, and the other weights are kept in the precision `beside`. `gathered_keys`: keys that
-    attention by spans gathers for each token of a pass.
+    `lora`: if its rank is not 0, adapters are trained; the other weights have precision `beside`. `gathered_keys`: by attention, per token.
     """
 
     shape: Shape
@@ -193,8 +192,8 @@ class Trained:
         block, learned = shape.block, shape.adapters(self.lora) if adapted else shape.block
         sharded = self.ranks > 1
         gathered = self._outside if sharded else 0.0
-        inner = kept_bytes(shape, self.precision) + 7 * width * self.lora.rank  # the result of A is saved for B
-        inner += 2 * width * shape.key * self.gathered_keys
+        inner = kept_bytes(shape, self.precision) + width * 2 * shape.key * self.gathered_keys
+        inner += 7 * width * self.lora.rank  # the result of A is saved for B
         kept = tokens * (4 * shape.hidden * shape.layers if self.recompute else shape.layers * inner)
         inside = tokens * (_spent_bytes(shape, self.precision) + (inner if self.recompute else 0))
         # Without sharding, autocast keeps a copy of each weight for the backward pass. Weights in bfloat16 need no copy.
@@ -271,8 +270,7 @@ def supervised_memory(config: TrainConfig, shape: Shape, card: float | None) -> 
 
 def grpo_step(config: GRPOConfig, shape: Shape, card: float | None) -> tuple[float, float]:
     """Bytes per GPU of the trainer of a GRPO stage: while the engine samples, and at the peak of a step. Both include `engine_copy`."""
-    ranks, recompute = config.ranks.size, config.gradient_checkpointing
-    beside = config.precision_beside_adapters
+    ranks, recompute, beside = config.ranks.size, config.gradient_checkpointing, config.precision_beside_adapters
     # A group shares its prompt, which is assumed to be as long as a completion. Each completion gathers the prompt's keys and its own.
     gathered = 2 / (1 + 1 / config.group_size) if config.attn_implementation == "documents" else 0.0
     trained = Trained(shape, ranks, config.precision, recompute, config.optimizer.offload, True, config.lora, beside, gathered)
@@ -280,13 +278,12 @@ def grpo_step(config: GRPOConfig, shape: Shape, card: float | None) -> tuple[flo
     if config.scored_by_model:
         frozen += frozen_bytes(shape, config.precision, ranks, head=False)
     frozen += engine_copy(config, shape)
-    tokens = config.micro_batch_tokens or default_pass_tokens(config, shape, card)
-    return trained.rest + frozen, trained.step(tokens, card) + frozen
+    step = trained.step(config.micro_batch_tokens or default_pass_tokens(config, shape, card), card)
+    return trained.rest + frozen, step + frozen
 
 
 def grpo_card(config: GRPOConfig, shape: Shape, card: float) -> float:
-    """Bytes per GPU of a GRPO stage, including the engine's share. If the engine sleeps during training, the larger of the trainer's peak
-    and the trainer plus engine while sampling."""
+    """Bytes per GPU of a GRPO stage with the engine. If that sleeps during training, the larger of the trainer's peak and of sampling."""
     rest, step = grpo_step(config, shape, card)
     share = engine_share(config.rollout, card)
     return max(step, rest + share) if config.rollout.sleep else step + share
