@@ -150,7 +150,7 @@ def _spent_bytes(shape: Shape, precision: Precision) -> float:
 class Trained:
     """How a model is trained on `ranks` GPUs. `head`: it has a language-model head (a reward model's head is too small to count).
 
-    `lora`: if its rank is not 0, adapters are trained; the other weights have precision `beside`. `gathered_keys`: by attention, per token.
+    `lora`: if its rank is not 0, adapters are trained; the other weights have precision `beside`.
     """
 
     shape: Shape
@@ -162,6 +162,7 @@ class Trained:
     lora: LoRAConfig = field(default_factory=LoRAConfig)
     beside: Precision = "float32"
     gathered_keys: float = 0.0
+    """Keys that attention by spans copies for each token of a pass, because completions share their prompt's."""
 
     @property
     def _outside(self) -> float:
@@ -186,9 +187,8 @@ class Trained:
 
     def step(self, tokens: float, card: float | None = None) -> float:
         """Peak bytes of a step whose forward passes have `tokens` tokens each, all with a label."""
-        shape, half, adapted = self.shape, self.precision == "bfloat16", self.lora.rank > 0
+        shape, half, adapted, width = self.shape, self.precision == "bfloat16", self.lora.rank > 0, _width(self.precision)
         head = WEIGHT_BYTES * shape.vocabulary * shape.hidden if self.head else 0.0
-        width = _width(self.precision)
         block, learned = shape.block, shape.adapters(self.lora) if adapted else shape.block
         sharded = self.ranks > 1
         gathered = self._outside if sharded else 0.0

@@ -17,9 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mathquarry.data.report.page.blocks import Table
+from mathquarry.data.report.page.source import Source
 from mathquarry.data.report.sections.comparison import Spread
-from mathquarry.data.report.sections.grid import AUC, CREDITS, REWARDS, SECONDS, SHARED, ArmKey, GridArm, grid_of, place_of
+from mathquarry.data.report.sections.grid import ArmKey, GridArm, grid_of, place_of
 from mathquarry.data.report.sections.grid_claims import GREEDY, ORDER, Claim, claims_of, verdicts_of
+from mathquarry.data.report.sections.grid_section import EVERY, TABLE, every_iteration_table, last_iteration_table
 from mathquarry.data.store.store import Store
 from mathquarry.flows.cli.pages import stages_of
 from mathquarry.tasks.report import report_artifacts
@@ -29,6 +32,7 @@ FIGURES = Path(__file__).with_name("credit.json")
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 SECTION = "credit"
 ITERATIONS = 3
+NO_SOURCE = Source((), "")
 
 Arms = dict[ArmKey, GridArm]
 Figures = dict[str, Any]
@@ -87,13 +91,14 @@ def lines_of(figures: Figures) -> list[str]:
     arms = arms_of(figures)
     seeds = sorted({seed for arm in arms.values() for seed in arm.metrics[GREEDY][1]})
     claims = claims_of(arms)
+    start = next(iter(next(iter(arms.values())).metrics[GREEDY][0].values()))
     return [
         f"`mathquarry {' '.join(map(_quoted, command_of(seeds)))}`, revision {figures['revision']}, {len(seeds)} seeds. Means over seeds "
-        "± one standard error; scores in percent of 500 held-out questions.",
+        "± one standard error; 500 held-out questions.",
         "",
-        f"Greedy accuracy after the last iteration (the start, after fine-tuning: {_shown(next(iter(arms.values())), GREEDY, 0)}):",
+        f"{TABLE}. At the start, after fine-tuning, it is {100 * start:.1f} %.",
         "",
-        *_table(arms),
+        *_markdown(last_iteration_table(arms, NO_SOURCE)),
         "",
         "Orderings, paired by seed, with a t-test over seeds (p < 0.05):",
         "",
@@ -103,25 +108,15 @@ def lines_of(figures: Figures) -> list[str]:
         "",
         *_differences(claims),
         "",
-        "Every arm after every iteration. AUC is that of the reward model against the answer checker on the completions that the policy "
-        "is trained on. CPU seconds are those of the iteration, its evaluation, and the reward model's refresh.",
+        f"{EVERY}. AUC is that of the reward model against the answer checker on the completions that the policy "
+        "is trained on. Time is processor time, of the iteration, its evaluation, and the reward model's refresh.",
         "",
-        *_every(arms),
+        *_markdown(every_iteration_table(arms, NO_SOURCE)),
     ]
 
 
 def _quoted(argument: str) -> str:
     return f"'{argument}'" if "[" in argument else argument
-
-
-def _table(arms: Arms) -> list[str]:
-    columns = sorted({(key.reward, key.model) for key in arms}, key=lambda one: (list(REWARDS).index(one[0]), one[1] == "frozen"))
-    heads = [REWARDS[reward] + ("" if model == SHARED else f", {model}") for reward, model in columns]
-    lines = [f"| credit | {' | '.join(heads)} |", "|---|" + "---|" * len(columns)]
-    for credit, words in CREDITS.items():
-        cells = [arms.get(ArmKey(credit, *column)) for column in columns]
-        lines.append(f"| {words} | {' | '.join(_shown(arm, GREEDY, arm.last) if arm else '' for arm in cells)} |")
-    return lines
 
 
 def _verdicts(claims: Sequence[Claim]) -> list[str]:
@@ -145,28 +140,8 @@ def _differences(claims: Sequence[Claim]) -> list[str]:
     return lines
 
 
-def _every(arms: Arms) -> list[str]:
-    scores = list(dict.fromkeys(metric for arm in arms.values() for metric in arm.metrics if metric not in (AUC, SECONDS)))
-    shown = [*scores, AUC, SECONDS]
-    heads = ["credit", "reward", "reward model", "iteration", GREEDY.lower(), *scores[1:], AUC, "CPU seconds"]
-    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-    for key, arm in arms.items():
-        for iteration in range(1, arm.last + 1):
-            model = "" if key.model == SHARED else key.model
-            cells = [_shown(arm, metric, iteration) for metric in shown]
-            lines.append(f"| {CREDITS[key.credit]} | {REWARDS[key.reward]} | {model} | {iteration} | {' | '.join(cells)} |")
-    return lines
-
-
-def _shown(arm: GridArm, metric: str, iteration: int) -> str:
-    values = list(arm.metrics.get(metric, {}).get(iteration, {}).values())
-    if not values:
-        return ""
-    spread = Spread.of(values)
-    if metric == SECONDS:
-        return f"{spread.mean:.0f}"
-    scale, digits = (1, 3) if metric == AUC else (100, 1)
-    return f"{scale * spread.mean:.{digits}f}" + (f" ± {scale * spread.error:.{digits}f}" if spread.seeds > 1 and iteration else "")
+def _markdown(table: Table) -> list[str]:
+    return [f"| {' | '.join(map(str, row))} |" for row in (table.headers, ["---"] * len(table.headers), *table.rows)]
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""Time and memory of a weight transfer on two ranks: `python -m tests.benchmarks.handover [7b --layers 2]`.
+"""Time and memory of a weight transfer on two ranks: `python -m tests.benchmarks.handover [135m|7b]`.
 
-The shape is SmolLM2-135M's with a float32 engine (as CPUs have), or DeepSeekMath 7B's with some of its 30 layers and a bfloat16 engine (as
+The shape is SmolLM2-135M's with a float32 engine (as CPUs have), or DeepSeekMath 7B's with two of its 30 layers and a bfloat16 engine (as
 GPUs have). Weights are random. `whole` is the first version's way, for comparison: the first rank gathers a float32 copy of all weights and
 writes it to a folder, which every rank reads. Memory is the most that a rank held more than before, when its engine had a copy of the
 weights already.
@@ -33,11 +33,25 @@ from mathquarry.models.rollout.hf import TransformersEngine
 from mathquarry.models.rollout.weight_check import check_weights
 
 ROUNDS = 3
-
-
 SHAPES = {
-    "135m": {"vocab_size": 49_152, "hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3},
-    "7b": {"vocab_size": 102_400, "hidden_size": 4096, "intermediate_size": 11_008, "num_attention_heads": 32, "num_key_value_heads": 32},
+    "135m": LlamaConfig(
+        vocab_size=49_152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        tie_word_embeddings=False,
+    ),
+    "7b": LlamaConfig(
+        vocab_size=102_400,
+        hidden_size=4096,
+        intermediate_size=11_008,
+        num_hidden_layers=2,
+        num_attention_heads=32,
+        num_key_value_heads=32,
+        tie_word_embeddings=False,
+    ),
 }
 DTYPES = {"135m": torch.float32, "7b": torch.bfloat16}
 
@@ -46,12 +60,10 @@ def main() -> None:
     """Make the weights, start the ranks and print a line for each way."""
     parser = argparse.ArgumentParser(description="Time and memory of a weight transfer on two ranks.")
     parser.add_argument("shape", nargs="?", choices=list(SHAPES), default="135m")
-    parser.add_argument("--layers", type=int, default=30)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        config = LlamaConfig(**SHAPES[options.shape], num_hidden_layers=options.layers, tie_word_embeddings=False)
-        model = LlamaForCausalLM(config)
+        model = LlamaForCausalLM(SHAPES[options.shape])
         print(f"{model.num_parameters():,} weights")
         model.save_pretrained(folder / "model")
         del model

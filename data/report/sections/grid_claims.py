@@ -22,7 +22,8 @@ MAJORITY = ("Maj@K rises more than Pass@K", "Figure 7")
 MINIMUM = ("the minimum of the step rewards is better than their sum", "PURE, arXiv 2504.15275")
 LEARNED = ("a learned reward is better than the rule", "none")
 MIXED = ("adding some of the rule is better than the process model alone", "none")
-ORDER = [text for text, _ in (REFRESH, SEPARATES, LATER, STEPS, PROCESS, MAJORITY, MINIMUM, LEARNED, MIXED)]
+PAPER = [text for text, _ in (REFRESH, SEPARATES, LATER, STEPS, PROCESS, MAJORITY)]
+ORDER = [*PAPER, *(text for text, _ in (MINIMUM, LEARNED, MIXED))]
 VERDICTS = ("holds", "does not hold", "within noise", "only one seed")
 
 
@@ -55,7 +56,7 @@ class Claim:
     @property
     def in_paper(self) -> bool:
         """Whether the ordering is one of the paper's."""
-        return self.text in ORDER[: ORDER.index(MINIMUM[0])]
+        return self.text in PAPER
 
     @property
     def verdict(self) -> str:

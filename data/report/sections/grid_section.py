@@ -29,11 +29,11 @@ def grid_section(artifacts: Sequence[ReportArtifact]) -> Section | None:
     source = _source(arms, artifacts)
     claims = claims_of(arms)
     blocks: list[Block] = [
-        _table(arms, source),
+        last_iteration_table(arms, source),
         *([_orderings(claims, source)] if claims else []),
         *_curves(arms, "Greedy", BY_ITERATION, ".0%", source),
         *_curves(arms, AUC, "Reward model's AUC by iteration", ".2f", source),
-        _every(arms, source),
+        every_iteration_table(arms, source),
     ]
     return Section(
         "grid",
@@ -67,8 +67,9 @@ def grid_opening(artifacts: Sequence[ReportArtifact]) -> Opening:
         )
     ]
     by_text: dict[str, list[Claim]] = {}
-    for claim in filter(lambda claim: claim.in_paper, claims_of(arms)):
-        by_text.setdefault(claim.text, []).append(claim)
+    for claim in claims_of(arms):
+        if claim.in_paper:
+            by_text.setdefault(claim.text, []).append(claim)
     for text, claims in by_text.items():
         verdicts = ", ".join(f"{verdict} in {number}" for verdict, number in verdicts_of(claims).items())
         told.append(Sentence(f"{text[:1].upper()}{text[1:]}: {verdicts} of {count(len(claims))} comparisons.", (Link("grid", ORDERINGS),)))
@@ -94,7 +95,7 @@ def _auc(arm: GridArm, iteration: int) -> str:
     return f"{spread.mean:.3f}" + (f" ± {spread.error:.3f}" if spread.seeds > 1 else "")
 
 
-def _table(arms: Grid, source: Source) -> Table:
+def last_iteration_table(arms: Grid, source: Source) -> Table:
     """Return a table with a row per credit assignment, and a column per reward and reward model."""
     columns = list(dict.fromkeys((key.reward, key.model) for key in arms))
     columns.sort(key=lambda column: list(REWARDS).index(column[0]))
@@ -155,7 +156,8 @@ def _curves(arms: Grid, metric: str, title: str, y_format: str, source: Source) 
     return blocks
 
 
-def _every(arms: Grid, source: Source) -> Table:
+def every_iteration_table(arms: Grid, source: Source) -> Table:
+    """Return a table with a row per arm and iteration: scores, AUC, and time."""
     metrics = list(dict.fromkeys(metric for arm in arms.values() for metric in arm.metrics if metric not in (AUC, SECONDS)))
     rows = []
     for key, arm in arms.items():
