@@ -202,7 +202,7 @@ def _sample(
         questions = rollouts.asked(questions)
     chosen = choose(questions, count, config.seed, iteration)
     examples = make_reward_data(config, chosen, policy, iteration, workspace, engine, rollouts)
-    if examples and rollouts is None:  # the iteration that made the rollouts has warned about them
+    if rollouts is None:  # the iteration that made the rollouts has warned about them
         warn_if_few_finish("reward data", pc.mean(examples.column("finished")).as_py(), config.rollout.max_tokens)
     return examples, left_out
 

@@ -153,6 +153,13 @@ def test_the_reward_model_reads_the_prompts_that_the_policy_answered(tmp_path: P
 
 
 @pytest.mark.usefixtures("no_engine")
+def test_rollouts_are_not_warned_about_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("mathquarry.models.rollout.finished.FEW", 1.0)  # some of these are cut
+    refreshed(tmp_path)
+    assert "of the completions ended" not in caplog.text
+
+
+@pytest.mark.usefixtures("no_engine")
 def test_a_refresh_takes_at_most_its_questions_of_the_rollouts(tmp_path: Path) -> None:
     workspace, summary = refreshed(tmp_path, questions=4)
     assert summary["questions"] == 4
