@@ -1,19 +1,37 @@
-"""GPUs for plans: peak rates from the vendors' data sheets, and the shares of them that training reaches."""
+"""GPUs for plans: peak rates from the vendors' data sheets, and the shares of them that training reaches. A CPU's rates are measured."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+TRAIN_UTILISATION = 0.4
+"""Share of a GPU's peak FLOP/s that training and scoring whole sequences reach."""
+GENERATE_UTILISATION = 0.3
+"""Share of a GPU's peak FLOP/s that generation reaches if arithmetic is the limit."""
+BANDWIDTH_UTILISATION = 0.6
+"""Share of a GPU's peak memory bandwidth that generation reaches if reading is the limit."""
+
 
 @dataclass(frozen=True)
 class GPU:
-    """Peak rates of one GPU: dense bfloat16 FLOP/s, memory in bytes, memory and links in bytes per second (one direction)."""
+    """Peak rates of one GPU: dense bfloat16 FLOP/s, memory in bytes, memory and links in bytes per second (one direction). The shares are
+    those of FLOP/s and bandwidth that training and generation reach."""
 
     flops: float
     memory: float
     bandwidth: float
     link: float
     """Bandwidth to other GPUs in the same node."""
+    train_share: float = TRAIN_UTILISATION
+    generate_share: float = GENERATE_UTILISATION
+    bandwidth_share: float = BANDWIDTH_UTILISATION
+    is_cpu: bool = False
+    """Whether these are a machine's processors, at float32 rates."""
+
+    @property
+    def card(self) -> float | None:
+        """Memory of the GPU by which the code sizes its passes. On a CPU it does not."""
+        return None if self.is_cpu else self.memory
 
 
 GPUS: dict[str, GPU] = {
@@ -31,12 +49,6 @@ GPUS: dict[str, GPU] = {
 GPUS_A_NODE = 8
 NODE_LINK = 50e9
 """Bytes per second between nodes for each GPU: 400 Gbit/s."""
-TRAIN_UTILISATION = 0.4
-"""Share of the peak FLOP/s that training and scoring whole sequences reach."""
-GENERATE_UTILISATION = 0.3
-"""Share of the peak FLOP/s that generation reaches if arithmetic is the limit."""
-BANDWIDTH_UTILISATION = 0.6
-"""Share of the peak memory bandwidth that generation reaches if reading is the limit."""
 
 
 @dataclass(frozen=True)

@@ -282,7 +282,7 @@ def grpo_step(config: GRPOConfig, shape: Shape, card: float | None) -> tuple[flo
     return trained.rest + frozen, step + frozen
 
 
-def grpo_card(config: GRPOConfig, shape: Shape, card: float) -> float:
+def grpo_card(config: GRPOConfig, shape: Shape, card: float | None) -> float:
     """Bytes per GPU of a GRPO stage with the engine. If that sleeps during training, the larger of the trainer's peak and of sampling."""
     rest, step = grpo_step(config, shape, card)
     share = engine_share(config.rollout, card)

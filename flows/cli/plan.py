@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from mathquarry.data.errors import MathQuarryError
 from mathquarry.flows.preflight.costs import readable_bytes, sized_recipe, unknown_size
+from mathquarry.flows.preflight.machine import main_memory
 from mathquarry.flows.preflight.planned import PlannedRun
 from mathquarry.flows.recipe import Recipe
 from mathquarry.flows.stages.planned import recipe_estimates
-from mathquarry.models.hardware import BANDWIDTH_UTILISATION, GENERATE_UTILISATION, GPUS, TRAIN_UTILISATION, Cluster
+from mathquarry.models.hardware import GPU, GPUS, Cluster
 from mathquarry.models.memory import Shape
 from mathquarry.models.plan.plan import MEMORY_SHARE
 from mathquarry.models.ranks.config import RanksConfig
@@ -30,15 +31,14 @@ def on_ranks(recipe: Recipe, count: int) -> Recipe:
 def plan_lines(recipe: Recipe, gpu: str, store: str = "", run: PlannedRun | None = None) -> list[str]:
     """Return the plan as lines of text: a row per stage, their sum, stages that do not fit, and the assumptions.
 
-    `run` limits the plan to its stages. Raises `MathQuarryError` if the model's size is unknown.
+    `run` limits the plan to its stages. `gpu` can be `cpu`: this machine, whose rates are measured. Raises `MathQuarryError` if the model's
+    size is unknown.
     """
-    if gpu == CPU:
-        raise MathQuarryError("--gpu cpu is for --check only: there are no rates of CPUs to plan hours with.")
-    card = GPUS[gpu]
     whole = sized_recipe(recipe, store)
     if whole is None:
         raise MathQuarryError(unknown_size(recipe))
     recipe, shape = whole, Shape.planned(whole.model)
+    card = _this_machine() if gpu == CPU else GPUS[gpu]
     rows = [row for row in recipe_estimates(recipe, card) if run is None or run.includes(row.stage)]
     lines = [f"{recipe.name}: {shape.weights:,.0f} weights on {gpu}", _row(*_HEAD)]
     for row in rows:
@@ -48,8 +48,8 @@ def plan_lines(recipe: Recipe, gpu: str, store: str = "", run: PlannedRun | None
                 str(row.gpus or ""),
                 f"{row.tokens:.3g}",
                 f"{row.flops:.3g}",
-                f"{row.hours:,.1f}",
-                f"{row.hours * row.gpus:,.1f}",
+                _hours(row.hours),
+                _hours(row.hours * row.gpus),
                 f"{row.memory / 2**30:,.1f}",
                 readable_bytes(row.disk),
                 readable_bytes(row.written),
@@ -59,7 +59,7 @@ def plan_lines(recipe: Recipe, gpu: str, store: str = "", run: PlannedRun | None
         )
     hours, together = sum(row.hours for row in rows), sum(row.hours * row.gpus for row in rows)
     total = f"{sum(row.flops for row in rows):.3g}"
-    lines.append(_row("all", "", "", total, f"{hours:,.1f}", f"{together:,.1f}", "", *[""] * 4))
+    lines.append(_row("all", "", "", total, _hours(hours), _hours(together), "", *[""] * 4))
     room = card.memory * MEMORY_SHARE
     for row in rows:
         if row.memory > room:
@@ -71,12 +71,23 @@ def plan_lines(recipe: Recipe, gpu: str, store: str = "", run: PlannedRun | None
     links = ", ".join(
         f"{Cluster(card, count).link / 1e9:,.0f} GB/s between {count} GPUs" for count in sorted({row.gpus for row in rows if row.gpus > 1})
     )
+    flops = f"{card.flops / 1e12:,.{2 if card.is_cpu else 0}f} TFLOP/s{' (measured now)' if card.is_cpu else ''}"
     lines.append(
-        f"Assumed: {TRAIN_UTILISATION:.0%} of {card.flops / 1e12:,.0f} TFLOP/s in training, {GENERATE_UTILISATION:.0%} of it or "
-        f"{BANDWIDTH_UTILISATION:.0%} of {card.bandwidth / 1e12:,.2f} TB/s in generation{', ' + links if links else ''}. "
+        f"Assumed: {card.train_share:.0%} of {flops} in training, {card.generate_share:.0%} of it or "
+        f"{card.bandwidth_share:.0%} of {card.bandwidth / 1e12:,.2f} TB/s in generation{', ' + links if links else ''}. "
         "docs/planning.md has the formulas; mining is planned in docs/scaling-mining.md."
     )
     return lines
+
+
+def _this_machine() -> GPU:
+    from mathquarry.models.cpu_rates import measured_cpu
+
+    return measured_cpu(main_memory())
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f}" if hours >= 1 else f"{hours:.3f}"
 
 
 def check_lines(recipe: Recipe, gpu: str, store: str = "") -> list[str]:

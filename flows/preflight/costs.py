@@ -20,9 +20,11 @@ def sized_recipe(recipe: Recipe, store: str = "") -> Recipe | None:
 
 def unknown_size(recipe: Recipe) -> str:
     """Return the message for a model of unknown size."""
-    name = recipe.start.policy or (recipe.model.path if isinstance(recipe.model, PretrainedModel) else "")
+    path = recipe.model.path if isinstance(recipe.model, PretrainedModel) else ""
+    name = recipe.start.policy or path
+    same = "" if name == path else f'model.path = "{name}", and '
     return (
-        f"recipe {recipe.name}: the size of {name} is unknown: it has no config.json that can be read here. Set model.shape or "
+        f"recipe {recipe.name}: the size of {name} is unknown: it has no config.json that can be read here. Set {same}model.shape or "
         "model.parameters."
     )
 

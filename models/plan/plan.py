@@ -13,7 +13,7 @@ from typing import Literal
 from mathquarry.data.mine.config import MineConfig
 from mathquarry.data.problems.config import GeneratedProblems, ProblemFiles
 from mathquarry.models.evaluate.config import EvaluateConfig, RejectionConfig
-from mathquarry.models.hardware import BANDWIDTH_UTILISATION, GENERATE_UTILISATION, GPU, TRAIN_UTILISATION, Cluster
+from mathquarry.models.hardware import GPU, Cluster
 from mathquarry.models.memory import (
     HALF_BYTES,
     MOMENT_BYTES,
@@ -140,14 +140,14 @@ class Planner:
         passes = max(1.0, config.batch_tokens / (cluster.count * rows))
         trained = shape.trained(config.lora)
         network = steps * passes * self._sharded_traffic(cluster, trained)
-        computing, sending = flops / (cluster.flops * TRAIN_UTILISATION), network / cluster.link
+        computing, sending = flops / (cluster.flops * self.gpu.train_share), network / cluster.link
         return Estimate(
             stage,
             cluster.count,
             tokens,
             flops,
             max(computing, sending) / _HOUR,
-            supervised_memory(config, shape, self.gpu.memory),
+            supervised_memory(config, shape, self.gpu.card),
             (WEIGHT_BYTES + STATE_BYTES) * trained + data_bytes,
             (steps // config.checkpoint_steps) * STATE_BYTES * trained,
             network,
@@ -165,13 +165,13 @@ class Planner:
         gpu, shape = self.gpu, self.shape
         length = prompt + answer / 2
         batch = max(1.0, min(completions / gpus, Engine(shape, share).cache_tokens / length))
-        read = (HALF_BYTES * shape.weights + batch * shape.cache_bytes * length) / (gpu.bandwidth * BANDWIDTH_UTILISATION)
-        computed = batch * shape.forward_flops(length) / (gpu.flops * GENERATE_UTILISATION)
+        read = (HALF_BYTES * shape.weights + batch * shape.cache_bytes * length) / (gpu.bandwidth * gpu.bandwidth_share)
+        computed = batch * shape.forward_flops(length) / (gpu.flops * gpu.generate_share)
         return completions * answer / gpus / batch * max(read, computed)
 
     def scored_seconds(self, tokens: float, context: float, gpus: int) -> float:
         """Seconds of forward passes without gradients."""
-        return tokens * self.shape.forward_flops(context) / (self.gpu.flops * gpus * TRAIN_UTILISATION)
+        return tokens * self.shape.forward_flops(context) / (self.gpu.flops * gpus * self.gpu.train_share)
 
     def sampled(self, stage: str, completions: float, prompt: float, answer: float, gpus: int) -> Estimate:
         """Estimate a stage that only generates."""
@@ -210,22 +210,22 @@ class Planner:
 
     def reinforced(self, stage: str, config: GRPOConfig) -> Estimate:
         """Estimate an iteration of GRPO: generate, score with reward model and reference, update, send weights to the engine."""
-        cluster, shape, card = Cluster(self.gpu, config.ranks.size), self.shape, self.gpu.memory
+        cluster, shape, card = Cluster(self.gpu, config.ranks.size), self.shape, self.gpu.card
         answer = SOLUTION_TOKENS_SHARE * config.rollout.max_tokens
         prompt = answer
         completions = float(config.steps * config.prompts_per_step * config.group_size)
-        whole = completions * (prompt + answer)
         models = 2 if config.scored_by_model else 1
         step_completions = completions / config.steps
         micro = config.micro_batch_tokens or default_pass_tokens(config, shape, card)
-        passes = max(1.0, step_completions * (prompt + answer) / (cluster.count * micro))
+        whole = completions * (answer + prompt / self._completions_with_a_prompt(config, micro, prompt, answer))
+        passes = max(1.0, whole / config.steps / (cluster.count * micro))
         trained = shape.trained(config.lora)
         handover = HALF_BYTES * (trained if config.rollout.handover == "adapter" else shape.weights)  # rounded to bfloat16, then gathered
         gathers = (cluster.count - 1) / cluster.count * HALF_BYTES * shape.weights * models
         per_step = passes * (config.num_updates * self._sharded_traffic(cluster, trained) + gathers) + handover
         updating = config.num_updates * whole * self._train_flops(config, prompt + answer)
-        computing, sending = updating / (cluster.flops * TRAIN_UTILISATION), config.steps * per_step / cluster.link
-        share = engine_share(config.rollout, card) or MEMORY_SHARE * card
+        computing, sending = updating / (cluster.flops * self.gpu.train_share), config.steps * per_step / cluster.link
+        share = engine_share(config.rollout, card) or MEMORY_SHARE * self.gpu.memory
         seconds = (
             config.steps * self.generation_seconds(step_completions, prompt, answer, cluster.count, share)
             + models * self.scored_seconds(whole, prompt + answer, cluster.count)
@@ -243,6 +243,11 @@ class Planner:
             config.steps * per_step,
             "arithmetic" if computing >= sending else "network",
         )
+
+    def _completions_with_a_prompt(self, config: GRPOConfig, micro: float, prompt: float, answer: float) -> float:
+        """Completions of a question that one pass computes together with their prompt."""
+        shared = not config.attn_implementation.startswith("flash")
+        return min(config.group_size, max(1.0, (micro - prompt) / answer)) if shared else 1.0
 
     def _train_flops(self, config: TrainConfig | GRPOConfig, context: float) -> float:
         return self.shape.train_flops(context, adapters=config.lora.rank > 0, recompute=config.gradient_checkpointing)

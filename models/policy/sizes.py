@@ -22,8 +22,11 @@ def stated_shape(config: Mapping[str, Any]) -> ModelShape | None:
 
 
 def sized(model: ScratchModel | PretrainedModel, start: str | None = None) -> ScratchModel | PretrainedModel | None:
-    """Return `model`, or the model at `start` (a folder or hub name), with its shape; `None` if its size is unknown."""
-    if start is not None:
+    """Return `model`, or the model at `start` (a folder or hub name), with its shape; `None` if its size is unknown.
+
+    The size that `model` states is that of `start` only if its path is the same.
+    """
+    if start is not None and (isinstance(model, ScratchModel) or model.path != start):
         model = PretrainedModel(path=start)
     if isinstance(model, ScratchModel) or model.shape is not None or model.parameters is not None:
         return model

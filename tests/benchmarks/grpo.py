@@ -126,6 +126,7 @@ def prepare(folder: Path) -> None:
 
 def ours(folder: Path, engine_name: str, steps: int, tokens: int) -> Meter:
     """Our steps; without an engine, on prepared completions."""
+    from mathquarry.models.policy.attention import use_attention
     from mathquarry.models.policy.checkpoint import load_policy, load_tokenizer
     from mathquarry.models.rl.advantages import outcome_advantages
     from mathquarry.models.rl.config import GRPOConfig
@@ -136,6 +137,8 @@ def ours(folder: Path, engine_name: str, steps: int, tokens: int) -> Meter:
     policy, reference = load_policy(folder / "model"), load_policy(folder / "model").requires_grad_(False)
     tokenizer = load_tokenizer(folder / "model")
     config = GRPOConfig(precision="float32", micro_batch_tokens=tokens)
+    for model in (policy, reference):
+        use_attention(model, config.attn_implementation)
     optimizer = make_optimizer(policy, config)
     prompts = [_prompt(tokenizer, question) for question in QUESTIONS]
     answers = [answer for answer in QUESTIONS.values() for _ in range(COMPLETIONS)]

