@@ -14,7 +14,7 @@ from mathquarry.flows.recipe import Recipe, load_recipe
 from mathquarry.flows.stages.registry import dependents
 from mathquarry.models.experiments import Compared, Experiment, Method
 
-RecipeName = Literal["1b", "gsm8k-1gpu", "math-1gpu", "math-8gpu", "paper-7b", "smollm", "tiny"]
+RecipeName = Literal["1b", "gsm8k-1gpu", "math-1gpu", "math-8gpu", "paper-7b", "smollm", "tiny", "words"]
 StageName = Literal[
     "import", "problems", "crawl", "mine", "pretrain", "curate", "sft", "rejection", "reward", "grpo", "evaluate", "harness", "report"
 ]

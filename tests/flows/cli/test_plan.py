@@ -72,9 +72,13 @@ def test_no_gpus_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "at least one GPU" in capsys.readouterr().err
 
 
-def test_hours_on_a_cpu_are_not_planned(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "tiny", "--gpu", "cpu"]) == 1
-    assert "--gpu cpu is for --check only" in capsys.readouterr().err
+def test_hours_on_a_cpu_come_from_rates_that_are_measured_on_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "tiny", "--gpu", "cpu"]) == 0
+    head, columns, *rows, assumed = [line for line in capsys.readouterr().out.splitlines() if "passes" not in line]
+    assert head.endswith(" on cpu")
+    assert "TFLOP/s (measured now) in training" in assumed
+    hours = {row.split()[0]: float(row.split()[columns.split().index("hours")]) for row in rows if not row.startswith("all")}
+    assert hours.pop("mine") == 0 < min(hours.values())
 
 
 @pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (999, "999 B"), (1234, "1.2 kB"), (8.3e13, "83.0 TB"), (1.038e17, "103.8 PB")])

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mathquarry.models.hardware import GPUS, TRAIN_UTILISATION
+from mathquarry.models.cpu_rates import measured_cpu
+from mathquarry.models.hardware import GPU, GPUS, TRAIN_UTILISATION
 from mathquarry.models.memory import (
     HALF_BYTES,
     PASS_SHARE,
@@ -12,6 +13,7 @@ from mathquarry.models.memory import (
     Shape,
     default_pass_tokens,
     engine_share,
+    grpo_step,
     pass_bytes,
     supervised_memory,
 )
@@ -154,6 +156,41 @@ def test_an_iteration_of_grpo_hands_its_weights_over_at_every_step_and_rules_nee
     table = SHAPE.vocabulary * SHAPE.hidden
     assert row.memory - rule.memory == pytest.approx(2 * 30 * SHAPE.block + 4 * table)
     assert rule.hours < row.hours
+
+
+def test_a_prompt_counts_once_for_the_completions_that_share_a_pass_with_it() -> None:
+    rule = GRPOConfig().paradigm.model_copy(update={"reward": "rule"})
+    config = GRPOConfig(paradigm=rule, steps=1, prompts_per_step=1, group_size=8, micro_batch_tokens=16_384)
+    answer = 0.3 * 1024  # prompts are as long
+    sequence = 4 * SHAPE.forward_flops(2 * answer)  # of the reference, and three times that for the update
+    sampled = 8 * answer * SHAPE.forward_flops(2 * answer)
+
+    def spent(config: GRPOConfig) -> float:
+        return planner().reinforced("grpo-1", config).flops - sampled
+
+    # The reference's attention is over half as many tokens, a hundredth of its work.
+    assert spent(config) == pytest.approx((8 + 1) * answer * sequence, rel=0.01)
+    assert spent(config.model_copy(update={"micro_batch_tokens": round(5 * answer)})) == pytest.approx((8 + 2) * answer * sequence, rel=0.01)
+    # FlashAttention sees every sequence with a prompt of its own.
+    flash = config.model_copy(update={"attn_implementation": "flash_attention_2"})
+    assert spent(flash) == pytest.approx(16 * answer * sequence, rel=0.01)
+
+
+def test_a_cpu_has_its_own_shares_and_sizes_of_passes() -> None:
+    cpu = GPU(3.5e11, 24e9, 1e10, 1e10, train_share=0.5, is_cpu=True)
+    config = SFTConfig(precision="float32", micro_batch_rows=1)
+    row = Planner(SHAPE, cpu).trained("sft", config, 1e6)
+    assert row.hours == pytest.approx(row.flops / (3.5e11 * 0.5) / 3600)
+    assert row.memory == supervised_memory(config, SHAPE, None)
+    rollout = RolloutConfig(engine="vllm")
+    assert Planner(SHAPE, cpu).reinforced("grpo", GRPOConfig(rollout=rollout)).memory == grpo_step(GRPOConfig(rollout=rollout), SHAPE, None)[1]
+
+
+def test_the_rates_of_this_machine_are_those_of_a_computer_of_this_century() -> None:
+    found = measured_cpu(24e9)
+    assert found.is_cpu and found.memory == 24e9 and found.card is None
+    assert 1e8 < found.flops < 1e15
+    assert 1e8 < found.bandwidth < 1e13
 
 
 def test_what_saves_memory_is_seen_in_the_plan() -> None:

@@ -132,7 +132,7 @@ def test_a_model_without_a_stated_shape_cannot_be_checked() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "card"), [("tiny", CARD), ("gsm8k-1gpu", 24e9), ("math-1gpu", CARD), ("1b", CARD), ("paper-7b", CARD)])
+@pytest.mark.parametrize(("name", "card"), [("tiny", CARD), ("math-1gpu", CARD), ("1b", CARD), ("paper-7b", CARD)])
 def test_a_recipe_fits_its_cards_by_running_the_code_at_its_size(name: str, card: float) -> None:
     recipe = load_recipe(name)
     for one in check_recipe(recipe.model, recipe.pretrain, recipe.sft, recipe.reward, recipe.grpo, card):
