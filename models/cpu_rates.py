@@ -19,13 +19,13 @@ _SIZE = 2048
 """Rows and columns of the matrices."""
 _FLOATS = 2**26
 """Numbers in the vector whose reading is timed: more than the caches hold."""
-_ROUNDS = 5
+_ROUNDS = 20
 
 
 def measured_cpu(memory: float) -> GPU:
     """Return the rates of a machine with `memory` bytes, with all threads that PyTorch uses: float32 matrix products and reading memory.
 
-    They are measured, which takes a second. So a plan for a busy machine is slower.
+    They are measured, which takes some seconds. So a plan for a busy machine is slower.
     """
     left, right = torch.rand(2, _SIZE, _SIZE)
     vector = torch.rand(_FLOATS)

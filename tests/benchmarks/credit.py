@@ -1,9 +1,11 @@
 """Credit, reward and refresh over seeds, and the tables in docs/results.md: `make credit-table SEEDS="0 1 2 3 4"`.
 
     python -m tests.benchmarks.credit --store STORE SEED ...
+    python -m tests.benchmarks.credit --weak --store STORE SEED ...
 
 Runs `mathquarry compare tiny credit` with three iterations for all seeds. What is in the store already is reused, so a stopped command
-continues where it was. The figures are written to credit.json, and the tables are made from them.
+continues where it was. The figures are written to credit.json, and the tables are made from them. `--weak` runs fewer combinations with a
+reward model that is trained on few questions, and writes weak.json: where refreshing matters.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +30,36 @@ from mathquarry.flows.cli.pages import stages_of
 from mathquarry.tasks.report import report_artifacts
 from tests.benchmarks.results import write_section
 
-FIGURES = Path(__file__).with_name("credit.json")
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
-SECTION = "credit"
 ITERATIONS = 3
 NO_SOURCE = Source((), "")
+
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A section of the page, with the fields that its runs set."""
+
+    section: str
+    fields: Sequence[str] = ()
+
+    @property
+    def figures(self) -> Path:
+        """The file with its figures."""
+        return Path(__file__).with_name(f"{self.section}.json")
+
+    def command(self, seeds: Sequence[int]) -> list[str]:
+        """Return the arguments of `mathquarry` that run the comparison."""
+        fields = [f"iterations={ITERATIONS}", f"compare.seeds=[{','.join(map(str, seeds))}]", *self.fields]
+        return ["compare", "tiny", "credit", *(part for field in fields for part in ("--set", field))]
+
+
+CREDIT = Experiment("credit")
+WEAK = Experiment("weak", ('compare.credits=["outcome","step-sum"]', 'compare.rewards=["process"]', "reward.questions=200"))
 
 Arms = dict[ArmKey, GridArm]
 Figures = dict[str, Any]
 """`revision`; `arms`: "credit+reward+model" -> metric -> iteration (0: the start) -> seed -> value."""
-
-
-def command_of(seeds: Sequence[int]) -> list[str]:
-    """Return the arguments of `mathquarry` that run the comparison."""
-    listed = ",".join(map(str, seeds))
-    return ["compare", "tiny", "credit", "--set", f"iterations={ITERATIONS}", "--set", f"compare.seeds=[{listed}]"]
 
 
 def read_credit(store: Store) -> tuple[Arms, str]:
@@ -86,14 +103,14 @@ def arms_of(figures: Figures) -> Arms:
     return arms
 
 
-def lines_of(figures: Figures) -> list[str]:
+def lines_of(figures: Figures, experiment: Experiment = CREDIT) -> list[str]:
     """Return the section of docs/results.md."""
     arms = arms_of(figures)
     seeds = sorted({seed for arm in arms.values() for seed in arm.metrics[GREEDY][1]})
     claims = claims_of(arms)
     start = next(iter(next(iter(arms.values())).metrics[GREEDY][0].values()))
     return [
-        f"`mathquarry {' '.join(map(_quoted, command_of(seeds)))}`, revision {figures['revision']}, {len(seeds)} seeds. Means over seeds "
+        f"`mathquarry {' '.join(map(_quoted, experiment.command(seeds)))}`, revision {figures['revision']}, {len(seeds)} seeds. Means over seeds "
         "± one standard error; 500 held-out questions.",
         "",
         f"{TABLE}. At the start, after fine-tuning, it is {100 * start:.1f} %.",
@@ -149,12 +166,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare credit, reward and refresh over seeds, and rewrite the tables.")
     parser.add_argument("seeds", nargs="+", type=int)
     parser.add_argument("--store", type=Path, default=Path("store"))
+    parser.add_argument("--weak", action="store_true", help="fewer combinations, with a weaker reward model")
     options = parser.parse_args()
-    command = [sys.executable, "-m", "mathquarry.flows", *command_of(options.seeds), "--store", str(options.store)]
+    experiment = WEAK if options.weak else CREDIT
+    command = [sys.executable, "-m", "mathquarry.flows", *experiment.command(options.seeds), "--store", str(options.store)]
     subprocess.run(command, check=True)
     figures = figures_of(*read_credit(Store(str(options.store))))
-    FIGURES.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    write_section(SECTION, lines_of(figures), PAGE)
+    experiment.figures.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    write_section(experiment.section, lines_of(figures, experiment), PAGE)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Time and memory of a weight transfer on two ranks: `python -m tests.benchmarks.handover [135m|7b]`.
 
-The shape is SmolLM2-135M's with a float32 engine (as CPUs have), or DeepSeekMath 7B's with two of its 30 layers and a bfloat16 engine (as
+The shape is SmolLM2-135M's with a float32 engine (as CPUs have), or DeepSeekMath 7B's with one of its 30 layers and a bfloat16 engine (as
 GPUs have). Weights are random. `whole` is the first version's way, for comparison: the first rank gathers a float32 copy of all weights and
 writes it to a folder, which every rank reads. Memory is the most that a rank held more than before, when its engine had a copy of the
 weights already.
@@ -32,7 +32,7 @@ from mathquarry.models.rollout.handover.choice import make_handover
 from mathquarry.models.rollout.hf import TransformersEngine
 from mathquarry.models.rollout.weight_check import check_weights
 
-ROUNDS = 3
+ROUNDS = {"135m": 3, "7b": 1}
 SHAPES = {
     "135m": LlamaConfig(
         vocab_size=49_152,
@@ -47,7 +47,7 @@ SHAPES = {
         vocab_size=102_400,
         hidden_size=4096,
         intermediate_size=11_008,
-        num_hidden_layers=2,
+        num_hidden_layers=1,
         num_attention_heads=32,
         num_key_value_heads=32,
         tie_word_embeddings=False,
@@ -67,7 +67,7 @@ def main() -> None:
         print(f"{model.num_parameters():,} weights")
         model.save_pretrained(folder / "model")
         del model
-        arguments = (folder / "model", DTYPES[options.shape])
+        arguments = (folder / "model", DTYPES[options.shape], ROUNDS[options.shape])
         found = launch(measure, arguments, RanksConfig(processes=2), Workspace.at(folder / "space"), "handover")
     for way, (seconds, gib) in found.items():
         print(f"{way}: {seconds:.2f} s, {gib:.2f} GiB")
@@ -93,8 +93,8 @@ class WholeHandover:
             shutil.rmtree(self.folder)
 
 
-def measure(workspace: Workspace, folder: Path, dtype: torch.dtype) -> dict[str, tuple[float, float]]:
-    """Fewest seconds, and most GiB on any rank, of each way."""
+def measure(workspace: Workspace, folder: Path, dtype: torch.dtype, count: int) -> dict[str, tuple[float, float]]:
+    """Fewest seconds of `count` transfers, and most GiB on any rank, of each way."""
     ranks = Ranks.current()
     policy = ShardedModel(load_policy(folder), completion_logprobs)
     shard(policy, ranks)
@@ -107,7 +107,7 @@ def measure(workspace: Workspace, folder: Path, dtype: torch.dtype) -> dict[str,
         for parameter in engine.model.parameters():
             parameter.data = parameter.data.clone()  # what was only mapped from a file would be counted when it is first written
         rounds = []
-        for number in range(ROUNDS):
+        for number in range(count):
             with torch.no_grad():
                 for parameter in policy.parameters():
                     parameter.add_(1e-6)
@@ -121,6 +121,8 @@ def measure(workspace: Workspace, folder: Path, dtype: torch.dtype) -> dict[str,
         del engine, chosen, handover
         of_ranks = ranks.gather((min(seconds for seconds, _ in rounds), max(size for _, size in rounds)))
         found[way] = (max(seconds for seconds, _ in of_ranks), max(size for _, size in of_ranks))
+        if ranks.is_first:
+            print(way, found[way], flush=True)
     return found
 
 

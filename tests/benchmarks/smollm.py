@@ -33,7 +33,7 @@ FIGURES = Path(__file__).with_name("smollm.json")
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 SECTION = "smollm"
 RECIPE = "words"
-CURVE = {"accuracy": "correct, %", "kl": "KL, nats per token", "completion_tokens": "tokens", "mismatch_mean": "mismatch, nats"}
+CURVE = {"accuracy": "correct, %", "kl": "KL, nats per token", "completion_tokens": "tokens"}
 """Metrics of GRPO's steps, and their headings."""
 CURVE_STEPS = 5
 """Steps in a row of the curve's table."""
@@ -98,8 +98,8 @@ def lines_of(figures: Figures) -> list[str]:
         f'`make smollm-table SEEDS="{" ".join(seeds)}"`, revision {", ".join(revisions)}; {first["questions"]} held-out questions, in percent, '
         f"± one standard error over questions. A seed took {' and '.join(f'{one:.0f}' for one in minutes)} minutes.",
         "",
-        f"| seed | policy | {' | '.join(first['scores']['Base'])} |",
-        "|---|---|" + "---|" * len(first["scores"]["Base"]),
+        f"| seed | policy | {' | '.join(first['scores']['SFT'])} |",
+        "|---|---|" + "---|" * len(first["scores"]["SFT"]),
         *(
             f"| {seed} | {in_prose(label)} | {' | '.join(_score(*score) for score in scores.values())} |"
             for seed in seeds

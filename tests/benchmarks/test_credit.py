@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from mathquarry.data.report.sections.grid import grid_of
-from tests.benchmarks.credit import FIGURES, PAGE, SECTION, arms_of, figures_of, lines_of
+from tests.benchmarks.credit import CREDIT, PAGE, WEAK, Experiment, arms_of, figures_of, lines_of
 from tests.data.report.report_arms import grid
 
 
-def test_the_page_shows_the_recorded_figures() -> None:
-    section = PAGE.read_text(encoding="utf-8").partition(f"<!-- {SECTION} -->\n")[2].partition(f"<!-- /{SECTION} -->")[0]
-    assert section.splitlines() == lines_of(json.loads(FIGURES.read_text(encoding="utf-8")))
+@pytest.mark.parametrize("experiment", [CREDIT, WEAK], ids=lambda one: one.section)
+def test_the_page_shows_the_recorded_figures(experiment: Experiment) -> None:
+    begin, end = f"<!-- {experiment.section} -->\n", f"<!-- /{experiment.section} -->"
+    section = PAGE.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
+    assert section.splitlines() == lines_of(json.loads(experiment.figures.read_text(encoding="utf-8")), experiment)
 
 
 def test_figures_are_kept_in_full(tmp_path: Path) -> None:

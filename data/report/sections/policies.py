@@ -7,14 +7,18 @@ from itertools import pairwise
 
 from mathquarry.data.report.page.artifact import ReportArtifact, of_stage
 
-NAMES = {"base": "Base", "sft": "SFT"}
-_PROSE = {"Base": "the base model", "SFT": "fine-tuning"}
+NAMES = {"base": "Base", "start": "Start", "sft": "SFT"}
+"""Labels of the policies before RL, in the order of training. `start` is one from elsewhere that the run begins with."""
+_PROSE = {"Base": "the base model", "Start": "the start policy", "SFT": "fine-tuning"}
 
 
 def evaluations(artifacts: Sequence[ReportArtifact]) -> list[tuple[str, ReportArtifact]]:
-    """Return (label, artifact) of every evaluated policy, in the order of training: Base, SFT, RL 1, RL 2, ..."""
+    """Return (label, artifact) of every evaluated policy, in the order of training: Base or Start, SFT, RL 1, RL 2, ..."""
     found = [(policy_label(artifact), artifact) for artifact in of_stage(artifacts, "evaluate")]
-    return sorted(found, key=lambda item: (item[0] != "Base", item[0] != "SFT", item[1].iteration or 0))
+    before_rl = list(NAMES.values())
+    return sorted(
+        found, key=lambda item: (before_rl.index(item[0]) if item[0] in before_rl else len(before_rl), item[1].iteration or 0)
+    )
 
 
 def policy_label(artifact: ReportArtifact, stage: str = "evaluate") -> str:

@@ -16,6 +16,7 @@ from mathquarry.data.report.build import build_report, make_opening, make_sectio
 from mathquarry.data.report.page.artifact import ReportArtifact
 from mathquarry.data.report.page.blocks import Table
 from mathquarry.data.report.sections.findings import findings
+from mathquarry.data.report.sections.policies import evaluations
 from mathquarry.data.report.sections.rl_trends import TITLE as TRENDS
 from tests.data.report.report_planted import GRPO, answers, evaluated, flipped, iterated, write_rounds
 from tests.data.report.report_run import HOSTILE, in_store, make_run
@@ -45,6 +46,16 @@ def table(artifacts: Sequence[ReportArtifact], section: str, title: str) -> Tabl
     (one,) = [block for block in found.blocks if block.title == title]
     assert isinstance(one, Table)
     return one
+
+
+def test_a_policy_from_elsewhere_comes_before_its_fine_tuning(tmp_path: Path) -> None:
+    names = {"evaluate-sft": 0.47, "evaluate-start": 0.03, "evaluate-rl-2": 0.63, "evaluate-rl-1": 0.55}
+    made = [evaluated(tmp_path, name, answers(400, share)) for name, share in names.items()]
+    assert [label for label, _ in evaluations(made)] == ["Start", "SFT", "RL 1", "RL 2"]
+    assert told(made)[0].startswith("From SFT to RL iteration 2, greedy accuracy rose by 16.0")
+    alone = [one for one in made if one.name in ("evaluate-sft", "evaluate-start")]
+    assert told(alone) == ["Fine-tuning raised greedy accuracy by 44.0 ± 2.5 points (3.0 to 47.0 % of 400 questions; 176 answers gained, 0 lost)."]
+    assert told([one for one in made if one.name == "evaluate-start"])[0].startswith("The start policy answers 3.0")
 
 
 def test_an_exploited_reward_model_is_named_with_the_answers_gained_and_lost(tmp_path: Path) -> None:
