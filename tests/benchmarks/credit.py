@@ -35,7 +35,6 @@ ITERATIONS = 3
 NO_SOURCE = Source((), "")
 
 
-
 @dataclass(frozen=True)
 class Experiment:
     """A section of the page, with the fields that its runs set."""
@@ -110,8 +109,8 @@ def lines_of(figures: Figures, experiment: Experiment = CREDIT) -> list[str]:
     claims = claims_of(arms)
     start = next(iter(next(iter(arms.values())).metrics[GREEDY][0].values()))
     return [
-        f"`mathquarry {' '.join(map(_quoted, experiment.command(seeds)))}`, revision {figures['revision']}, {len(seeds)} seeds. Means over seeds "
-        "± one standard error; 500 held-out questions.",
+        f"`mathquarry {' '.join(map(_quoted, experiment.command(seeds)))}`, revision {figures['revision']}, {len(seeds)} seeds. Means over "
+        "seeds ± one standard error; 500 held-out questions.",
         "",
         f"{TABLE}. At the start, after fine-tuning, it is {100 * start:.1f} %.",
         "",

@@ -95,8 +95,8 @@ def lines_of(figures: Figures) -> list[str]:
     revisions = sorted({figures[seed]["revision"] for seed in seeds})
     minutes = [sum(figures[seed]["minutes"].values()) for seed in seeds]
     return [
-        f'`make smollm-table SEEDS="{" ".join(seeds)}"`, revision {", ".join(revisions)}; {first["questions"]} held-out questions, in percent, '
-        f"± one standard error over questions. A seed took {' and '.join(f'{one:.0f}' for one in minutes)} minutes.",
+        f'`make smollm-table SEEDS="{" ".join(seeds)}"`, revision {", ".join(revisions)}; {first["questions"]} held-out questions, in '
+        f"percent, ± one standard error over questions. A seed took {' and '.join(f'{one:.0f}' for one in minutes)} minutes.",
         "",
         f"| seed | policy | {' | '.join(first['scores']['SFT'])} |",
         "|---|---|" + "---|" * len(first["scores"]["SFT"]),
@@ -106,8 +106,8 @@ def lines_of(figures: Figures) -> list[str]:
             for label, scores in figures[seed]["scores"].items()
         ),
         "",
-        "Changes of greedy accuracy in points, paired by question; *gained* questions only the second policy answers correctly, *lost* only "
-        "the first.",
+        "Changes of greedy accuracy in points, paired by question; *gained* questions only the second policy answers correctly, *lost* "
+        "only the first.",
         "",
         "| from | to | " + " | ".join(f"seed {seed} | gained, lost" for seed in seeds) + " | mean |",
         "|---|---|" + "---|---|" * len(seeds) + "---|",

@@ -16,9 +16,7 @@ def evaluations(artifacts: Sequence[ReportArtifact]) -> list[tuple[str, ReportAr
     """Return (label, artifact) of every evaluated policy, in the order of training: Base or Start, SFT, RL 1, RL 2, ..."""
     found = [(policy_label(artifact), artifact) for artifact in of_stage(artifacts, "evaluate")]
     before_rl = list(NAMES.values())
-    return sorted(
-        found, key=lambda item: (before_rl.index(item[0]) if item[0] in before_rl else len(before_rl), item[1].iteration or 0)
-    )
+    return sorted(found, key=lambda item: (before_rl.index(item[0]) if item[0] in before_rl else len(before_rl), item[1].iteration or 0))
 
 
 def policy_label(artifact: ReportArtifact, stage: str = "evaluate") -> str:

@@ -43,7 +43,9 @@ def register(commands: Commands) -> None:
 
     plan = command(commands, "plan", "Estimate what a recipe costs on given GPUs.")
     recipe_arguments(plan)
-    plan.add_argument("--gpu", choices=[*GPUS, "cpu"], default="h100", help="kind of GPU, or `cpu`: this machine without one (default: %(default)s)")
+    plan.add_argument(
+        "--gpu", choices=[*GPUS, "cpu"], default="h100", help="kind of GPU, or `cpu`: this machine without one (default: %(default)s)"
+    )
     plan.add_argument("--gpus", type=int, metavar="N", help="number of GPUs for every stage (default: the recipe's ranks)")
     plan.add_argument(
         "--check", action="store_true", help="also run the training code with fake tensors, at its true size, to check memory"

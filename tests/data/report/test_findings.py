@@ -54,7 +54,9 @@ def test_a_policy_from_elsewhere_comes_before_its_fine_tuning(tmp_path: Path) ->
     assert [label for label, _ in evaluations(made)] == ["Start", "SFT", "RL 1", "RL 2"]
     assert told(made)[0].startswith("From SFT to RL iteration 2, greedy accuracy rose by 16.0")
     alone = [one for one in made if one.name in ("evaluate-sft", "evaluate-start")]
-    assert told(alone) == ["Fine-tuning raised greedy accuracy by 44.0 ± 2.5 points (3.0 to 47.0 % of 400 questions; 176 answers gained, 0 lost)."]
+    assert told(alone) == [
+        "Fine-tuning raised greedy accuracy by 44.0 ± 2.5 points (3.0 to 47.0 % of 400 questions; 176 answers gained, 0 lost)."
+    ]
     assert told([one for one in made if one.name == "evaluate-start"])[0].startswith("The start policy answers 3.0")
 
 

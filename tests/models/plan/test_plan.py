@@ -170,7 +170,9 @@ def test_a_prompt_counts_once_for_the_completions_that_share_a_pass_with_it() ->
 
     # The reference's attention is over half as many tokens, a hundredth of its work.
     assert spent(config) == pytest.approx((8 + 1) * answer * sequence, rel=0.01)
-    assert spent(config.model_copy(update={"micro_batch_tokens": round(5 * answer)})) == pytest.approx((8 + 2) * answer * sequence, rel=0.01)
+    assert spent(config.model_copy(update={"micro_batch_tokens": round(5 * answer)})) == pytest.approx(
+        (8 + 2) * answer * sequence, rel=0.01
+    )
     # FlashAttention sees every sequence with a prompt of its own.
     flash = config.model_copy(update={"attn_implementation": "flash_attention_2"})
     assert spent(flash) == pytest.approx(16 * answer * sequence, rel=0.01)
@@ -183,12 +185,16 @@ def test_a_cpu_has_its_own_shares_and_sizes_of_passes() -> None:
     assert row.hours == pytest.approx(row.flops / (3.5e11 * 0.5) / 3600)
     assert row.memory == supervised_memory(config, SHAPE, None)
     rollout = RolloutConfig(engine="vllm")
-    assert Planner(SHAPE, cpu).reinforced("grpo", GRPOConfig(rollout=rollout)).memory == grpo_step(GRPOConfig(rollout=rollout), SHAPE, None)[1]
+    assert (
+        Planner(SHAPE, cpu).reinforced("grpo", GRPOConfig(rollout=rollout)).memory == grpo_step(GRPOConfig(rollout=rollout), SHAPE, None)[1]
+    )
 
 
 def test_the_rates_of_this_machine_are_those_of_a_computer_of_this_century() -> None:
     found = measured_cpu(24e9)
-    assert found.is_cpu and found.memory == 24e9 and found.card is None
+    assert found.is_cpu
+    assert found.memory == 24e9
+    assert found.card is None
     assert 1e8 < found.flops < 1e15
     assert 1e8 < found.bandwidth < 1e13
 
