@@ -81,7 +81,7 @@ def plan_lines(recipe: Recipe, gpu: str, store: str = "", run: PlannedRun | None
 
 
 def _this_machine() -> GPU:
-    from mathquarry.models.cpu_rates import measured_cpu
+    from mathquarry.models.plan.cpu_rates import measured_cpu
 
     return measured_cpu(main_memory())
 

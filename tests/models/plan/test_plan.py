@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mathquarry.models.cpu_rates import measured_cpu
 from mathquarry.models.hardware import GPU, GPUS, TRAIN_UTILISATION
 from mathquarry.models.memory import (
     HALF_BYTES,
@@ -17,6 +16,7 @@ from mathquarry.models.memory import (
     pass_bytes,
     supervised_memory,
 )
+from mathquarry.models.plan.cpu_rates import measured_cpu
 from mathquarry.models.plan.plan import STATE_BYTES, Planner
 from mathquarry.models.policy.checkpoint import new_policy
 from mathquarry.models.policy.config import ModelShape, PretrainedModel, ScratchModel
