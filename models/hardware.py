@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 TRAIN_UTILISATION = 0.4
 """Share of a GPU's peak FLOP/s that training and scoring whole sequences reach."""
@@ -33,6 +33,12 @@ class GPU:
         """Memory of the GPU by which the code sizes its passes. On a CPU it does not."""
         return None if self.is_cpu else self.memory
 
+    def shared_by(self, count: int) -> GPU:
+        """Return what each of `count` processes has: a GPU of its own, or a part of the machine's processors and memory."""
+        if not self.is_cpu:
+            return self
+        return replace(self, flops=self.flops / count, memory=self.memory / count, bandwidth=self.bandwidth / count)
+
 
 GPUS: dict[str, GPU] = {
     "a100": GPU(312e12, 80e9, 2.04e12, 300e9),
@@ -53,7 +59,7 @@ NODE_LINK = 50e9
 
 @dataclass(frozen=True)
 class Cluster:
-    """`count` GPUs of one kind."""
+    """`count` GPUs of one kind, or `count` processes on a machine without one."""
 
     gpu: GPU
     count: int
@@ -61,7 +67,7 @@ class Cluster:
     @property
     def flops(self) -> float:
         """Peak FLOP/s of all GPUs."""
-        return self.gpu.flops * self.count
+        return self.gpu.shared_by(self.count).flops * self.count
 
     @property
     def link(self) -> float:

@@ -60,16 +60,17 @@ def plan_lines(recipe: Recipe, gpu: str, store: str = "", run: PlannedRun | None
     hours, together = sum(row.hours for row in rows), sum(row.hours * row.gpus for row in rows)
     total = f"{sum(row.flops for row in rows):.3g}"
     lines.append(_row("all", "", "", total, _hours(hours), _hours(together), "", *[""] * 4))
-    room = card.memory * MEMORY_SHARE
     for row in rows:
+        room = card.shared_by(max(1, row.gpus)).memory * MEMORY_SHARE
         if row.memory > room:
-            needs = f"{row.memory / 2**30:,.0f} GiB per GPU, but only {room / 2**30:,.0f} can be used"
+            needs = f"{row.memory / 2**30:,.0f} GiB per {'process' if card.is_cpu else 'GPU'}, but only {room / 2**30:,.0f} can be used"
             lines.append(
                 f"{row.stage} does not fit: it needs {needs}. Use more ranks, smaller micro-batches, gradient_checkpointing, "
                 "optimizer.offload or a sleeping engine."
             )
     links = ", ".join(
-        f"{Cluster(card, count).link / 1e9:,.0f} GB/s between {count} GPUs" for count in sorted({row.gpus for row in rows if row.gpus > 1})
+        f"{Cluster(card, count).link / 1e9:,.0f} GB/s between {count} {'processes' if card.is_cpu else 'GPUs'}"
+        for count in sorted({row.gpus for row in rows if row.gpus > 1})
     )
     flops = f"{card.flops / 1e12:,.{2 if card.is_cpu else 0}f} TFLOP/s{' (measured now)' if card.is_cpu else ''}"
     lines.append(

@@ -162,7 +162,7 @@ class Planner:
         """
         if not completions:
             return 0.0
-        gpu, shape = self.gpu, self.shape
+        gpu, shape = self.gpu.shared_by(gpus), self.shape
         length = prompt + answer / 2
         batch = max(1.0, min(completions / gpus, Engine(shape, share).cache_tokens / length))
         read = (HALF_BYTES * shape.weights + batch * shape.cache_bytes * length) / (gpu.bandwidth * gpu.bandwidth_share)
@@ -171,12 +171,12 @@ class Planner:
 
     def scored_seconds(self, tokens: float, context: float, gpus: int) -> float:
         """Seconds of forward passes without gradients."""
-        return tokens * self.shape.forward_flops(context) / (self.gpu.flops * gpus * self.gpu.train_share)
+        return tokens * self.shape.forward_flops(context) / (Cluster(self.gpu, gpus).flops * self.gpu.train_share)
 
     def sampled(self, stage: str, completions: float, prompt: float, answer: float, gpus: int) -> Estimate:
         """Estimate a stage that only generates."""
         tokens = completions * answer
-        share = MEMORY_SHARE * self.gpu.memory
+        share = MEMORY_SHARE * self.gpu.shared_by(gpus).memory
         hours = self.generation_seconds(completions, prompt, answer, gpus, share) / _HOUR
         memory = Engine(self.shape, share).least + self.shape.cache_bytes * (prompt + answer)
         flops = tokens * self.shape.forward_flops(prompt + answer)
@@ -190,7 +190,7 @@ class Planner:
         sampled = 0.0 if rollouts else solutions
         completions = solutions * STEPS_PER_SOLUTION * config.label.completions if config.supervision == "process" else 0.0
         learned = self.trained(stage, config, epochs * solutions * 2 * answer, 8 * solutions * answer)
-        share, gpus = MEMORY_SHARE * self.gpu.memory, config.ranks.size
+        share, gpus = MEMORY_SHARE * self.gpu.shared_by(config.ranks.size).memory, config.ranks.size
         seconds = self.generation_seconds(sampled, answer, answer, gpus, share)
         seconds += self.generation_seconds(completions, 1.5 * answer, answer / 2, gpus, share)
         generated = sampled * answer + completions * answer / 2
@@ -225,7 +225,7 @@ class Planner:
         per_step = passes * (config.num_updates * self._sharded_traffic(cluster, trained) + gathers) + handover
         updating = config.num_updates * whole * self._train_flops(config, prompt + answer)
         computing, sending = updating / (cluster.flops * self.gpu.train_share), config.steps * per_step / cluster.link
-        share = engine_share(config.rollout, card) or MEMORY_SHARE * self.gpu.memory
+        share = engine_share(config.rollout, card) or MEMORY_SHARE * self.gpu.shared_by(cluster.count).memory
         seconds = (
             config.steps * self.generation_seconds(step_completions, prompt, answer, cluster.count, share)
             + models * self.scored_seconds(whole, prompt + answer, cluster.count)

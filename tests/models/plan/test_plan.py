@@ -190,7 +190,20 @@ def test_a_cpu_has_its_own_shares_and_sizes_of_passes() -> None:
     )
 
 
-def test_the_rates_of_this_machine_are_those_of_a_computer_of_this_century() -> None:
+def test_processes_on_one_machine_share_it_and_gpus_add_up() -> None:
+    cpu = Planner(SHAPE, GPU(3.5e11, 24e9, 1e10, 1e12, is_cpu=True))
+    config = SFTConfig(precision="float32", micro_batch_rows=1)
+    one, two = (cpu.trained("sft", config.model_copy(update={"ranks": on(count)}), 1e6) for count in (1, 2))
+    assert two.hours == pytest.approx(one.hours)
+    half = planner().trained("sft", config.model_copy(update={"ranks": on(2)}), 1e6).hours
+    assert half == pytest.approx(planner().trained("sft", config, 1e6).hours / 2)
+    small = replace(SHAPE, key=1e-3)  # caches that hold every completion on one process and on two
+    shared = Planner(replace(small, layers=2), GPU(3.5e11, 240e9, 1e12, 1e12, is_cpu=True))
+    assert shared.sampled("evaluate", 1e4, 300, 300, 2).hours == pytest.approx(shared.sampled("evaluate", 1e4, 300, 300, 1).hours)
+    assert cpu.scored_seconds(1e6, 100, 2) == cpu.scored_seconds(1e6, 100, 1)
+
+
+def test_the_rates_of_this_machine_are_plausible() -> None:
     found = measured_cpu(24e9)
     assert found.is_cpu
     assert found.memory == 24e9
