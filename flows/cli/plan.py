@@ -65,8 +65,8 @@ def plan_lines(recipe: Recipe, gpu: str, store: str = "", run: PlannedRun | None
         if row.memory > room:
             needs = f"{row.memory / 2**30:,.0f} GiB per {'process' if card.is_cpu else 'GPU'}, but only {room / 2**30:,.0f} can be used"
             lines.append(
-                f"{row.stage} does not fit: it needs {needs}. Use more ranks, smaller micro-batches, gradient_checkpointing, "
-                "optimizer.offload or a sleeping engine."
+                f"{row.stage} does not fit: it needs {needs}. Use {'GPUs' if card.is_cpu else 'more ranks'}, smaller micro-batches, "
+                "gradient_checkpointing, optimizer.offload or a sleeping engine."
             )
     links = ", ".join(
         f"{Cluster(card, count).link / 1e9:,.0f} GB/s between {count} {'processes' if card.is_cpu else 'GPUs'}"
@@ -121,7 +121,7 @@ def check_lines(recipe: Recipe, gpu: str, store: str = "") -> list[str]:
 
 
 def _row(stage: str, *cells: str) -> str:
-    return f"{stage:<12}" + "".join(f"{cell:>13}" for cell in cells)
+    return f"{stage:<12}" + "".join(f" {cell:>12}" for cell in cells)
 
 
 def _check_row(stage: str, gpus: str, *cells: str) -> str:
